@@ -20,7 +20,7 @@ die() {
 }
 
 # help_if_asked ARGUMENT...: if -h or --help is among them, prints the comment at the beginning of
-# the calling script, and exits. To be called before anything is built or installed.
+# the calling script, and exits. Must be called before anything is built or installed.
 help_if_asked() {
   local argument
   for argument in "$@"; do
@@ -92,7 +92,7 @@ postgres_bin() {
   if [ -n "${CIPHERMQ_POSTGRES_BIN:-}" ]; then
     is_postgres_bin "$CIPHERMQ_POSTGRES_BIN" \
       || die "CIPHERMQ_POSTGRES_BIN is $CIPHERMQ_POSTGRES_BIN, which lacks initdb or postgres." \
-        "Name the folder that holds both, or unset it."
+        "Set it to the folder that contains both, or unset it."
     printf '%s\n' "$CIPHERMQ_POSTGRES_BIN"
     return
   fi
@@ -152,7 +152,7 @@ require_tools() {
   done
   [ -n "$CIPHERMQ_POSTGRES_BIN" ] \
     || die "PostgreSQL's initdb and postgres are still missing after installing it." \
-      "Install PostgreSQL by hand, or name their folder in CIPHERMQ_POSTGRES_BIN."
+      "Install PostgreSQL by hand, or set CIPHERMQ_POSTGRES_BIN to their folder."
 }
 
 unpack_all() {
@@ -177,7 +177,7 @@ apt_install() {
   # The time limit is for other checkouts that install at the same time.
   local apt=("${as_root[@]}" apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300
     -o Dpkg::Options::=--force-confold)
-  # A broken package source of something else need not stop us.
+  # An unrelated package source that is broken must not prevent the installation.
   retry 5 "${apt[@]}" update >&2 \
     || warn "apt-get update failed; trying with the package lists at hand"
   if [[ " ${missing[*]} " == *" postgresql "* ]]; then
@@ -205,8 +205,8 @@ retry() {
 }
 
 # unpack PACKAGE...: downloads the packages and their missing dependencies, without privileges and
-# with its own package lists; unpacks them beside the build; and writes starters that find their
-# libraries.
+# with its own package lists; unpacks them beside the build; and writes wrapper scripts that find
+# their libraries.
 unpack() {
   local packages=() package root="$target_dir/tools/debian" apt_dir="$target_dir/tools/apt" deb
   have dpkg-deb || die "dpkg-deb is missing, so packages cannot be unpacked." "Install by hand: $*"
@@ -227,12 +227,12 @@ Debug::NoLocking "true";
 #clear DPkg::Pre-Install-Pkgs;
 EOF
   apt-get -qq -c "$apt_dir/apt.conf" update >&2 \
-    || warn "apt-get update failed in part; going on with what it got"
+    || warn "apt-get update failed in part; continuing with the package lists that it got"
   for package in "$@"; do
     [ "$package" != postgresql ] || package=$(postgres_package "$apt_dir/apt.conf")
     [ -n "$package" ] \
-      || die "apt knows no PostgreSQL package." \
-        "Install PostgreSQL by hand, or name its folder in CIPHERMQ_POSTGRES_BIN."
+      || die "apt has no PostgreSQL package." \
+        "Install PostgreSQL by hand, or set CIPHERMQ_POSTGRES_BIN to its folder."
     packages+=("$package")
   done
   # --reinstall downloads packages that the system has, too (CIPHERMQ_UNPACK_TOOLS).
@@ -247,9 +247,9 @@ EOF
   done
 }
 
-# shellcheck disable=SC2016  # expanded by the starter
+# shellcheck disable=SC2016  # expanded by the wrapper script
 # write_starter ROOT PROGRAM: writes a script that starts PROGRAM with its unpacked libraries.
-# PostgreSQL finds its other files by its own location.
+# PostgreSQL finds its other files relative to its own location.
 write_starter() {
   local starter="$target_dir/tools/bin/${2##*/}" libraries
   libraries=$(find "$1" -maxdepth 3 -type d -path '*lib/*-linux-*' | paste -s -d :)
@@ -309,11 +309,11 @@ readme_as_a_project() {
   rm -rf "$project"
 }
 
-# ---- Tests as somebody else ----------------------------------------------------------------------
+# ---- Tests as another user -----------------------------------------------------------------------
 
 # unit_tests_as_plain_user: builds the workspace's unit tests, and runs them as `nobody`. Needs
 # root. It skips tests that start PostgreSQL, which never runs as root anyway; tests that mount or
-# trace, which need privileges; and tests that look for programs beside themselves.
+# trace, which need privileges; and tests that look for programs in their own folder.
 unit_tests_as_plain_user() {
   local folder program programs failed=() skip=() name
   local as_user=(setpriv --reuid=nobody "--regid=$(id -g nobody)" --clear-groups env -i)
@@ -322,7 +322,7 @@ unit_tests_as_plain_user() {
     || die "The unit tests cannot be built." "$programs"
   programs=$(printf '%s\n' "$programs" | sed -n 's/^ *Executable unittests .*(\(.*\))$/\1/p')
   [ -n "$programs" ] \
-    || die "cargo names no unit tests." \
+    || die "cargo lists no unit tests." \
       "See what this prints: cargo test --workspace --lib --bins --no-run"
   # Copied, because `nobody` may not be able to enter the build folder.
   folder=$(mktemp -d "${TMPDIR:-/tmp}/ciphermq-plain-user-XXXXXX")
@@ -345,7 +345,7 @@ unit_tests_as_plain_user() {
 
 # ---- A PostgreSQL to measure with ----------------------------------------------------------------
 
-# Prints a local port on which nobody listens.
+# Prints a local port on which nothing listens.
 free_port() {
   local port
   while true; do
@@ -359,7 +359,7 @@ await_port() {
   local tries=0
   until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
     tries=$((tries + 1))
-    [ "$tries" -lt 600 ] || die "Nobody listens on port $1 after 60 s." "The log: $3"
+    [ "$tries" -lt 600 ] || die "Nothing listens on port $1 after 60 s." "The log: $3"
     kill -0 "$2" 2>/dev/null || die "The process for port $1 has ended." "$(tail -n 20 "$3")"
     sleep 0.1
   done

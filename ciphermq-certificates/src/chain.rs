@@ -1,4 +1,4 @@
-//! The order of a certificate chain: the own certificate first, then that of its issuer.
+//! The order of a certificate chain: the end-entity certificate first, then that of its issuer.
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Returns the place of a private key's certificate in a chain, counted from 1.
 ///
-/// It is `None` if the certificate is missing, or TLS does not accept the kind of key.
+/// Returns `None` if the certificate is missing, or if TLS does not accept the kind of key.
 #[must_use]
 pub fn place_of_own(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Option<usize> {
     let key = any_supported_type(key).ok()?;
@@ -24,7 +24,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
     #[test]
-    fn the_own_certificate_is_found_wherever_it_stands() {
+    fn the_keys_certificate_is_found_at_any_place() {
         let keys = [
             KeyPair::generate().unwrap(),
             KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(),

@@ -66,21 +66,21 @@ fn from(time: &Option<Timestamp>) -> String {
 }
 
 impl Flaw {
-    /// Returns what its owner, or the issuer of certificates, can do about it.
+    /// Returns advice for the certificate's owner, or for the issuer of certificates.
     ///
-    /// The other side may have the wrong authority instead; callers for which that is possible add
-    /// it to the advice.
+    /// If the other side may have the wrong authority instead, the caller has to add that to the
+    /// advice.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
             Self::UnknownIssuer => {
                 "Use a certificate that the authority of the other side (its `ca.crt`) has issued. \
-                 If there is an intermediate authority, its certificate belongs behind the own \
-                 one, in the same file."
+                 If an intermediate authority has issued it, append that authority's certificate \
+                 to the file."
             }
             Self::OtherSignature => {
-                "There are two authorities of the same name, most likely because \
-                 it was created again: use certificates and a `ca.crt` that were made together."
+                "There are two authorities with the same name, most likely because the authority \
+                 was created again: use certificates and a `ca.crt` that were made together."
             }
             Self::Expired(_) => {
                 "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and \
@@ -89,7 +89,7 @@ impl Flaw {
             }
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \
-                 right, wait, or issue it anew."
+                 right, wait, or issue a new one."
             }
             Self::UnsupportedVersion => {
                 "Issue it with an extension: that makes it version 3. With OpenSSL, `openssl x509 \
@@ -100,7 +100,7 @@ impl Flaw {
             }
             Self::IsAuthority => {
                 "Issue a certificate for it with that authority (`ciphermq-cli certs`): a \
-                 self-signed one does not do."
+                 self-signed one is not accepted."
             }
             Self::IssuerNotAuthority => {
                 "Issue it with the authority's certificate and key, not with a server's or \
@@ -120,7 +120,7 @@ impl Flaw {
             }
             Self::Name(error) => error.advice(),
             Self::Unreadable(_) | Self::Other(_) => {
-                "Issue a new one: `ciphermq-cli certs --force` does."
+                "Issue a new one, for example with `ciphermq-cli certs --force`."
             }
         }
     }
@@ -129,7 +129,7 @@ impl Flaw {
 impl Flaw {
     /// The description of a certificate that cannot be parsed; a parser's own words do not help
     /// people.
-    pub const DAMAGED: &str = "it is cut or damaged";
+    pub const DAMAGED: &str = "it is truncated or damaged";
 }
 
 impl From<ValidityError> for Flaw {

@@ -1,9 +1,9 @@
-//! Reading and judging of certificates, shared by both ends of a connection.
+//! Parsing and validation of certificates, shared by both ends of a connection.
 //!
 //! The broker takes a client's id from its certificate, and receivers take the sender's id from the
-//! same certificate: if they read it differently, they would see two clients. So all of them parse
-//! certificates with this crate, and describe a refused one with the same words in the broker's
-//! log, the SDK and the command line.
+//! same certificate: if they parsed it differently, they would see two clients. So all of them
+//! parse certificates with this crate, and describe a refused one with the same words in the
+//! broker's log, the SDK and the command line.
 //!
 //! Modules in reading order:
 //!

@@ -32,13 +32,13 @@ pub enum NameError {
 }
 
 impl NameError {
-    /// Returns what the issuer can do about it.
+    /// Returns advice for the issuer of certificates.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
             Self::None | Self::Several(_) => {
-                "Issue a certificate with exactly one Common Name: it is the client id. `keygen \
-                 certs --client ID` does."
+                "Issue a certificate with exactly one Common Name, which is the client id, for \
+                 example with `keygen certs --client ID`."
             }
             Self::Unreadable(_) | Self::Ambiguous | Self::NotString => {
                 "Issue a certificate whose Common Name is a UTF8String, as `keygen certs` and \
@@ -66,11 +66,11 @@ pub fn client_id(certificate: &X509Certificate<'_>) -> Result<ClientId, NameErro
         more => return Err(NameError::Several(more + 1)),
     }
     let value = name.attr_value();
-    Ok(ClientId::new(&text(value.tag(), value.data)?)?)
+    Ok(ClientId::new(&decode(value.tag(), value.data)?)?)
 }
 
 /// Decodes a string of one of X.520's types, unambiguously.
-fn text(tag: Tag, bytes: &[u8]) -> Result<String, NameError> {
+fn decode(tag: Tag, bytes: &[u8]) -> Result<String, NameError> {
     let ascii = |name| {
         bytes
             .is_ascii()
@@ -133,7 +133,7 @@ mod tests {
             (Tag::BmpString, b"\0Z\0\xfc\0r\x21\x92", "Zür→"),
             (Tag::UniversalString, b"\0\0\0Z\0\x01\xf6\x00", "Z😀"),
         ] {
-            assert_eq!(text(tag, bytes).as_deref(), Ok(read), "{tag}");
+            assert_eq!(decode(tag, bytes).as_deref(), Ok(read), "{tag}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
             ),
             (Tag::OctetString, b"a", NameError::NotString),
         ] {
-            assert_eq!(text(tag, bytes), Err(error), "{tag}");
+            assert_eq!(decode(tag, bytes), Err(error), "{tag}");
         }
     }
 }

@@ -1,31 +1,30 @@
-//! The command line, as it is typed. What its values mean is decided by the commands, each in its
-//! own file.
+//! The command line. The arguments of each command are defined in the command's module.
 
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::commands;
 use crate::console::Verbosity;
 
-/// The part of `--help` that tells of exit codes.
+/// The section of `--help` about exit codes.
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    an error; stderr says what happened and what to do
   2    the command line or the configuration file cannot be used
   3    something stayed unacknowledged; its message ids are listed
-  4    there was less than was asked for: an empty queue, no such key, an idle end before --count
+  4    there was less than requested: an empty queue, no such key, an idle end before --count
   129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM before the work was done
 
-Data goes to standard output, all else to standard error.";
+Data goes to standard output, everything else to standard error.";
 
 /// CipherMQ: end-to-end encrypted messages through a broker that cannot read them
 #[derive(Debug, Parser)]
 #[command(name = "ciphermq-cli", version, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// Tell more: -v a line or more a message, -vv what stands in them, and the SDK's own log
+    /// Show more: -v a line or more per message, -vv the messages themselves and the SDK's log
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
-    /// Tell errors and warnings only
+    /// Show errors and warnings only
     #[arg(
         short,
         long,
@@ -39,13 +38,13 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// How much is to be told.
+    /// The verbosity of the flags.
     pub(crate) fn verbosity(&self) -> Verbosity {
         Verbosity::of(self.quiet, self.verbose)
     }
 }
 
-/// What to do. Each command's help stands with its arguments.
+/// The commands. Each one's help is the documentation of its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Send(commands::send::Args),
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_of_the_documentation_is_understood() {
+    fn every_documented_command_is_accepted() {
         for line in [
             "ciphermq-cli send --to receiver_1",
             "ciphermq-cli send --to receiver_1 --exchange e --routing-key k --file f --batch-size \
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_command_lines_are_refused() {
         for line in [
             "ciphermq-cli",
             "ciphermq-cli send",
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn verbosity_can_stand_before_and_after_the_command() {
+    fn verbosity_flags_are_accepted_before_and_after_the_command() {
         assert_eq!(
             parse("ciphermq-cli -v status").unwrap().verbosity(),
             Verbosity::Messages

@@ -1,9 +1,9 @@
-//! How to reach the server, and who this client is: flags, environment, configuration file,
-//! defaults.
+//! Connection options: the server and this client's identity, from flags, environment,
+//! configuration file and defaults.
 //!
-//! A flag wins over the environment variable, the variable over the file that `--config` names, the
-//! file over the default. Defaults fit what `keygen` writes, so that a walk through the README
-//! needs none of them.
+//! A flag overrides the environment variable, the variable overrides the file that `--config`
+//! names, and the file overrides the default. The defaults fit what `keygen` writes, so that the
+//! README's examples need no options.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use serde::Deserialize;
 
 use crate::console;
 use crate::exit::{Exit, Failure};
-use crate::own_files::OwnFiles;
+use crate::file_roles::FileRoles;
 
 /// The default of `--server`.
 const SERVER: &str = "localhost:5672";
 /// The default of `--ca`.
 const CA: &str = "certs/ca.crt";
-/// The default of `--private-key` for the README's receiver. Other clients' stands beside their
+/// The default of `--private-key` for the README's receiver. That of other clients is beside their
 /// certificate.
 const PRIVATE_KEY: &str = "certs/receiver_private.key";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// As which of the README's two clients a command runs by default.
+/// The default identity of a command: one of the README's two clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// `certs/sender_1`
@@ -55,11 +55,11 @@ pub(crate) struct ConnectionArgs {
     /// The server [env: CIPHERMQ_SERVER] [default: localhost:5672]
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
-    /// The name that the server's certificate must be for [default: the host of --server]
+    /// The name that the server's certificate must have [default: the host of --server]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// The certificate of the authority that issued the server's [env: CIPHERMQ_CA] [default:
-    /// certs/ca.crt]
+    /// The certificate of the authority that issued the server's certificate [env: CIPHERMQ_CA]
+    /// [default: certs/ca.crt]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// This client's certificate; its Common Name is the client id [env: CIPHERMQ_CERT] [default:
@@ -69,22 +69,22 @@ pub(crate) struct ConnectionArgs {
     /// The certificate's private key [env: CIPHERMQ_KEY] [default: the .key beside --cert]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Where it is kept which keys of receivers were believed, a small file each, so that an older
-    /// one is refused later; made if it is not there [env: CIPHERMQ_PINS] [default: the folder of
-    /// --ca]
+    /// The folder that records the verified keys of receivers, one small file each, so that older
+    /// keys are refused later; created if it does not exist [env: CIPHERMQ_PINS] [default: the
+    /// folder of --ca]
     #[arg(long, value_name = "FOLDER")]
     pins: Option<PathBuf>,
-    /// How long connecting may take [env: CIPHERMQ_CONNECT_TIMEOUT] [default: 10]
+    /// The time limit for connecting [env: CIPHERMQ_CONNECT_TIMEOUT] [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     connect_timeout: Option<Duration>,
-    /// How many times a publish or an ack is tried [env: CIPHERMQ_RETRIES] [default: 3]
+    /// The number of tries of a publish or an ack [env: CIPHERMQ_RETRIES] [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     retries: Option<u32>,
-    /// How long one try may stay without an answer [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
+    /// The time limit for the answer to one try [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     retry_timeout: Option<Duration>,
-    /// A TOML file with these options, named as here: server = "...", ca = "...", private-key =
-    /// "..." [env: CIPHERMQ_CONFIG]
+    /// A TOML file with these options under the same names: server = "...", ca = "...",
+    /// private-key = "..." [env: CIPHERMQ_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -93,9 +93,9 @@ pub(crate) struct ConnectionArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PrivateKeyArgs {
     /// The private key that opens messages; keys that `keygen rotate` has kept beside it are found
-    /// by themselves. May be repeated: the first one's public key is registered, the others open
-    /// what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
-    /// certs/receiver_private.key; with another client's --cert the receiver_private.key beside
+    /// automatically. May be repeated: the public key of the first one is registered, the others
+    /// open messages sealed for older keys [env: CIPHERMQ_PRIVATE_KEY] [default:
+    /// certs/receiver_private.key; with another client's --cert, the receiver_private.key beside
     /// that]
     #[arg(
         long,
@@ -133,7 +133,7 @@ enum OneOrMore {
     More(Vec<PathBuf>),
 }
 
-/// The connection options, decided and valid.
+/// The resolved and validated connection options.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ConnectionSettings {
     server: String,
@@ -141,15 +141,15 @@ pub(crate) struct ConnectionSettings {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
-    /// The file that these settings came from, if there is one.
+    /// The configuration file, if there is one.
     config: Option<PathBuf>,
-    /// Beside `ca`, if none was chosen.
+    /// The folder of pins; `None` for the folder of `ca`.
     pins: Option<PathBuf>,
-    /// The current one, and older ones.
+    /// The current private key, and older ones.
     private_keys: (PathBuf, Vec<PathBuf>),
-    /// Nobody has named a private key, and that of the README's receiver is not this client's.
+    /// Whether no private key is named, and the default one belongs to another client.
     needs_own_private_key: bool,
-    /// Somebody has named a private key.
+    /// Whether a private key is named explicitly.
     is_private_key_named: bool,
     connect_timeout: Option<Duration>,
     retries: Option<u32>,
@@ -157,11 +157,11 @@ pub(crate) struct ConnectionSettings {
 }
 
 impl ConnectionArgs {
-    /// Decides on every option.
+    /// Resolves every option.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the configuration file or a variable cannot be used.
+    /// [`Failure`] of usage if a value, the configuration file or a variable cannot be used.
     pub(crate) fn resolve(
         self,
         identity: Identity,
@@ -176,8 +176,7 @@ impl ConnectionArgs {
         private_key: PrivateKeyArgs,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<ConnectionSettings, Failure> {
-        // An empty variable counts as not set, as container tools hand over what nobody has filled
-        // in.
+        // An empty variable counts as not set: container tools pass unset values as empty ones.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let path = |name: &str| env(name).map(PathBuf::from);
         let config = self.config.or_else(|| path("CIPHERMQ_CONFIG"));
@@ -258,7 +257,7 @@ impl ConnectionArgs {
                 .or(retry_timeout)
                 .or(duration(file.retry_timeout, "retry-timeout")?),
         };
-        // Rather now than after files were opened and made.
+        // Checked before files are opened and created.
         let checked = settings.builder().check_settings();
         checked.map_err(|error| Failure::from(error).with_exit(Exit::Usage))?;
         Ok(settings)
@@ -266,19 +265,22 @@ impl ConnectionArgs {
 }
 
 impl ConnectionSettings {
-    /// Connects.
+    /// Connects to the server, and warns if the authority's certificate is out of date.
     ///
     /// # Errors
     ///
-    /// [`Failure`] with the SDK's two parts.
+    /// [`Failure`] with the SDK's error, or if the folder of pins cannot be created.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         let mut builder = self.builder();
         if let Some(folder) = &self.pins {
             create_folder(folder, Access::Private).map_err(|error| {
                 Failure::new(
-                    format!("The folder {} cannot be made: {error}.", folder.display()),
-                    "Choose one with --pins where you may write: it is kept there which keys of \
-                     receivers were believed.",
+                    format!(
+                        "The folder {} cannot be created: {error}.",
+                        folder.display()
+                    ),
+                    "With --pins, choose one where you may write: the verified keys of receivers \
+                     are recorded there.",
                 )
             })?;
             builder = builder.pins_in(folder);
@@ -288,10 +290,10 @@ impl ConnectionSettings {
         let client = builder.connect().await?;
         for (authority, trouble) in client.authority().out_of_date(Timestamp::now()) {
             console::warning(format_args!(
-                "The certificate of the authority {} in {} {trouble}. Here it is trusted all the \
-                 same, as it was named; other programs (OpenSSL) refuse all that it has issued. \
-                 Check the clock; if it is right, make a new authority, and new certificates of it \
-                 for the server and all clients",
+                "The certificate of the authority {} in {} {trouble}. It is trusted here all the \
+                 same, because it was named; other programs (OpenSSL) refuse everything that it has \
+                 issued. Check the clock; if it is right, make a new authority, and new \
+                 certificates of it for the server and all clients",
                 authority.subject,
                 self.ca.display()
             ));
@@ -299,7 +301,7 @@ impl ConnectionSettings {
         Ok(client)
     }
 
-    /// All that is set, but for the folder of pins.
+    /// A builder with all settings except the folder of pins.
     fn builder(&self) -> ClientBuilder {
         let mut builder = Client::builder(&self.server)
             .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
@@ -321,29 +323,29 @@ impl ConnectionSettings {
         builder
     }
 
-    /// Reads the private keys. The first one is the current one; its X-Wing key and the older keys
-    /// beside it that `keygen rotate` has kept belong to it.
+    /// Reads the private keys. The first one is the current one; the X-Wing key beside it, and
+    /// older keys that `keygen rotate` has kept there, belong to it.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if a file cannot be read, is not private, or holds no key; or if nobody has
-    /// named it, and it is another client's.
+    /// [`Failure`] if a file cannot be read, is not private, or holds no key; or if the key was not
+    /// named explicitly and belongs to another client.
     pub(crate) fn keyring(&self) -> Result<Keyring, Failure> {
         let (newest, older) = &self.private_keys;
         if self.needs_own_private_key && !newest.exists() {
             return Err(self.no_private_key(newest));
         }
         let keyring = keys::read_keyring(newest).map_err(key_file_failure)?;
-        self.refuse_anothers_key(&keyring)?;
+        self.check_owner(&keyring)?;
         older.iter().try_fold(keyring, |keyring, path| {
             Ok(keyring.with_older(read_private_key(path)?))
         })
     }
 
-    /// The files that these settings name, and the keys, certificates and pins beside them: nothing
-    /// may be written over them.
-    pub(crate) fn own_files(&self) -> OwnFiles {
-        let mut files = OwnFiles::default();
+    /// The files that these settings name, and the keys, certificates and pins beside them, which
+    /// must not be overwritten.
+    pub(crate) fn file_roles(&self) -> FileRoles {
+        let mut files = FileRoles::default();
         files.add("the certificate of the authority", &self.ca);
         files.add("this client's certificate", &self.cert);
         files.add("this client's private key", &self.key);
@@ -368,14 +370,14 @@ impl ConnectionSettings {
         files
     }
 
-    /// Where the private keys are, and where it belongs what was announced of them.
+    /// The folder of the private keys, and of the records of their announcements.
     fn keys_folder(&self) -> &Path {
         parent(&self.private_keys.0)
     }
 
-    /// Refuses a private key that nobody has named if it is another client's, and warns of one that
-    /// somebody has: two clients with one private key read what is sent to either.
-    fn refuse_anothers_key(&self, keyring: &Keyring) -> Result<(), Failure> {
+    /// Refuses another client's private key, or only warns if it was named explicitly: clients that
+    /// share a private key can read each other's messages.
+    fn check_owner(&self, keyring: &Keyring) -> Result<(), Failure> {
         let (newest, _) = &self.private_keys;
         let Some(client) = keys::client_id_of(&self.cert) else {
             return Ok(());
@@ -393,49 +395,49 @@ impl ConnectionSettings {
         }
         Err(Failure::new(
             format!(
-                "The private key {private_key} is that of the client {owner}, and the certificate \
-                 {} is of the client {client}: each of the two could read what is sent to the \
-                 other.",
+                "The private key {private_key} belongs to the client {owner}, and the certificate \
+                 {} to the client {client}: each of the two could read what is sent to the other.",
                 self.cert.display()
             ),
             format!(
-                "Make {client} a key of its own, in a folder of its own: ciphermq-cli keygen --out \
-                 FOLDER, and name it: --private-key FOLDER/{}. To share the key on purpose, name \
-                 it: --private-key {private_key}",
+                "Make a key for {client} in a folder of its own: ciphermq-cli keygen --out FOLDER, \
+                 and name it: --private-key FOLDER/{}. To share the key on purpose, name it: \
+                 --private-key {private_key}",
                 keys::PRIVATE_KEY_FILE
             ),
         ))
     }
 
-    /// The client other than this one whose the private key is, as far as the files here tell.
+    /// Another client to which the private key belongs, as far as the local files show.
     fn other_owner(&self, client: &ClientId, keyring: &Keyring) -> Option<ClientId> {
         let (newest, _) = &self.private_keys;
-        let receivers = Path::new(Identity::Receiver.certificate());
-        let receiver = keys::client_id_of(receivers);
+        let default_cert = Path::new(Identity::Receiver.certificate());
+        let default_owner = keys::client_id_of(default_cert);
         if is_same_file(newest, PRIVATE_KEY.as_ref()) {
-            match receiver {
-                // Of the README's receiver it is known without an announcement.
-                Some(receiver) if receiver != *client => return Some(receiver),
-                // Another certificate says the same: nobody has put one of another client there.
-                Some(_) if !is_same_file(&self.cert, receivers) => return None,
+            match default_owner {
+                // The owner of the default key is known without an announcement.
+                Some(owner) if owner != *client => return Some(owner),
+                // A second certificate confirms the owner: the default one was not replaced by
+                // another client's.
+                Some(_) if !is_same_file(&self.cert, default_cert) => return None,
                 _ => {}
             }
         }
         let mut owners = keys::announced_by(self.keys_folder(), keyring);
-        // Whom somebody has let share it once may go on.
+        // A client that has announced the key before may continue to share it.
         if owners.contains(client) {
             return None;
         }
         owners.pop_first()
     }
 
-    /// This client has no private key of its own. Another one's must not be taken for it: who has a
-    /// private key reads what is sent to either.
+    /// The error if this client has no private key. Another client's is not used instead, because
+    /// clients that share a private key can read each other's messages.
     fn no_private_key(&self, expected: &Path) -> Failure {
         let identity = Client::builder(&self.server)
             .ca_file(&self.ca)
             .identity_files(&self.cert, &self.key);
-        // Whose key it is says the certificate: if that is no good, it comes first.
+        // The certificate names the client, so its errors are reported first.
         if let Err(error) = identity.check_identity() {
             return error.into();
         }
@@ -449,21 +451,21 @@ impl ConnectionSettings {
                 expected.display()
             ),
             format!(
-                "Make it a key of its own: ciphermq-cli keygen --out {}\nIf another file is this \
-                 client's, name it with --private-key. {PRIVATE_KEY} is not taken by itself, as it \
-                 is another client's.",
+                "Make one: ciphermq-cli keygen --out {}\nIf another file is this client's, name it \
+                 with --private-key. {PRIVATE_KEY} is not used by default, because it is another \
+                 client's.",
                 folder.unwrap_or(Path::new(".")).display()
             ),
         )
     }
 
-    /// Where the certificates are, and where a record of receivers' public keys belongs.
+    /// The folder of the certificates, and of the records of receivers' public keys.
     pub(crate) fn certificates_folder(&self) -> &Path {
         parent(&self.ca)
     }
 }
 
-/// Whether two files are the certificates of one client: the same file, or the same Common Name.
+/// Whether two files are certificates of the same client: the same path, or the same Common Name.
 fn is_same_client(one: &Path, other: &Path) -> bool {
     if one == other {
         return true;
@@ -476,12 +478,12 @@ fn read_private_key(path: &Path) -> Result<PrivateKey, Failure> {
     keys::read_private(path).map_err(key_file_failure)
 }
 
-/// A key file's error in our two parts.
+/// Converts an error of a key file, with its advice.
 pub(crate) fn key_file_failure(error: keys::KeyFileError) -> Failure {
     Failure::new(sentence(&error.to_string()), sentence(&error.advice()))
 }
 
-/// A library's lower-case text as a sentence of ours. Paths and commands stay as they are.
+/// Converts a library's lower-case text to a sentence. Paths and commands stay as they are.
 pub(crate) fn sentence(text: &str) -> String {
     let mut sentence = text.to_owned();
     let first_word = text.split(' ').next().unwrap_or_default();
@@ -526,7 +528,7 @@ impl File {
                     path.display(),
                     error.message()
                 ),
-                "It holds connection options of `ciphermq-cli`, named as the flags are: server, \
+                "It may have the connection options of `ciphermq-cli`, named like the flags: server, \
                  server-name, ca, cert, key, pins, private-key, connect-timeout, retries, \
                  retry-timeout.",
             )
@@ -536,7 +538,7 @@ impl File {
 
 fn text(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, Failure> {
     let text = env(name).map(OsString::into_string).transpose();
-    text.map_err(|_| bad_value(name, "the environment", "it is no UTF-8 text"))
+    text.map_err(|_| bad_value(name, "the environment", "it is not UTF-8"))
 }
 
 fn parsed<T>(
@@ -561,25 +563,25 @@ fn at_least_one(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .filter(|&number| number > 0)
-        .ok_or_else(|| format!("{text:?} is no whole number from 1 on"))
+        .ok_or_else(|| format!("{text:?} is not a whole number of at least 1"))
 }
 
-/// Reads a duration: seconds, with a fraction if need be.
+/// Parses a duration: seconds, which may have a fraction.
 ///
 /// # Errors
 ///
-/// A text for people if it is none, or none that is longer than zero.
+/// A text for people if it is not a number, or not above zero and within a year.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text
         .strip_suffix('s')
         .unwrap_or(text)
         .parse()
-        .map_err(|_| format!("{text:?} is no number of seconds"))?;
-    // Longer than a year is a slip of the hand, and more than timers count.
+        .map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    // More than a year is a mistake, and can exceed the range of timers.
     match Duration::try_from_secs_f64(value) {
         Ok(duration) if !duration.is_zero() && value <= 31_536_000.0 => Ok(duration),
         _ => Err(format!(
-            "{text:?} is no number of seconds above zero and within a year"
+            "{text:?} is not a number of seconds above zero and within a year"
         )),
     }
 }

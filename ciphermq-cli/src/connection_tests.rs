@@ -33,7 +33,7 @@ fn defaults_fit_what_keygen_writes() {
         ("certs/receiver_private.key".into(), vec![])
     );
     assert_eq!(sender.certificates_folder(), Path::new("certs"));
-    assert_eq!(sender.pins, None, "they are there, too");
+    assert_eq!(sender.pins, None, "the pins are in the same folder");
     let receiver = ConnectionArgs::default()
         .resolve_with(Identity::Receiver, PrivateKeyArgs::default(), |_| None)
         .unwrap();
@@ -41,7 +41,7 @@ fn defaults_fit_what_keygen_writes() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
+fn flags_override_the_environment_which_overrides_the_file_which_overrides_the_default() {
     let (_file, args) =
         file("server = \"file:1\"\nca = \"file.crt\"\nretries = 5\nretry-timeout = 2.5\n");
     let settings = resolve(args.clone(), &[]).unwrap();
@@ -67,7 +67,7 @@ fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
     assert_eq!(
         settings.ca,
         Path::new("file.crt"),
-        "an empty variable is none"
+        "an empty variable counts as not set"
     );
 
     let flags = ConnectionArgs {
@@ -107,7 +107,7 @@ fn the_environment_can_name_the_file() {
 }
 
 #[test]
-fn what_cannot_be_used_is_a_usage_error_that_names_it() {
+fn unusable_values_are_usage_errors_that_name_them() {
     for (text, names) in [
         ("sever = \"x\"\n", "sever"),
         ("\nretries = \"many\"\n", "line 2"),

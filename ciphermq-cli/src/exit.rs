@@ -1,4 +1,4 @@
-//! How the program ends: exit codes, and errors in two parts.
+//! Exit codes, and errors with advice.
 //!
 //! | code | meaning |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | 1 | an error; stderr says what happened and what to do |
 //! | 2 | the command line or the configuration file cannot be used |
 //! | 3 | something stayed unacknowledged; its message ids are listed |
-//! | 4 | there was less than was asked for: an empty queue, no such key, an idle end before `--count` |
+//! | 4 | there was less than requested: an empty queue, no such key, an idle end before `--count` |
 //! | 129, 130, 143 | ended by SIGHUP, SIGINT or SIGTERM before the work was done |
 
 use std::fmt;
@@ -16,20 +16,20 @@ use std::process::ExitCode;
 use ciphermq_client::error::Kind;
 use ciphermq_client::text::{Escaped, one_full_stop};
 
-/// How a command ended.
+/// The outcome of a command, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All done.
+    /// Everything was done.
     Done,
-    /// An error that has been, or will be, reported.
+    /// An error.
     Error,
-    /// The command line or the configuration file cannot be used. clap ends with the same code.
+    /// The command line or the configuration file cannot be used. clap uses the same code.
     Usage,
-    /// Something stayed unacknowledged.
+    /// Some messages stayed unacknowledged.
     Unacknowledged,
-    /// There was less than was asked for.
+    /// There was less than requested.
     Less,
-    /// A signal came before the work was done.
+    /// A signal ended the program before the work was done.
     Signalled(Signal),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Signal {
 }
 
 impl Exit {
-    /// The number that the shell sees.
+    /// Returns the exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -76,7 +76,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error as a person needs it: what happened, what to do, and the code to end with.
+/// An error for people: what happened, what to do, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     what: String,
@@ -85,7 +85,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// What happened and what to do.
+    /// Creates an error with advice. The exit code is 1.
     pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             what: one_full_stop(what.into()),
@@ -94,7 +94,7 @@ impl Failure {
         }
     }
 
-    /// What happened, where nobody can do anything about it but try again.
+    /// Creates an error without advice, for problems that a user can only retry.
     pub(crate) fn plain(what: impl Into<String>) -> Self {
         Self {
             what: one_full_stop(what.into()),
@@ -103,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// A mistake on the command line or in the configuration file.
+    /// Creates an error of the command line or the configuration file. The exit code is 2.
     pub(crate) fn usage(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             exit: Exit::Usage,
@@ -111,30 +111,30 @@ impl Failure {
         }
     }
 
-    /// The same failure with another exit code.
+    /// Changes the exit code.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
-    /// A failure to write to stdout; nothing if its reader has gone, which is no error: it had
-    /// enough.
+    /// Converts an error of writing to stdout; `None` if its reader has closed the pipe, which is
+    /// not an error.
     pub(crate) fn stdout(error: &io::Error) -> Option<Self> {
         (error.kind() != io::ErrorKind::BrokenPipe).then(|| {
             Self::new(
                 format!("Standard output cannot be written: {error}."),
-                "Check where it leads, and that there is room.",
+                "Check where it is redirected to, and that there is room.",
             )
         })
     }
 
-    /// Both parts in one line, for where the work goes on.
+    /// Formats both parts on one line, for warnings.
     pub(crate) fn in_one_line(&self) -> String {
         let advice = self.advice.iter().flat_map(|advice| advice.lines());
         let parts: Vec<&str> = std::iter::once(self.what.as_str()).chain(advice).collect();
         parts.join(" ")
     }
 
-    /// Both parts, the second below the first, for a failure that is made of several.
+    /// Formats both parts, the advice below the error, as a part of a combined failure.
     pub(crate) fn text(&self) -> String {
         match &self.advice {
             Some(advice) => format!("{}\n{advice}", self.what),
@@ -142,13 +142,13 @@ impl Failure {
         }
     }
 
-    /// The code to end with.
+    /// Returns the outcome that determines the exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
 }
 
-/// Both parts, as they are printed after `error: `. Neither makes lines that are not meant.
+/// Formats both parts as they are printed after `error: `, with control characters escaped.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Escaped(&self.what))?;
@@ -159,7 +159,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The SDK's errors have two parts already.
+/// Converts an error of the SDK, which has advice already.
 impl<K: Kind> From<ciphermq_client::error::Error<K>> for Failure {
     fn from(error: ciphermq_client::error::Error<K>) -> Self {
         Self {
@@ -175,28 +175,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_says_what_happened_and_below_it_what_to_do() {
-        let failure = Failure::new("It broke.", "Mend it.\nThen run it again.");
+    fn a_failure_has_the_error_and_the_advice_below_it() {
+        let failure = Failure::new("It broke.", "Fix it.\nThen run it again.");
         assert_eq!(
             failure.to_string(),
-            "It broke.\n       Mend it.\n       Then run it again."
+            "It broke.\n       Fix it.\n       Then run it again."
         );
         assert_eq!(failure.exit().code(), 1);
         assert_eq!(Failure::usage("a", "b").exit().code(), 2);
         assert_eq!(Failure::plain("It broke.").to_string(), "It broke.");
         assert_eq!(
             failure.in_one_line(),
-            "It broke. Mend it. Then run it again."
+            "It broke. Fix it. Then run it again."
         );
-        let forged = Failure::new("refused: \x1b[2Ja\nerror: b..", "Mend it.");
+        let forged = Failure::new("refused: \x1b[2Ja\nerror: b..", "Fix it.");
         assert_eq!(
             forged.to_string(),
-            "refused: \\u{1b}[2Ja\\nerror: b.\n       Mend it."
+            "refused: \\u{1b}[2Ja\\nerror: b.\n       Fix it."
         );
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_no_failure() {
+    fn a_closed_pipe_is_not_a_failure() {
         assert!(Failure::stdout(&io::ErrorKind::BrokenPipe.into()).is_none());
         assert!(Failure::stdout(&io::ErrorKind::StorageFull.into()).is_some());
     }

@@ -1,33 +1,33 @@
 //! The CipherMQ command line.
 //!
 //! ```text
-//!   arguments ─► Cli ─► commands/<command>.rs ─► the SDK (ciphermq-client), the key maker (keygen)
+//!   arguments ─► Cli ─► commands/<command>.rs ─► the SDK (ciphermq-client), key generation (keygen)
 //!                          │
 //!                          ├─► data ─► stdout, or an output file
-//!                          ├─► what happens ─► console ─► stderr
-//!                          └─► Exit, or a Failure of two parts ─► exit code
+//!                          ├─► progress and warnings ─► console ─► stderr
+//!                          └─► Exit, or a Failure with advice ─► exit code
 //! ```
 //!
 //! Modules in reading order:
 //!
-//! - [`args`]: the command line as it is typed
-//! - [`connection`]: how to reach the server: flags, environment, file, defaults
-//! - [`own_files`]: no file that is written is another one that is in use
-//! - [`commands`]: one command, one file
-//! - [`local`]: a server of one's own, throwaway
-//! - [`output`]: where received messages are written
-//! - [`console`]: what people read meanwhile
-//! - [`signals`]: what asks the program to end
-//! - [`exit`]: exit codes, and errors of two parts
+//! - [`args`]: the command line
+//! - [`connection`]: connection options from flags, environment, file and defaults
+//! - [`file_roles`]: the check that no file that is written is in use otherwise
+//! - [`commands`]: one module per command
+//! - [`local`]: a temporary server of one's own
+//! - [`output`]: the destinations of received messages, and standard output
+//! - [`console`]: standard error
+//! - [`signals`]: the signals that ask the program to end
+//! - [`exit`]: exit codes, and errors with advice
 
 mod args;
 mod commands;
 mod connection;
 mod console;
 mod exit;
+mod file_roles;
 mod local;
 mod output;
-mod own_files;
 mod signals;
 
 use std::io::{self, Write as _};
@@ -42,14 +42,14 @@ use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
 fn main() -> ExitCode {
-    signals::outlive_file_size_limits();
+    signals::ignore_file_size_signal();
     let result = match Cli::try_parse() {
         Ok(cli) => {
             let verbosity = cli.verbosity();
             log_to_stderr(verbosity);
             commands::run(cli.command, verbosity)
         }
-        Err(said) => answer(&said),
+        Err(error) => print_clap(&error),
     };
     let exit = result.unwrap_or_else(|failure| {
         console::error(&failure);
@@ -59,27 +59,26 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// What clap has to say: help and version on standard output, with its colours on a terminal; what
-/// is wrong with the command line on standard error.
-fn answer(said: &clap::Error) -> Result<Exit, Failure> {
-    if said.use_stderr() {
-        stderr::lines(said.render());
+/// Prints clap's output: help and version on standard output, in colour on a terminal; usage errors
+/// on standard error.
+fn print_clap(error: &clap::Error) -> Result<Exit, Failure> {
+    if error.use_stderr() {
+        stderr::lines(error.render());
         return Ok(Exit::Usage);
     }
     stdout::check()?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "clap has written there, in parts"
+        reason = "flushes what clap has written there"
     )]
-    let printed = said.print().and_then(|()| io::stdout().flush());
+    let printed = error.print().and_then(|()| io::stdout().flush());
     match printed.map_err(|error| Failure::stdout(&error)) {
         Err(Some(failure)) => Err(failure),
         Ok(()) | Err(None) => Ok(Exit::Done),
     }
 }
 
-/// What the SDK logs is for those who look for trouble: `RUST_LOG` says what is wanted, or `-vv`
-/// and more.
+/// Sets up the SDK's log on standard error. `RUST_LOG` sets its level, or `-vv` and above do.
 fn log_to_stderr(verbosity: Verbosity) {
     let default = match verbosity {
         Verbosity::Quiet | Verbosity::Normal | Verbosity::Messages => "off",

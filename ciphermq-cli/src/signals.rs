@@ -1,12 +1,12 @@
-//! Signals: the first that asks the program to end lets it finish what it has begun, the second
-//! ends it at once.
+//! Signals. The first one that asks the program to end lets it finish what is in progress, a second
+//! one ends it at once.
 //!
-//! | signal | what it does |
+//! | signal | effect |
 //! |---|---|
-//! | SIGINT, SIGTERM | end |
-//! | SIGHUP, of a terminal that was closed | ends, unless it was ignored from the start (`nohup`). It is no second signal: shells send it twice |
-//! | SIGXFSZ, SIGPIPE | nothing: what cannot be written is an error where it is written |
-//! | SIGQUIT | ends at once, as the system does it: what was acknowledged is safe then, too |
+//! | SIGINT, SIGTERM | ends the program |
+//! | SIGHUP, of a terminal that was closed | ends the program, unless it was ignored from the start (`nohup`). It does not count as a second signal, because shells send it twice |
+//! | SIGXFSZ, SIGPIPE | none: the failed write is an error |
+//! | SIGQUIT | ends the program at once, by the system's default; acknowledged messages are safe |
 
 use std::sync::Arc;
 
@@ -16,27 +16,28 @@ use tokio::sync::watch;
 use crate::console::stderr;
 use crate::exit::{Exit, Failure, Signal};
 
-/// A limit on the size of files is an error of the write that reaches it, not the program's end.
-/// (Rust's runtime sees to the same for SIGPIPE.)
-pub(crate) fn outlive_file_size_limits() {
-    // Should the system not let us, nothing is lost but the error's text.
+/// Ignores SIGXFSZ, so that reaching the limit of a file's size is an error of the write. (Rust's
+/// runtime does the same for SIGPIPE.)
+pub(crate) fn ignore_file_size_signal() {
+    // If this fails, the signal ends the program without an error message.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
-/// Tells of the first signal. Cheap to clone.
+/// Waits for the first signal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
     first: watch::Receiver<Option<Signal>>,
 }
 
 impl Signals {
-    /// Begins to listen. From now on no signal ends the program by itself.
+    /// Registers the handlers. From now on the first signal does not end the program by itself.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the system does not let us.
+    /// [`Failure`] if the system refuses a handler.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::plain(format!("Signals cannot be listened for: {error}."));
+        let failed =
+            |error| Failure::plain(format!("Signal handlers cannot be registered: {error}."));
         let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
         let mut hangups = (!is_ignored(SignalKind::hangup()))
@@ -46,34 +47,34 @@ impl Signals {
         let (sender, first) = watch::channel(None);
         tokio::spawn(async move {
             loop {
-                let came = tokio::select! {
+                let signal = tokio::select! {
                     Some(()) = interrupts.recv() => Signal::Interrupt,
                     Some(()) = terminations.recv() => Signal::Terminate,
                     Some(()) = next(&mut hangups) => Signal::Hangup,
                     else => return,
                 };
-                match (*sender.borrow(), came) {
+                match (*sender.borrow(), signal) {
                     (None, _) => {}
                     (Some(_), Signal::Hangup) => continue,
                     (Some(_), _) => {
                         stderr::clear_bar();
-                        std::process::exit(i32::from(Exit::Signalled(came).code()));
+                        std::process::exit(i32::from(Exit::Signalled(signal).code()));
                     }
                 }
-                sender.send_replace(Some(came));
+                sender.send_replace(Some(signal));
             }
         });
         Ok(Self { first })
     }
 
-    /// Waits for the first signal; returns at once if it has come. Safe to cancel.
+    /// Waits for the first signal; completes at once if there was one. Cancel safe.
     pub(crate) async fn received(&mut self) -> Signal {
         loop {
             if let Some(signal) = *self.first.borrow_and_update() {
                 return signal;
             }
             if self.first.changed().await.is_err() {
-                // The listener has gone, so nothing will come.
+                // The listening task has ended, so no signal will arrive.
                 std::future::pending::<()>().await;
             }
         }
@@ -87,14 +88,13 @@ async fn next(signals: &mut Option<Stream>) -> Option<()> {
     }
 }
 
-/// Whether whoever started this program has it ignore a signal. Where the system does not tell, it
-/// has not.
+/// Whether a signal was ignored when the program started; `false` if the system does not report it.
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     is_in_mask(&status, signal.as_raw_value())
 }
 
-/// Whether a signal is in the mask `SigIgn` of `/proc/<pid>/status`, of which the lowest bit is
+/// Whether a signal is in the mask `SigIgn` of `/proc/<pid>/status` (proc(5)), whose lowest bit is
 /// signal 1.
 fn is_in_mask(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_read_from_the_mask() {
+    fn ignored_signals_are_read_from_the_mask() {
         let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
         let ignored: Vec<i32> = (0..70)
             .filter(|&signal| is_in_mask(status, signal))

@@ -1,5 +1,5 @@
-//! What the program does without a server: help, usage errors, keys and certificates, and errors
-//! that come before anything is connected.
+//! The program without a server: help, usage errors, keys and certificates, and errors that are
+//! reported before connecting.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,16 +15,17 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A folder to run the program in, where nothing of the user's environment is seen.
-struct Place(TempDir);
+/// A folder to run the program in, without the user's `CIPHERMQ_` variables.
+struct Workspace(TempDir);
 
-struct Ran {
+/// The outcome of a run.
+struct Outcome {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl Place {
+impl Workspace {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -47,31 +48,35 @@ impl Place {
         command
     }
 
-    fn run(&self, line: &str) -> Ran {
+    fn run(&self, line: &str) -> Outcome {
         self.command(line).output().unwrap().into()
     }
 
-    /// Runs what must fail, and checks the error's two parts.
+    /// Runs a command that must fail, and checks that the error has advice.
     fn fails(&self, line: &str, code: i32) -> String {
-        let ran = self.run(line);
-        assert_eq!(ran.code, Some(code), "{line}: {}", ran.stderr);
-        assert_eq!(ran.stdout, "", "{line}");
-        let (what, advice) = ran
+        let outcome = self.run(line);
+        assert_eq!(outcome.code, Some(code), "{line}: {}", outcome.stderr);
+        assert_eq!(outcome.stdout, "", "{line}");
+        let (what, advice) = outcome
             .stderr
             .split_once('\n')
-            .unwrap_or_else(|| panic!("{line}: {}", ran.stderr));
+            .unwrap_or_else(|| panic!("{line}: {}", outcome.stderr));
         assert!(what.starts_with("error: "), "{line}: {what}");
         assert!(
             !advice.trim().is_empty(),
-            "{line}: says not what to do: {}",
-            ran.stderr
+            "{line}: no advice: {}",
+            outcome.stderr
         );
-        assert!(!ran.stderr.contains("panicked"), "{line}: {}", ran.stderr);
-        ran.stderr
+        assert!(
+            !outcome.stderr.contains("panicked"),
+            "{line}: {}",
+            outcome.stderr
+        );
+        outcome.stderr
     }
 }
 
-impl From<Output> for Ran {
+impl From<Output> for Outcome {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self {
@@ -99,23 +104,26 @@ const COMMANDS: [&str; 12] = [
 
 #[test]
 fn help_names_every_command_and_exit_code() {
-    let ran = Place::new().run("--help");
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let outcome = Workspace::new().run("--help");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     for command in COMMANDS {
-        assert!(ran.stdout.contains(&format!("  {command} ")), "{command}");
+        assert!(
+            outcome.stdout.contains(&format!("  {command} ")),
+            "{command}"
+        );
     }
     for code in ["  0 ", "  1 ", "  2 ", "  3 ", "  4 ", "130, 143"] {
-        assert!(ran.stdout.contains(code), "{code}");
+        assert!(outcome.stdout.contains(code), "{code}");
     }
 }
 
 #[test]
 fn every_command_has_help_and_completions_know_it() {
-    let place = Place::new();
-    let script = place.run("completions bash");
+    let workspace = Workspace::new();
+    let script = workspace.run("completions bash");
     assert_eq!(script.code, Some(0));
     for command in COMMANDS {
-        let help = place.run(&format!("{command} --help"));
+        let help = workspace.run(&format!("{command} --help"));
         assert_eq!(help.code, Some(0), "{command}: {}", help.stderr);
         assert!(help.stdout.contains("Usage:"), "{command}");
         assert!(script.stdout.contains(command), "{command}");
@@ -123,8 +131,8 @@ fn every_command_has_help_and_completions_know_it() {
 }
 
 #[test]
-fn usage_errors_end_with_2_and_say_both_parts() {
-    let place = Place::new();
+fn usage_errors_have_exit_code_2_and_advice() {
+    let workspace = Workspace::new();
     for line in [
         "send",
         "send --to",
@@ -139,12 +147,12 @@ fn usage_errors_end_with_2_and_say_both_parts() {
         "status --nope",
         "completions tcsh",
     ] {
-        place.fails(line, 2);
+        workspace.fails(line, 2);
     }
-    let error = place.fails("status --config nowhere.toml", 2);
+    let error = workspace.fails("status --config nowhere.toml", 2);
     assert!(error.contains("nowhere.toml"), "{error}");
-    std::fs::write(place.path("client.toml"), "sever = \"x\"\n").unwrap();
-    let error = place.fails("status --config client.toml", 2);
+    std::fs::write(workspace.path("client.toml"), "sever = \"x\"\n").unwrap();
+    let error = workspace.fails("status --config client.toml", 2);
     assert!(
         error.contains("sever") && error.contains("line 1"),
         "{error}"
@@ -152,50 +160,50 @@ fn usage_errors_end_with_2_and_say_both_parts() {
 }
 
 #[test]
-fn what_is_missing_is_told_before_anything_is_connected() {
-    let place = Place::new();
-    let error = place.fails("send --to receiver_1 --file nowhere.jsonl", 1);
+fn missing_files_are_reported_before_connecting() {
+    let workspace = Workspace::new();
+    let error = workspace.fails("send --to receiver_1 --file nowhere.jsonl", 1);
     assert!(error.contains("nowhere.jsonl"), "{error}");
-    let error = place.fails("receive", 1);
+    let error = workspace.fails("receive", 1);
     assert!(
         error.contains("certs/receiver_private.key") && error.contains("keygen"),
         "{error}"
     );
-    let error = place.fails("status", 1);
+    let error = workspace.fails("status", 1);
     assert!(error.contains("certs/ca.crt"), "{error}");
-    assert!(!place.path("data").exists(), "nothing was made");
+    assert!(!workspace.path("data").exists(), "nothing was made");
 }
 
 #[test]
-fn keygen_makes_a_pair_once_and_the_private_one_is_private() {
-    let place = Place::new();
-    let made = place.run("keygen --out certs");
+fn keygen_makes_a_key_pair_once_and_the_private_key_is_private() {
+    let workspace = Workspace::new();
+    let made = workspace.run("keygen --out certs");
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     assert_eq!(
         made.stdout,
         "wrote certs/receiver_private.key\nwrote certs/receiver_public.key\n"
     );
-    let private = place.path("certs/receiver_private.key");
+    let private = workspace.path("certs/receiver_private.key");
     assert_eq!(
         std::fs::metadata(&private).unwrap().permissions().mode() & 0o777,
         0o600
     );
     let before = std::fs::read(&private).unwrap();
     assert_eq!(before.len(), 45, "base64 of 32 bytes and a newline");
-    let error = place.fails("keygen --out certs", 1);
+    let error = workspace.fails("keygen --out certs", 1);
     assert!(
         error.contains("exists already") && error.contains("--force"),
         "{error}"
     );
     assert_eq!(std::fs::read(&private).unwrap(), before);
-    assert_eq!(place.run("keygen --out certs --force").code, Some(0));
+    assert_eq!(workspace.run("keygen --out certs --force").code, Some(0));
     assert_ne!(std::fs::read(&private).unwrap(), before);
 }
 
 #[test]
-fn certs_makes_what_the_defaults_look_for_and_adds_clients_later() {
-    let place = Place::new();
-    let made = place.run("certs --server-name localhost --client sender_1 --client receiver_1");
+fn certs_makes_the_files_that_are_used_by_default_and_adds_clients_later() {
+    let workspace = Workspace::new();
+    let made = workspace.run("certs --server-name localhost --client sender_1 --client receiver_1");
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     for file in [
         "ca.crt",
@@ -205,32 +213,31 @@ fn certs_makes_what_the_defaults_look_for_and_adds_clients_later() {
         "sender_1/client.crt",
         "receiver_1/client.key",
     ] {
-        assert!(place.path("certs").join(file).is_file(), "{file}");
+        assert!(workspace.path("certs").join(file).is_file(), "{file}");
     }
-    let added = place.run("certs --client late");
+    let added = workspace.run("certs --client late");
     assert_eq!(added.code, Some(0), "{}", added.stderr);
     assert!(
         added.stdout.contains("wrote certs/late/client.crt\n"),
         "{}",
         added.stdout
     );
-    let error = place.fails("certs --client ../evil", 2);
+    let error = workspace.fails("certs --client ../evil", 2);
     assert!(error.contains("../evil"), "{error}");
 }
 
-/// A certificate, its key and nobody who listens: the error is the server's absence, not a file's.
+/// All files exist and nothing listens at the address: the error is about the server, not a file.
 #[test]
-fn a_server_that_is_not_there_is_named() {
-    let place = Place::new();
+fn an_unreachable_server_is_named() {
+    let workspace = Workspace::new();
     assert_eq!(
-        place
+        workspace
             .run("certs --client sender_1 --client receiver_1")
             .code,
         Some(0)
     );
-    assert_eq!(place.run("keygen").code, Some(0));
-    // Bound and not listening would need more than the standard library: a port that was free a
-    // moment ago.
+    assert_eq!(workspace.run("keygen").code, Some(0));
+    // A port that was free a moment ago: the standard library cannot bind without listening.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -245,33 +252,37 @@ fn a_server_that_is_not_there_is_named() {
         "resend a",
         "register-key",
     ] {
-        let error = place.fails(&format!("{line} --server {address}"), 1);
+        let error = workspace.fails(&format!("{line} --server {address}"), 1);
         assert!(error.contains(&address.to_string()), "{line}: {error}");
     }
-    let mut by_variable = place.command("status");
-    let ran = Ran::from(
+    let mut by_variable = workspace.command("status");
+    let outcome = Outcome::from(
         by_variable
             .env("CIPHERMQ_SERVER", address.to_string())
             .output()
             .unwrap(),
     );
-    assert!(ran.stderr.contains(&address.to_string()), "{}", ran.stderr);
+    assert!(
+        outcome.stderr.contains(&address.to_string()),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
-fn keys_of_others_and_broken_keys_are_refused() {
-    let place = Place::new();
-    assert_eq!(place.run("keygen").code, Some(0));
-    let private = place.path("certs/receiver_private.key");
+fn readable_and_broken_private_keys_are_refused() {
+    let workspace = Workspace::new();
+    assert_eq!(workspace.run("keygen").code, Some(0));
+    let private = workspace.path("certs/receiver_private.key");
     std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let error = place.fails("receive", 1);
+    let error = workspace.fails("receive", 1);
     assert!(
         error.contains("chmod 600 certs/receiver_private.key\n"),
         "{error}"
     );
     std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&private, "c2hvcnQ=\n").unwrap();
-    let error = place.fails("receive", 1);
+    let error = workspace.fails("receive", 1);
     assert!(
         error.contains("certs/receiver_private.key holds no X25519 key"),
         "{error}"
@@ -279,24 +290,27 @@ fn keys_of_others_and_broken_keys_are_refused() {
 }
 
 #[test]
-fn outputs_that_cannot_be_used_are_refused_and_left_alone() {
-    let place = Place::new();
-    assert_eq!(place.run("keygen").code, Some(0));
-    std::fs::write(place.path("diary"), "dear diary").unwrap();
-    let error = place.fails("receive --output diary", 1);
+fn unusable_outputs_are_refused_and_left_alone() {
+    let workspace = Workspace::new();
+    assert_eq!(workspace.run("keygen").code, Some(0));
+    std::fs::write(workspace.path("diary"), "dear diary").unwrap();
+    let error = workspace.fails("receive --output diary", 1);
     assert!(
         error.contains("diary") && error.contains("--output"),
         "{error}"
     );
-    assert_eq!(std::fs::read(place.path("diary")).unwrap(), b"dear diary");
-    place.fails("receive --output certs", 1);
-    place.fails("receive --output diary/below", 1);
+    assert_eq!(
+        std::fs::read(workspace.path("diary")).unwrap(),
+        b"dear diary"
+    );
+    workspace.fails("receive --output certs", 1);
+    workspace.fails("receive --output diary/below", 1);
 }
 
 #[test]
-fn a_reader_that_has_had_enough_is_no_error() {
-    let place = Place::new();
-    let mut child = place
+fn a_closed_pipe_is_not_an_error() {
+    let workspace = Workspace::new();
+    let mut child = workspace
         .command("completions zsh")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -315,41 +329,41 @@ fn a_reader_that_has_had_enough_is_no_error() {
 
 #[test]
 fn a_demo_needs_messages_and_an_empty_folder() {
-    let place = Place::new();
-    // A server that must not be started: these errors come before it.
-    let copy = place.path("bin/ciphermq-cli");
-    std::fs::create_dir(place.path("bin")).unwrap();
+    let workspace = Workspace::new();
+    // There is no server beside this copy: these errors are reported before it is started.
+    let copy = workspace.path("bin/ciphermq-cli");
+    std::fs::create_dir(workspace.path("bin")).unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_ciphermq-cli"), &copy).unwrap();
     let demo = |arguments: &[&str]| {
         let mut command = Command::new(&copy);
-        Ran::from(
+        Outcome::from(
             command
                 .arg("demo")
                 .args(arguments)
-                .current_dir(place.0.path())
+                .current_dir(workspace.0.path())
                 .output()
                 .unwrap(),
         )
     };
-    let ran = demo(&[]);
-    assert_eq!(ran.code, Some(1));
+    let outcome = demo(&[]);
+    assert_eq!(outcome.code, Some(1));
     assert!(
-        ran.stderr.contains("bin/ciphermq-server") && ran.stderr.contains("cargo build"),
+        outcome.stderr.contains("bin/ciphermq-server") && outcome.stderr.contains("cargo build"),
         "{}",
-        ran.stderr
+        outcome.stderr
     );
 
-    std::fs::File::create(place.path("bin/ciphermq-server"))
+    std::fs::File::create(workspace.path("bin/ciphermq-server"))
         .unwrap()
         .write_all(b"#!/bin/sh\nexit 9\n")
         .unwrap();
     std::fs::set_permissions(
-        place.path("bin/ciphermq-server"),
+        workspace.path("bin/ciphermq-server"),
         std::fs::Permissions::from_mode(0o755),
     )
     .unwrap();
-    std::fs::write(place.path("empty"), "\n\n").unwrap();
-    std::fs::write(place.path("one"), "a\n").unwrap();
+    std::fs::write(workspace.path("empty"), "\n\n").unwrap();
+    std::fs::write(workspace.path("one"), "a\n").unwrap();
     for (arguments, says) in [
         (&["--file", "nowhere"][..], "nowhere"),
         (&["--file", "empty"], "holds no messages"),
@@ -359,9 +373,13 @@ fn a_demo_needs_messages_and_an_empty_folder() {
             "ended before it was ready",
         ),
     ] {
-        let ran = demo(arguments);
-        assert_eq!(ran.code, Some(1), "{arguments:?}: {}", ran.stderr);
-        assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
+        let outcome = demo(arguments);
+        assert_eq!(outcome.code, Some(1), "{arguments:?}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(says),
+            "{arguments:?}: {}",
+            outcome.stderr
+        );
     }
-    assert!(Path::new(&place.path("new/certs/sender_1/client.crt")).is_file());
+    assert!(Path::new(&workspace.path("new/certs/sender_1/client.crt")).is_file());
 }

@@ -124,10 +124,10 @@ async fn a_server_that_sees_another_client_id_is_refused() {
     let address = server(&ca.issue("localhost"), &ca, BOTH, answer).await;
     let error = error(client(address, &ca, &ca.issue("you"))).await;
     assert_eq!(error.kind(), ConnectErrorKind::OtherClient);
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.contains("for `me`") && told.contains("names `you`"),
-        "{told}"
+        message.contains("for `me`") && message.contains("names `you`"),
+        "{message}"
     );
     assert!(
         error
@@ -153,7 +153,7 @@ async fn error(builder: ClientBuilder) -> ConnectError {
     builder.connect().await.map(|_| ()).unwrap_err()
 }
 
-fn assert_told(error: &ConnectError, kind: ConnectErrorKind, part: &str) {
+fn assert_error(error: &ConnectError, kind: ConnectErrorKind, part: &str) {
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(part), "{error}");
     assert!(
@@ -197,13 +197,13 @@ async fn the_servers_certificate_must_come_from_the_ca_and_be_for_the_name() {
     let (ca, other) = (Authority::new(), Authority::new());
     let me = ca.issue("me");
     let foreign = server(&other.issue("localhost"), &ca, BOTH, answer).await;
-    assert_told(
+    assert_error(
         &error(client(foreign, &ca, &me)).await,
         ConnectErrorKind::ServerCertificate,
         "did not issue",
     );
     let elsewhere = server(&ca.issue("elsewhere.example"), &ca, BOTH, answer).await;
-    assert_told(
+    assert_error(
         &error(client(elsewhere, &ca, &me)).await,
         ConnectErrorKind::ServerName,
         "elsewhere.example",
@@ -221,7 +221,7 @@ async fn a_refused_client_certificate_is_reported_with_both_tls_versions() {
     for version in BOTH {
         let address = server(&ca.issue("localhost"), &ca, &[version], answer).await;
         let error = error(client(address, &ca, &other.issue("me"))).await;
-        assert_told(
+        assert_error(
             &error,
             ConnectErrorKind::CertificateRefused,
             "refused this client's certificate",
@@ -234,7 +234,7 @@ async fn a_silent_close_after_the_handshake_suggests_a_refused_certificate() {
     let ca = Authority::new();
     let address = server(&ca.issue("localhost"), &ca, BOTH, close_at_once).await;
     let error = error(client(address, &ca, &ca.issue("me"))).await;
-    assert_told(
+    assert_error(
         &error,
         ConnectErrorKind::CertificateRefused,
         "right after the TLS handshake",
@@ -255,13 +255,13 @@ async fn a_closed_port_and_another_service_are_distinguished() {
         // Waits until the other side closes, so that the reply is not lost.
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     });
-    assert_told(
+    assert_error(
         &error(client(address, &ca, &me)).await,
         ConnectErrorKind::NoTls,
         "does not speak TLS",
     );
     web.await.unwrap();
-    assert_told(
+    assert_error(
         &error(client(address, &ca, &me)).await,
         ConnectErrorKind::Refused,
         &address.to_string(),
@@ -269,7 +269,7 @@ async fn a_closed_port_and_another_service_are_distinguished() {
     let unknown = Client::builder("no-such-host.invalid")
         .ca_pem(ca.pem())
         .identity_pem(me.certificate, me.key);
-    assert_told(
+    assert_error(
         &error(unknown).await,
         ConnectErrorKind::UnknownHost,
         "no-such-host.invalid",
@@ -284,7 +284,7 @@ async fn a_silent_server_times_out() {
     };
     let address = server(&ca.issue("localhost"), &ca, BOTH, silent).await;
     let builder = client(address, &ca, &ca.issue("me")).connect_timeout(Duration::from_millis(300));
-    assert_told(
+    assert_error(
         &error(builder).await,
         ConnectErrorKind::TimedOut,
         "did not answer",
@@ -300,7 +300,7 @@ async fn tls_with_another_protocol_is_reported() {
     };
     let address = server(&ca.issue("localhost"), &ca, BOTH, web).await;
     let error = error(client(address, &ca, &ca.issue("me"))).await;
-    assert_told(&error, ConnectErrorKind::Protocol, "not this protocol");
+    assert_error(&error, ConnectErrorKind::Protocol, "not this protocol");
 }
 
 #[tokio::test]

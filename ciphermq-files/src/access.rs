@@ -1,14 +1,14 @@
-//! Who may read what is made.
+//! The permissions of files and folders that are created.
 
 use std::fs::File;
 use std::io;
 
-/// Who may read a file or look into a folder.
+/// The users who may read a new file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// The owner alone: mode 0600, folders 0700.
+    /// The owner only: mode 0600, folders 0700.
     Private,
-    /// Everybody may read, as far as the user's umask allows: mode 0644, folders 0755.
+    /// All users, as far as the user's umask allows: mode 0644, folders 0755.
     Public,
 }
 
@@ -30,15 +30,14 @@ impl Access {
     }
 }
 
-/// The permission bits of a file with a private key, if they let others than its owner do anything
-/// with it.
+/// Returns the permission bits of a private key's file if users other than its owner have access.
 ///
-/// Asks the open file, not its name: it cannot be exchanged in between. `None` on other systems
-/// than Unix.
+/// Examines the open file rather than its path, which could lead to another file by now. Always
+/// `None` on systems other than Unix.
 ///
 /// # Errors
 ///
-/// What the system says if it cannot tell.
+/// The operating system's error if the file's metadata cannot be read.
 #[cfg_attr(not(unix), expect(unused_variables))]
 pub fn exposed_mode(file: &File) -> io::Result<Option<u32>> {
     #[cfg(unix)]
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_but_the_owner_may_write_whatever_the_umask_is() {
+    fn only_the_owner_may_write_under_any_umask() {
         for access in [Access::Private, Access::Public] {
             assert_eq!((access.file_mode() | access.folder_mode()) & 0o022, 0);
         }

@@ -1,4 +1,4 @@
-//! Folders, and the names in them.
+//! Creates folders, and makes the names in them durable.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::access::Access;
 use crate::resolve::resolve;
-use crate::sync::has_no_meaning;
+use crate::sync::is_sync_unsupported;
 
-/// The folder that holds a path's last name: `.` for a bare name.
+/// Returns the folder that contains a path's last component; `.` for a bare name.
 #[must_use]
 pub fn parent(path: &Path) -> &Path {
     path.parent()
@@ -16,23 +16,23 @@ pub fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Makes a folder with all those above it, and syncs the name of each in the folder that holds it;
-/// returns those that were made, the upper ones first.
+/// Creates a folder and its missing parents, and returns those that were created, topmost first.
 ///
-/// The deepest folder that is there already has its name synced, too: the one that was made by a
-/// run that was cut before it could do so. As each level is synced before the next one is made,
-/// there is no more than one of those.
+/// The name of each is synced in its parent before the next level is created. The deepest existing
+/// folder is synced in its parent as well: an interrupted run may have created it without syncing
+/// it. Because every level is synced before the next, at most one such folder exists.
 ///
 /// # Errors
 ///
-/// What the system says, or [`io::ErrorKind::NotADirectory`] if something else is in the way.
+/// The operating system's error, or [`io::ErrorKind::NotADirectory`] if a component of the path is
+/// not a folder.
 pub fn create_folder(path: &Path, access: Access) -> io::Result<Vec<PathBuf>> {
     let path = resolve(path)?;
     let mut missing = Vec::new();
     for folder in path.ancestors() {
         match fs::metadata(folder) {
-            Ok(there) if there.is_dir() => {
-                sync_found_name(folder)?;
+            Ok(metadata) if metadata.is_dir() => {
+                sync_existing_name(folder)?;
                 break;
             }
             Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
@@ -40,18 +40,18 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<Vec<PathBuf>> {
             Err(error) => return Err(error),
         }
     }
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for folder in missing.into_iter().rev() {
-        if make(folder, access)? {
-            made.push(folder.to_owned());
+        if create_if_missing(folder, access)? {
+            created.push(folder.to_owned());
         }
         sync_folder(parent(folder))?;
     }
-    Ok(made)
+    Ok(created)
 }
 
-/// `false`: somebody else has just made it.
-fn make(folder: &Path, access: Access) -> io::Result<bool> {
+/// Creates one folder, and returns `false` if another process has created it in the meantime.
+fn create_if_missing(folder: &Path, access: Access) -> io::Result<bool> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.folder_mode());
@@ -64,18 +64,18 @@ fn make(folder: &Path, access: Access) -> io::Result<bool> {
     }
 }
 
-/// Makes the names in a folder durable. Where folders cannot be synced nothing is done.
+/// Makes the names in a folder durable; does nothing on systems that cannot sync folders.
 ///
 /// # Errors
 ///
-/// What the system says, but that syncing this folder has no meaning.
+/// The operating system's error, unless it reports that this folder does not support syncing.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match open(folder) {
-        Ok(Some(folder)) => settle(folder.sync_all()),
+        Ok(Some(folder)) => accept_unsyncable_folder(folder.sync_all()),
         Ok(None) => Ok(()),
         #[cfg(unix)]
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // A folder that one may write to and not read: all that is left is to sync everything.
+            // A folder that may be written but not read cannot be opened: sync all file systems.
             rustix::fs::sync();
             Ok(())
         }
@@ -83,7 +83,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the name that a path ends with durable: syncs the folder that holds it.
+/// Makes a path's last component durable, by syncing the folder that contains it.
 ///
 /// # Errors
 ///
@@ -92,17 +92,17 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }
 
-/// Syncs the name of a file or folder that was there, in case a run that was cut has made it.
+/// Syncs the name of an existing file or folder, in case an interrupted run has created it.
 ///
-/// As far as it may: where the folder above may not be read, or is on a file system that cannot be
-/// written, somebody else has made it.
+/// A parent that may not be read, or is on a read-only file system, is skipped: such a run cannot
+/// have created the name there.
 ///
 /// # Errors
 ///
 /// As for [`sync_folder`].
-pub fn sync_found_name(path: &Path) -> io::Result<()> {
+pub fn sync_existing_name(path: &Path) -> io::Result<()> {
     let outcome = match open(parent(path)) {
-        Ok(Some(above)) => settle(above.sync_all()),
+        Ok(Some(parent)) => accept_unsyncable_folder(parent.sync_all()),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -119,7 +119,7 @@ pub fn sync_found_name(path: &Path) -> io::Result<()> {
     }
 }
 
-/// `None` on systems that don't open folders.
+/// Opens a folder for syncing; `None` on systems that cannot open folders.
 fn open(folder: &Path) -> io::Result<Option<File>> {
     if cfg!(unix) {
         File::open(folder).map(Some)
@@ -128,14 +128,16 @@ fn open(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn settle(outcome: io::Result<()>) -> io::Result<()> {
+/// Turns the error of a folder that does not support syncing into success.
+fn accept_unsyncable_folder(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
-        Err(error) if has_no_meaning(&error) || is_bad_descriptor(&error) => Ok(()),
+        Err(error) if is_sync_unsupported(&error) || is_bad_descriptor(&error) => Ok(()),
         outcome => outcome,
     }
 }
 
-/// How some systems say that they don't sync folders that are open for reading.
+/// Returns whether the error is EBADF, with which some systems refuse to sync folders that are open
+/// for reading.
 fn is_bad_descriptor(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
@@ -159,12 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_made_once_and_private_ones_are_the_owners() {
+    fn folders_are_created_once_and_private_ones_are_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
-        let made = create_folder(&root.join("a/b/c"), Access::Private).unwrap();
-        assert_eq!(made, [root.join("a"), root.join("a/b"), root.join("a/b/c")]);
-        assert!(made.iter().all(|folder| mode(folder) == 0o700));
+        let created = create_folder(&root.join("a/b/c"), Access::Private).unwrap();
+        assert_eq!(
+            created,
+            [root.join("a"), root.join("a/b"), root.join("a/b/c")]
+        );
+        assert!(created.iter().all(|folder| mode(folder) == 0o700));
         assert!(
             create_folder(&root.join("a/b/c"), Access::Public)
                 .unwrap()
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_a_folder_that_is_missing_stays_and_its_target_is_made() {
+    fn a_link_to_a_missing_folder_is_kept_and_its_target_is_created() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         symlink("disk/data", &link).unwrap();
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_told() {
+    fn a_path_through_a_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         for path in ["file", "file/below", "file/below/more"] {
@@ -194,13 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_disk_are_not_taken_for_a_sync_without_meaning() {
+    fn disk_errors_are_not_mistaken_for_an_unsupported_sync() {
         use rustix::io::Errno;
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
-            assert!(settle(Err(errno.into())).is_err(), "{errno}");
+            assert!(
+                accept_unsyncable_folder(Err(errno.into())).is_err(),
+                "{errno}"
+            );
         }
         for errno in [Errno::INVAL, Errno::NOTSUP, Errno::BADF] {
-            settle(Err(errno.into())).unwrap();
+            accept_unsyncable_folder(Err(errno.into())).unwrap();
         }
     }
 }

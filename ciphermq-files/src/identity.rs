@@ -1,4 +1,4 @@
-//! Whether two paths lead to one file.
+//! The identity of files: whether two paths lead to the same one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::resolve::resolve;
 
-/// Which file it is, whatever it is called: device and inode. On other systems than Unix its
-/// resolved path.
+/// The identity of a file, independent of its path: device and inode.
+///
+/// On systems other than Unix it is the resolved path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileId {
     #[cfg(unix)]
@@ -21,7 +22,7 @@ pub struct FileId {
 
 #[cfg(unix)]
 impl FileId {
-    /// Of a file's metadata.
+    /// Returns the identity of the file that has this metadata.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
@@ -33,11 +34,11 @@ impl FileId {
 }
 
 impl FileId {
-    /// Of what a path leads to; `None` if there is nothing.
+    /// Returns the identity of the file or folder at a path; `None` if nothing exists there.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The operating system's error, except that nothing exists there.
     pub fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             #[cfg(unix)]
@@ -51,12 +52,12 @@ impl FileId {
         }
     }
 
-    /// Whether a path leads to this open file. What cannot be told counts as no.
+    /// Returns whether a path leads to this open file; `false` if the system cannot determine it.
     #[must_use]
     pub fn leads_to(path: &Path, file: &File) -> bool {
         match (file.metadata(), fs::metadata(path)) {
             #[cfg(unix)]
-            (Ok(ours), Ok(there)) => Self::of(&ours) == Self::of(&there),
+            (Ok(opened), Ok(found)) => Self::of(&opened) == Self::of(&found),
             #[cfg(not(unix))]
             (Ok(_), Ok(_)) => true,
             _ => false,
@@ -64,14 +65,14 @@ impl FileId {
     }
 }
 
-/// Whether two paths lead to the same file, by links of either kind, or would if it were made: in
-/// the same folder, however that is reached.
+/// Returns whether two paths lead to the same file or folder, through links of either kind.
 ///
-/// Whether a folder takes two spellings for one name shows only once there is a file: look again
-/// then.
+/// Two missing files are the same if creating them would create one file: they have the same name
+/// in the same folder, by whatever paths that is reached. Whether a file system treats two
+/// spellings as one name is visible only once the file exists, so call this again then.
 ///
-/// Devices and pipes hold nothing that could be lost, and are nobody's: they are never the same.
-/// What cannot be looked at is not the same either, as it cannot be opened.
+/// Devices and pipes are never the same: they store nothing that could be overwritten. Neither are
+/// paths that cannot be examined, as they cannot be opened.
 #[must_use]
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
@@ -80,16 +81,18 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
             (first.is_file() || first.is_dir()) && FileId::of(&first) == FileId::of(&second)
         }
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
-        _ => match (missing(one), missing(other)) {
+        _ => match (future_location(one), future_location(other)) {
             (Some(one), Some(other)) => one == other,
             _ => false,
         },
     }
 }
 
-/// Where a file that is not there would be: in which folder that is there, and by what names from
-/// there. A folder can have several paths, as with bind mounts.
-fn missing(path: &Path) -> Option<(FileId, Vec<OsString>)> {
+/// Returns where a missing file would be created: its deepest existing folder, and the names below
+/// it, last first.
+///
+/// The folder is identified by its inode: with bind mounts it has several paths.
+fn future_location(path: &Path) -> Option<(FileId, Vec<OsString>)> {
     let path = resolve(path).ok()?;
     let mut names = Vec::new();
     for folder in path.ancestors() {
@@ -109,7 +112,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn however_it_is_spelt_or_linked() {
+    fn the_same_file_is_recognised_in_any_spelling_and_through_links() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("a"), "").unwrap();
@@ -150,10 +153,10 @@ mod tests {
         ));
     }
 
-    /// Needs the right to mount, as in a container: without it nothing is tested.
+    /// Needs the permission to mount, as in a container; without it, nothing is tested.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_folder_that_is_mounted_a_second_time_is_the_same_for_files_that_are_not_there_yet() {
+    fn missing_files_in_a_bind_mount_are_the_same_as_in_the_original_folder() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (folder.path().join("one"), folder.path().join("other"));
         fs::create_dir_all(one.join("below")).unwrap();

@@ -1,4 +1,4 @@
-//! Names that are derived from other names.
+//! File names derived from other names.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,23 +7,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::folder::parent;
 
-/// The longest name of nearly every file system, in bytes.
+/// The length limit for names on nearly every file system, in bytes.
 const MAX_NAME_BYTES: usize = 255;
-/// A name is shortened to no less than its hash.
+/// The length of the hash in a shortened name, in hexadecimal digits.
 const HASH_DIGITS: usize = 32;
-/// What stands between the rest of a name and its hash.
+/// The separator between the rest of a shortened name and its hash.
 const SEPARATOR: &str = "~";
 
-/// The same path with something at the end of its name; one that would be too long for the file
-/// system is shortened as by [`fit_name`].
+/// Appends a suffix to the last component of a path, shortened as by [`fit_name`] if necessary.
 #[must_use]
 pub fn beside(path: &Path, end: &str) -> PathBuf {
     let stem = path.file_name().unwrap_or_default();
     path.with_file_name(fit_name(parent(path), stem, end))
 }
 
-/// The name `<stem><end>` for a file in `folder`. Where that is longer than the file system allows,
-/// the stem's end is replaced by a hash of the whole: different stems still have different names.
+/// Returns the name `<stem><end>` for a file in `folder`, shortened to the file system's limit.
+///
+/// If it is too long, the end of the stem is replaced by a hash of the whole name, so that
+/// different stems still have different names.
 #[must_use]
 pub fn fit_name(folder: &Path, stem: impl AsRef<OsStr>, end: &str) -> OsString {
     let mut name = stem.as_ref().to_owned();
@@ -49,11 +50,11 @@ pub fn fit_name(folder: &Path, stem: impl AsRef<OsStr>, end: &str) -> OsString {
     ))
 }
 
-/// What the folder's file system says, or would if the folder were there.
+/// Returns the length limit for names in a folder, or in its nearest existing ancestor.
 fn max_name_bytes(folder: &Path) -> usize {
     #[cfg(unix)]
     {
-        let there = folder.ancestors().find_map(|folder| {
+        let file_system = folder.ancestors().find_map(|folder| {
             let folder = if folder.as_os_str().is_empty() {
                 Path::new(".")
             } else {
@@ -61,9 +62,9 @@ fn max_name_bytes(folder: &Path) -> usize {
             };
             rustix::fs::statvfs(folder).ok()
         });
-        // Some say 0, and some count what is not bytes.
-        there
-            .and_then(|there| usize::try_from(there.f_namemax).ok())
+        // Some file systems report 0, and some count units other than bytes.
+        file_system
+            .and_then(|found| usize::try_from(found.f_namemax).ok())
             .filter(|&max| max > SEPARATOR.len() + HASH_DIGITS)
             .map_or(MAX_NAME_BYTES, |max| max.min(MAX_NAME_BYTES))
     }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_fit_stay_as_they_are() {
+    fn names_that_fit_are_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let fit = |stem: &str| fit_name(folder.path(), stem, ".checkpoint");
         assert_eq!(fit("in.jsonl"), "in.jsonl.checkpoint");
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_ones_are_told_apart_and_can_be_made() {
+    fn shortened_names_are_distinct_and_valid() {
         let folder = tempfile::tempdir().unwrap();
         let mut names = std::collections::BTreeSet::new();
         for stem in [

@@ -1,4 +1,4 @@
-//! Opening files for writing, without following a link that appears meanwhile.
+//! Opens files for writing, without following links that appear in the meantime.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,15 +8,13 @@ use crate::access::Access;
 use crate::folder::{create_folder, parent, sync_parent};
 use crate::resolve::{is_descriptor, resolve};
 
-/// Makes a file that is not there, for reading and writing. A link in its place counts as being
-/// there.
+/// Creates a new file for reading and writing; a link in its place counts as an existing file.
 ///
-/// Its name is not yet synced: that is worth something only once its content is, see
-/// [`sync_parent`].
+/// The name is not synced, which is useful only after the contents are: see [`sync_parent`].
 ///
 /// # Errors
 ///
-/// What the system says; [`io::ErrorKind::AlreadyExists`].
+/// The operating system's error; [`io::ErrorKind::AlreadyExists`] if the name is in use.
 pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
@@ -27,14 +25,15 @@ pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens a file for appending and reading; makes it, and private folders for it, if it is not
-/// there, and syncs its name in any case: it may have been made by a run that was cut before it
-/// could do so. A link is resolved first; the file keeps its mode if it is there. Returns the
-/// resolved path as well.
+/// Opens a file for appending and reading, and returns it with its resolved path.
+///
+/// Links are resolved first. A missing file is created, with private parent folders; an existing
+/// one keeps its mode. The name is synced in both cases: an interrupted run may have created the
+/// file without syncing it.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The operating system's error.
 pub fn open_append(path: &Path, access: Access) -> io::Result<(File, PathBuf)> {
     let path = resolve(path)?;
     let mut options = OpenOptions::new();
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn new_files_are_private_and_those_that_are_there_keep_their_mode() {
+    fn new_files_are_private_and_existing_ones_keep_their_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/file");
         open_append(&path, Access::Private)
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_the_users_stays_and_its_target_is_written() {
+    fn the_users_own_link_is_kept_and_its_target_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         symlink("disk/target", &link).unwrap();

@@ -1,28 +1,28 @@
-//! What a path leads to.
+//! Resolves paths through links.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links as Linux follows.
+/// The limit on links in one path, the same as Linux's.
 const MAX_LINKS: usize = 40;
 
-/// The absolute path without links that a path leads to, whether its end is there or not.
+/// Resolves a path to an absolute one without links, whether its target exists or not.
 ///
-/// A file that is made at the resolved path stands where one that is opened at the given path
-/// would; a link stays a link. The entries of `/proc/<process>/fd`, where `/dev/stdout` leads, stay
-/// as they are: they are no names of files.
+/// Creating a file at the resolved path has the same effect as at the given one, and leaves the
+/// links in place. The entries of `/proc/<process>/fd`, to which `/dev/stdout` leads, are not
+/// resolved: their targets are not necessarily names of files.
 ///
 /// # Errors
 ///
-/// What the system says: links in a circle, a folder that may not be searched. And
-/// [`io::ErrorKind::PermissionDenied`] for a link of another user in a folder where everybody may
-/// put one, as `/tmp`: it may be a trap.
+/// The operating system's error, such as for a folder that may not be searched; an error for a
+/// cycle of links; [`io::ErrorKind::PermissionDenied`] for another user's link in a sticky folder
+/// that everybody may write to, such as `/tmp`, where it may be planted.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let mut real = PathBuf::new();
     let mut rest: Vec<Part> = Vec::new();
-    push(&mut rest, &path);
+    push_components(&mut rest, &path);
     let mut links = 0;
     while let Some(part) = rest.pop() {
         match part {
@@ -40,14 +40,14 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
                     return Err(io::Error::other("too many levels of symbolic links"));
                 }
                 real.pop();
-                push(&mut rest, &target);
+                push_components(&mut rest, &target);
             }
         }
     }
     Ok(real)
 }
 
-/// Whether a resolved path names an open file of a process, not a file by its name.
+/// Returns whether a resolved path denotes a process's file descriptor rather than a named file.
 #[must_use]
 pub fn is_descriptor(resolved: &Path) -> bool {
     resolved.starts_with("/proc")
@@ -56,15 +56,16 @@ pub fn is_descriptor(resolved: &Path) -> bool {
             .is_some_and(|folder| folder.ends_with("fd"))
 }
 
+/// A component of a path that is still to be resolved.
 enum Part {
-    /// Of an absolute path; with the drive where there are drives.
+    /// The root of an absolute path, with the drive on systems that have drives.
     Root(OsString),
     Parent,
     Name(OsString),
 }
 
-/// Puts a path's parts on the pile, the first on top.
-fn push(rest: &mut Vec<Part>, path: &Path) {
+/// Pushes the components of a path onto a stack, the first on top.
+fn push_components(rest: &mut Vec<Part>, path: &Path) {
     let mut root = OsString::new();
     let mut parts = Vec::new();
     for component in path.components() {
@@ -82,15 +83,15 @@ fn push(rest: &mut Vec<Part>, path: &Path) {
     rest.extend(parts.into_iter().rev());
 }
 
-/// Where a link leads; `None` if there is none.
+/// Returns the target of a link; `None` if the path is not a link.
 fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
     match std::fs::read_link(path) {
         Ok(_) if is_descriptor(path) => Ok(None),
         Ok(target) => {
-            refuse_trap(path)?;
+            refuse_foreign_link(path)?;
             Ok(Some(target))
         }
-        // It is no link, or nothing at all.
+        // It is not a link (EINVAL), or does not exist.
         Err(error)
             if matches!(
                 error.kind(),
@@ -103,9 +104,10 @@ fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Linux's rule for links in folders that everybody may write to (`fs.protected_symlinks`), which
-/// holds for opening only.
-fn refuse_trap(link: &Path) -> io::Result<()> {
+/// Refuses another user's link in a sticky folder that everybody may write to.
+///
+/// It is Linux's rule `fs.protected_symlinks`, which the kernel does not apply to reading a link.
+fn refuse_foreign_link(link: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
@@ -136,7 +138,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_dots_and_what_is_missing() {
+    fn links_dots_and_missing_targets_are_resolved() {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn open_files_are_no_names() {
+    fn descriptors_are_not_resolved() {
         let file = tempfile::tempfile().unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&file);
         for path in [

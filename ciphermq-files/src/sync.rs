@@ -1,43 +1,43 @@
-//! Syncing files, where syncing has a meaning.
+//! Syncs files that support it.
 
 use std::fs::File;
 use std::io;
 
-/// Syncs a file's bytes and metadata. Pipes, terminals and devices that cannot be synced need not
-/// be.
+/// Syncs a file's contents and metadata; succeeds for pipes, terminals and devices without sync.
 ///
 /// # Errors
 ///
-/// What the system says. A regular file that cannot be synced is an error, whatever the reason.
+/// The operating system's error. For a regular file, this includes that it does not support
+/// syncing.
 pub fn sync_file(file: &File) -> io::Result<()> {
-    settle(file, file.sync_all())
+    accept_unsyncable_device(file, file.sync_all())
 }
 
-/// Syncs a file's bytes and its length; otherwise as [`sync_file`].
+/// Syncs a file's contents and length, but not its other metadata; otherwise as [`sync_file`].
 ///
 /// # Errors
 ///
 /// As for [`sync_file`].
 pub fn sync_data(file: &File) -> io::Result<()> {
-    settle(file, file.sync_data())
+    accept_unsyncable_device(file, file.sync_data())
 }
 
-fn settle(file: &File, outcome: io::Result<()>) -> io::Result<()> {
+/// Turns the error of a device or pipe that does not support syncing into success.
+fn accept_unsyncable_device(file: &File, outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
-        Err(error) if has_no_meaning(&error) && !file.metadata()?.is_file() => Ok(()),
+        Err(error) if is_sync_unsupported(&error) && !file.metadata()?.is_file() => Ok(()),
         outcome => outcome,
     }
 }
 
-/// Whether the system says that what it was asked to sync cannot be synced, in contrast to: could
-/// not be.
-pub(crate) fn has_no_meaning(error: &io::Error) -> bool {
+/// Returns whether the error means that syncing is not supported, rather than that it failed.
+pub(crate) fn is_sync_unsupported(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
         use rustix::io::Errno;
-        // POSIX: EINVAL. Some network and user-space file systems say the others.
-        let meaningless = [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS];
-        Errno::from_io_error(error).is_some_and(|errno| meaningless.contains(&errno))
+        // POSIX: EINVAL. Some network and user-space file systems report the others.
+        let unsupported = [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS];
+        Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
     }
     #[cfg(not(unix))]
     {
@@ -56,7 +56,7 @@ mod tests {
         let null = File::options().write(true).open("/dev/null").unwrap();
         assert!(
             null.sync_all().is_err(),
-            "otherwise this test tests nothing"
+            "/dev/null must not support syncing, or this test proves nothing"
         );
         sync_file(&null).unwrap();
         sync_data(&null).unwrap();
@@ -65,14 +65,20 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_file_that_was_not_synced_is_an_error_for_every_reason() {
+    fn every_failure_to_sync_a_regular_file_is_an_error() {
         let file = tempfile::tempfile().unwrap();
         for errno in [Errno::INVAL, Errno::IO, Errno::NOSPC, Errno::ROFS] {
-            assert!(settle(&file, Err(errno.into())).is_err(), "{errno}");
+            assert!(
+                accept_unsyncable_device(&file, Err(errno.into())).is_err(),
+                "{errno}"
+            );
         }
         let null = File::open("/dev/null").unwrap();
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
-            assert!(settle(&null, Err(errno.into())).is_err(), "{errno}");
+            assert!(
+                accept_unsyncable_device(&null, Err(errno.into())).is_err(),
+                "{errno}"
+            );
         }
     }
 }

@@ -24,10 +24,10 @@ const KEY_BYTES: usize = 32;
 /// The reason why a key was not registered or not found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request holds no valid key. The text says what it should hold.
+    /// The request contains no valid key; the text states what is expected.
     #[error("{0}")]
     Invalid(String),
-    /// The signed key is another client's.
+    /// The signed key belongs to another client.
     #[error("only the client itself registers its key, and this connection is {0}'s")]
     OtherClient(ClientId),
     /// A newer signed key is registered, the one with this epoch.
@@ -58,8 +58,8 @@ pub struct KeyDirectory {
     registration_locks: Arc<RegistrationLocks>,
 }
 
-/// The clients whose signed key is being compared with the stored one or written: one at a time for
-/// each client.
+/// The locks that serialise each client's registrations of a signed key, from comparing it with the
+/// stored one to writing it.
 type RegistrationLocks = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
@@ -134,8 +134,8 @@ impl KeyDirectory {
         if let Some(stored) = stored.filter(|stored| *stored > claims.epoch) {
             return Err(Error::Stale(stored));
         }
-        // A write continues when nobody waits for it any more, and so does its turn: the next
-        // registration must see what it has written.
+        // If this future is dropped, the write continues, and must keep its turn: the next
+        // registration has to see its result.
         let directory = self.clone();
         let written = tokio::spawn(async move {
             let _turn = turn;
@@ -147,7 +147,7 @@ impl KeyDirectory {
     /// Returns the epoch of the stored signed key.
     ///
     /// A row without an epoch, from before epochs were compared, gives way to any key. So does one
-    /// that the configured key does not open: it is of no use to anybody.
+    /// that the configured key does not open, as it cannot be used.
     async fn stored_epoch(&self, client_id: &ClientId) -> Result<Option<u64>, Error> {
         match self.signed_key(client_id).await {
             Ok(stored) => {
@@ -201,8 +201,7 @@ impl KeyDirectory {
 struct RegistrationTurn {
     registration_locks: Arc<RegistrationLocks>,
     client_id: ClientId,
-    /// Released before the lock's count is examined: whoever waits for the lock holds a reference
-    /// too.
+    /// Released before the references to the lock are counted, so that those left are the waiters'.
     guard: Option<OwnedMutexGuard<()>>,
 }
 

@@ -20,21 +20,21 @@ use crate::stop::Stop;
 use crate::tls::Peer;
 use crate::tls::handshake_failure::HandshakeFailure;
 
-/// The most connections that may wait to be accepted.
+/// The length of the queue of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// The pause after a failed accept, for want of file descriptors for example.
+/// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// When a silent peer is probed, and how often.
+/// The probing of silent peers.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
-/// How long a connection waits for its new certificate to be stored.
+/// The limit on waiting for a connection's new certificate to be stored.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
-/// How long sent bytes may stay unacknowledged by the peer's TCP.
+/// The limit on sent bytes remaining unacknowledged by the peer's TCP (`TCP_USER_TIMEOUT`).
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most bytes that are read from a socket at once. Memory that was never filled costs nothing.
+/// The size of a socket's read buffer, in bytes. Pages that were never filled take no memory.
 const READ_AHEAD: usize = 16 * 1024;
 
 /// The error of an address that cannot be listened on.
@@ -53,7 +53,7 @@ pub struct Bound {
     socket: TcpSocket,
 }
 
-/// Binds the address. Nobody can connect yet, and nobody else can bind it.
+/// Binds the address. Clients cannot connect yet, and no other process can bind it.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub async fn bind(address: &str) -> Result<Bound, BindError> {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
-        // A restarted server need not wait for its old connections to be forgotten.
+        // A restarted server need not wait until its old connections leave TIME_WAIT.
         socket.set_reuseaddr(true)?;
         socket.bind(found)?;
         Ok(socket)
@@ -88,7 +88,7 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// [`BindError`], if another server has started to listen there in between.
+    /// [`BindError`] if another server has started to listen there in the meantime.
     pub fn listen(self) -> Result<TcpListener, BindError> {
         let Self { address, socket } = self;
         socket

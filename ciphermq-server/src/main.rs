@@ -35,11 +35,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    // First of all: a signal during the start must not end the server in the middle of something.
+    // Before anything else: a signal during the start must not interrupt the server halfway.
     let signals = {
         let _runtime = runtime.enter();
         Signals::listen().map_err(|error| {
-            format!("cannot listen for signals: {error}\nThis is a defect of the system's set-up.")
+            format!("cannot listen for signals: {error}\nCheck the system's configuration.")
         })?
     };
     let config = Config::load(&arguments.config, config::environment())?;
@@ -55,7 +55,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         runtime.block_on(server::run(config, prepared, guard.handle(), signals))
     });
     if let Err(error) = &result {
-        // The console shows the error in full, and once.
+        // The console shows the error in full, and only once.
         guard.end_console();
         tracing::error!("{}", error.to_string().lines().next().unwrap_or_default());
     }

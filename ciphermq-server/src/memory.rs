@@ -1,13 +1,14 @@
 //! Returns free memory to the system when the server is idle.
 //!
-//! glibc keeps what was freed for the next allocation, each thread in a heap of its own: after a
-//! long queue was drained that is several times what an idle server needs.
+//! glibc keeps freed memory for later allocations, in a heap per thread: after a long queue has
+//! been drained, that is several times the memory that an idle server needs.
 
-/// Returns free memory to the system. It takes milliseconds, so call it when nothing waits. Does
-/// nothing with other C libraries.
+/// Returns free memory to the system; does nothing with C libraries other than glibc.
+///
+/// It blocks for milliseconds, so call it only when no work is waiting.
 pub(crate) fn release() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "there is no safe way to say it")]
+    #[expect(unsafe_code, reason = "there is no safe wrapper")]
     // SAFETY: it takes no pointers, and may be called by any thread at any time (malloc_trim(3)).
     unsafe {
         libc::malloc_trim(0);

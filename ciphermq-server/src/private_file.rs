@@ -1,7 +1,7 @@
 //! Refuses private key files that other users can read or write.
 //!
-//! The rule is PostgreSQL's: a file of the server's own user is open to nobody else (mode 0600 or
-//! less); one of root's may be open to its group for reading (0640 or less), so that several
+//! The rule is PostgreSQL's: a file that the server's own user owns is closed to all others (mode
+//! 0600 or less); one that root owns may be readable by its group (0640 or less), so that several
 //! services can share a certificate.
 
 use std::fs::File;
@@ -53,7 +53,7 @@ pub enum Error {
 
 /// Refuses a private key's file that others than its owner can read or write.
 ///
-/// It checks the open file: the one that is read, whatever its name points at by now.
+/// It checks the open file, which is the one that is read, whatever its path leads to by now.
 ///
 /// # Errors
 ///

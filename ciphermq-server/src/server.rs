@@ -45,10 +45,10 @@ pub struct Prepared {
     bound: listener::Bound,
 }
 
-/// Reads the certificates and takes the address.
+/// Reads the certificates and binds the address.
 ///
 /// It creates no file and writes no log, so that a server that is started twice, or without its
-/// certificates, leaves nothing behind. Nobody can connect yet.
+/// certificates, leaves nothing behind. Clients cannot connect yet.
 ///
 /// # Errors
 ///
@@ -184,7 +184,7 @@ fn writer_failed(panic: &tokio::task::JoinError) -> store::Error {
     ))
 }
 
-/// The time for the last commit even if the connections have used up the shutdown's time.
+/// The time for the last commit, even if the connections have used up the shutdown's time limit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSettings {

@@ -1,11 +1,11 @@
 //! The meaning of signals to the server.
 //!
-//! | signal | |
+//! | signal | effect |
 //! |---|---|
-//! | SIGTERM, SIGINT, SIGQUIT | stop in good order |
-//! | SIGHUP, SIGUSR1 | reopen the log files, and go on |
-//! | SIGPIPE, SIGXFSZ | nothing: a write to a closed pipe, or to a file at its limit, fails and is handled as an error |
-//! | SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF | nothing |
+//! | SIGTERM, SIGINT, SIGQUIT | stop gracefully |
+//! | SIGHUP, SIGUSR1 | reopen the log files, and continue |
+//! | SIGPIPE, SIGXFSZ | ignored: the write that causes one fails with an error |
+//! | SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF | ignored |
 
 use std::io;
 
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::logging::Handle;
 
-/// The signals of this process. None of them ends it any more.
+/// The signal handlers of this process, in place of the default actions that would end it.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -23,7 +23,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Call it first of all, within a runtime.
+    /// Installs the handlers. Call it before anything else, within a runtime.
     ///
     /// # Errors
     ///

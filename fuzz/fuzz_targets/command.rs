@@ -1,4 +1,4 @@
-//! See `ciphermq_tests::fuzz::command`.
+//! Fuzz target that runs `ciphermq_tests::fuzz::command`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| ciphermq_tests::fuzz::command(data));

@@ -1,4 +1,4 @@
-//! See `ciphermq_tests::fuzz::key_file`.
+//! Fuzz target that runs `ciphermq_tests::fuzz::key_file`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| ciphermq_tests::fuzz::key_file(data));

@@ -1,4 +1,4 @@
-//! The certificate authority: generated here, or read from files of ours or OpenSSL's.
+//! The certificate authority: generated here, or read from files, also of OpenSSL's.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// Validity of a new authority, in days: ten years.
+/// The validity of a new authority, in days: ten years.
 pub const AUTHORITY_DAYS: u16 = 3653;
 
 /// A certificate and its private key, in PEM.
@@ -153,7 +153,7 @@ impl Authority {
         )
     }
 
-    /// Whether this authority has signed the certificate in a file.
+    /// Returns whether this authority has signed the certificate in a file.
     ///
     /// # Errors
     ///
@@ -224,8 +224,8 @@ pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
     KeyPair::try_from(&key).map_err(|_| no_key())
 }
 
-/// Whether a certificate and a key do not belong together; `false` if one of them cannot be read or
-/// used.
+/// Returns whether a certificate and a key do not belong together; `false` if one of them cannot be
+/// read or used.
 pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
     let (Ok(certificate), Ok(key)) = (read_certificate(certificate_path), read_key(key_path))
     else {
@@ -235,8 +235,8 @@ pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
         .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
 }
 
-/// Whether a certificate may sign others. RFC 5280, section 4.2.1.9: an authority says so from
-/// version 3 on; earlier versions cannot.
+/// Returns whether a certificate may sign others. An authority states so in its basic constraints
+/// (RFC 5280, section 4.2.1.9), which certificates before version 3 cannot have.
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     let is_authority = match certificate.basic_constraints() {
         Ok(Some(constraints)) => constraints.value.ca,

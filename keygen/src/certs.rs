@@ -1,7 +1,7 @@
 //! Creates, keeps and replaces certificates.
 //!
-//! An existing authority is used, and its certificate stays, unless a new one is requested. An
-//! existing server certificate stays, unless `--force` comes with a `--server-name`. Existing
+//! An existing authority and its certificate are kept, unless a new one is requested. An existing
+//! server certificate is kept, unless `--force` comes with a `--server-name`. Existing
 //! clients are replaced with `--force` only.
 //!
 //! The files are put in place in a fixed order, each durably before the next: the authority's key
@@ -36,17 +36,17 @@ pub struct CertsArgs {
     /// [default: localhost]
     #[arg(long = "server-name", value_name = "NAME")]
     pub server_names: Vec<String>,
-    /// A client to make a certificate for; may be given more than once
+    /// A client to issue a certificate for; may be given more than once
     #[arg(long = "client", value_name = "NAME")]
     pub clients: Vec<String>,
     /// How many days the certificates of server and clients are valid
     #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
-    /// Replace certificates of the named clients that are there, and the server's if --server-name
-    /// is given
+    /// Replace existing certificates of the named clients, and the server's if --server-name is
+    /// given
     #[arg(long)]
     pub force: bool,
-    /// Replace the authority, too: all certificates that it issued are worthless then
+    /// Replace the authority as well, which invalidates all certificates that it has issued
     #[arg(long, requires = "force")]
     pub new_ca: bool,
 }
@@ -152,7 +152,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     refuse_links(&authority_place, &server_place, &places)?;
     let is_in_use = has_clients(&args.out);
 
-    let mut making = Issuance {
+    let mut issuance = Issuance {
         args,
         now,
         existing,
@@ -160,9 +160,9 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         files: NewFiles::new(),
         report: Report::default(),
     };
-    making.folders.make(&args.out)?;
+    issuance.folders.make(&args.out)?;
     let is_alone = server_place.state() == State::Nothing && !is_in_use;
-    let (authority, is_new_authority) = making.authority(&authority_place, is_alone)?;
+    let (authority, is_new_authority) = issuance.authority(&authority_place, is_alone)?;
     let replaces_server = args.force && (is_new_authority || !args.server_names.is_empty());
     let server_state = if replaces_server {
         State::Nothing
@@ -171,16 +171,16 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     };
     if server_state == State::Complete {
         check_kept_server(&authority, &server_place, &authority_place)?;
-        making.report.kept.push(server_place.certificate.clone());
+        issuance.report.kept.push(server_place.certificate.clone());
     } else {
         let was_interrupted = !is_in_use && !is_new_authority;
-        let key = making.key(&server_place, server_state, was_interrupted)?;
+        let key = issuance.key(&server_place, server_state, was_interrupted)?;
         let common_name = hosts.first().map_or("localhost", String::as_str);
         let pem = authority.server(&key, common_name, host_names, now, args.days)?;
-        making.stage(&server_place, &pem, server_state)?;
+        issuance.stage(&server_place, &pem, server_state)?;
     }
     for (id, place) in clients.iter().zip(&places) {
-        making.client(&authority, id, place)?;
+        issuance.client(&authority, id, place)?;
     }
 
     let Issuance {
@@ -188,7 +188,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         files,
         mut report,
         ..
-    } = making;
+    } = issuance;
     report.written = files.commit()?;
     folders.keep();
     report.next = next_steps(args, &clients, &report, is_new_authority);
@@ -323,7 +323,8 @@ fn refuse_links(authority: &Pair, server: &Pair, clients: &[Pair]) -> Result<(),
     Ok(())
 }
 
-/// Whether any client has a key or a certificate: the authority and the server were complete then.
+/// Returns whether any client has a key or a certificate, which implies that the authority and the
+/// server were complete.
 fn has_clients(out: &Path) -> bool {
     let Ok(entries) = fs::read_dir(out) else {
         return false;
@@ -334,8 +335,8 @@ fn has_clients(out: &Path) -> bool {
     })
 }
 
-/// Refuses a server certificate that this authority did not issue, or whose key does not match:
-/// replacing both was interrupted between the two then.
+/// Refuses a server certificate that this authority did not issue, or whose key does not match
+/// because a run that replaced both was interrupted between the two.
 fn check_kept_server(
     authority: &Authority,
     server: &Pair,
@@ -366,20 +367,20 @@ fn next_steps(
     let mut next = Vec::new();
     if args.new_ca {
         next.push(
-            "The authority is new: no certificate that the old one issued is accepted any more."
+            "The authority is new: certificates that the old one issued are no longer accepted."
                 .to_owned(),
         );
     }
     if is_new_authority {
         next.push(format!(
-            "Keep {} secret: whoever has it can make a client of any name. It does not belong on \
-             the broker's machine.",
+            "Keep {} secret: it can issue a certificate for a client of any name. It does not \
+             belong on the broker's machine.",
             file(CA_KEY)
         ));
     }
     if report.kept.contains(&args.out.join(SERVER_CERT)) {
         next.push(format!(
-            "The server's certificate stays; for another one say --force and --server-name ({}).",
+            "The server's certificate is kept; to replace it, use --force and --server-name ({}).",
             file(SERVER_CERT)
         ));
     } else {
@@ -399,7 +400,7 @@ fn next_steps(
         ));
     }
     if clients.is_empty() {
-        next.push("Clients need certificates, too: say --client NAME.".to_owned());
+        next.push("Clients need certificates as well: use --client NAME.".to_owned());
     }
     next
 }

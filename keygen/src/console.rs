@@ -20,7 +20,7 @@ pub(crate) fn lines(text: impl fmt::Display) {
 ///
 /// # Errors
 ///
-/// As the system says.
+/// The operating system's error.
 #[expect(clippy::disallowed_methods, reason = "the one way to standard output")]
 pub(crate) fn print(lines: impl Iterator<Item = String>) -> io::Result<()> {
     let text: String = lines.map(|line| line + "\n").collect();
@@ -31,15 +31,15 @@ pub(crate) fn print(lines: impl Iterator<Item = String>) -> io::Result<()> {
 /// Returns the exit code after printing. A closed pipe is no failure: the files were still created.
 #[expect(
     clippy::disallowed_methods,
-    reason = "what clap has written there goes out"
+    reason = "it flushes what clap has written"
 )]
 pub(crate) fn printed(result: io::Result<()>) -> ExitCode {
     match result.and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             lines(format_args!(
                 "error: standard output cannot be written: {error}\n\
-                 what to do: check where it leads, and that there is room; files that were to be \
-                 made are made"
+                 what to do: check where it is redirected to, and that there is free space; all \
+                 requested files have been created"
             ));
             ExitCode::FAILURE
         }

@@ -8,20 +8,20 @@ use ciphermq_files::FileError;
 
 use crate::names::NameError;
 
-/// Why nothing was created.
+/// The reason why nothing was created.
 #[derive(thiserror::Error)]
 pub enum Error {
     /// The key pair could not be written.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
-    /// There is no randomness.
+    /// The operating system provided no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// A file already exists.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     /// A folder could not be created.
-    #[error("cannot make the folder {}: {source}", path.display())]
+    #[error("cannot create the folder {}: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -55,9 +55,9 @@ pub enum Error {
     /// Two of the files are the same.
     #[error("{} and {} are the same file", first.display(), second.display())]
     SameFile {
-        /// One of its names.
+        /// One of its paths.
         first: PathBuf,
-        /// The other one.
+        /// The other path.
         second: PathBuf,
     },
     /// A file holds no certificate.
@@ -108,7 +108,7 @@ pub enum Error {
 ciphermq_crypto::debug_as_report!(Error, |error| Some(error.advice()));
 
 impl Error {
-    /// Whether the arguments are invalid, so that the command can never succeed.
+    /// Returns whether the arguments are invalid, so that the command can never succeed.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Name(_))
@@ -120,11 +120,11 @@ impl Error {
         match self {
             Self::KeyFile(error) => error.advice(),
             Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
-            Self::Exists(_) => "say --force to replace it, or choose another folder with \
+            Self::Exists(_) => "use --force to replace it, or choose another folder with \
                                 --out"
                 .to_owned(),
             Self::Folder { .. } | Self::Write { .. } => {
-                "check that the folder given with --out is there and that you may write to \
+                "check that the folder given with --out exists and that you may write to \
                  it"
                 .to_owned()
             }
@@ -151,8 +151,8 @@ impl Error {
                 second.display()
             ),
             Self::KeyMismatch { .. } => {
-                "put the two that belong together there, or choose another folder with --out; if a \
-                 run that was to replace them (--force) was interrupted, run the same command again"
+                "put a certificate and its key there, or choose another folder with --out; if a \
+                 run that replaces them (--force) was interrupted, run the same command again"
                     .to_owned()
             }
             Self::NoAuthority(_) => {
@@ -161,12 +161,12 @@ impl Error {
                     .to_owned()
             }
             Self::NotValidNow { .. } => {
-                "check the clock; or make a new authority with --new-ca --force, and then \
-                 certificates for everybody"
+                "check the clock; or create a new authority with --new-ca --force, and then new \
+                 certificates for all clients"
                     .to_owned()
             }
             Self::OtherAuthority { .. } => {
-                "make a new one with --force --server-name NAME, or choose another folder with \
+                "issue a new one with --force --server-name NAME, or choose another folder with \
                  --out"
                     .to_owned()
             }

@@ -7,8 +7,8 @@ use ciphermq_files::{Access, create_folder};
 
 use crate::error::Error;
 
-/// The folders that this run created. Dropped without [`NewFolders::keep`], those that are empty
-/// are removed.
+/// The folders that this run created. On drop, empty ones are removed, unless [`NewFolders::keep`]
+/// was called.
 #[derive(Debug, Default)]
 pub(crate) struct NewFolders {
     made: Vec<PathBuf>,
@@ -35,7 +35,7 @@ impl NewFolders {
 impl Drop for NewFolders {
     fn drop(&mut self) {
         for path in self.made.iter().rev() {
-            // Best effort: somebody else uses a folder that is not empty.
+            // Best effort: a folder that is not empty is in use by another process.
             let _ = fs::remove_dir(path);
         }
     }

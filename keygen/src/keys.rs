@@ -16,12 +16,12 @@ pub struct KeysArgs {
     /// The folder for receiver_private.key and receiver_public.key
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
-    /// Replace a key pair that is there; what was sealed for it can then no longer be opened
+    /// Replace an existing key pair; messages that were sealed for it can then no longer be opened
     /// (`rotate` keeps it)
     #[arg(long)]
     pub force: bool,
-    /// Also make an X-Wing key pair (X25519 and ML-KEM-768): what is recorded today then stays
-    /// secret from later quantum computers. Added to an X25519 key pair that is there
+    /// Also create an X-Wing key pair (X25519 and ML-KEM-768): messages that are recorded today
+    /// then stay secret from future quantum computers. Added to an existing X25519 key pair
     #[arg(long)]
     pub post_quantum: bool,
 }
@@ -78,13 +78,13 @@ pub fn run(args: &KeysArgs) -> Result<Report, Error> {
             .extend([names.x_wing_private(), names.x_wing_public()]);
         report
             .next
-            .push(made(Kind::XWing, x_wing.public_key().key_id()));
+            .push(created_message(Kind::XWing, x_wing.public_key().key_id()));
         secret = format!("{secret} and {}", names.x_wing_private().display());
         it = "them";
     }
     report.next.push(format!(
-        "Keep {secret} secret and back {it} up: without {it} no message can be opened. The \
-         receiver registers what is public by itself."
+        "Keep {secret} secret, and back {it} up: without {it}, no message can be opened. The \
+         receiver itself registers the public keys."
     ));
     Ok(report)
 }
@@ -99,7 +99,7 @@ fn complete(args: &KeysArgs, names: &KeyNames) -> Result<Vec<PathBuf>, KeyFileEr
     Ok(written)
 }
 
-/// Returns the X25519 key that stays, if only an X-Wing key or its own public key is to be added.
+/// Returns the existing X25519 key, if only an X-Wing key or its own public key is to be added.
 fn existing_key(
     args: &KeysArgs,
     names: &KeyNames,
@@ -115,6 +115,6 @@ fn existing_key(
     }
 }
 
-fn made(kind: Kind, id: KeyId) -> String {
-    format!("The {kind} key id is {id}. Senders that know this suite use that key.")
+fn created_message(kind: Kind, id: KeyId) -> String {
+    format!("The {kind} key id is {id}. Senders that support this suite use that key.")
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!   KeysArgs   ──► keys::run   ──► receiver_private.key, receiver_public.key,
 //!                                  receiver_xwing_private.key, receiver_xwing_public.key
-//!   RotateArgs ──► rotate::run ──► the same anew, and receiver_private.<key id>.key ...
+//!   RotateArgs ──► rotate::run ──► new ones, and the old as receiver_private.<key id>.key ...
 //!   CertsArgs  ──► certs::run  ──► ca.crt, ca.key, server.crt, server.key,
 //!                                  <client>/client.crt, <client>/client.key
 //! ```
@@ -13,8 +13,8 @@
 //! and a run that fails leaves nothing behind. This library prints nothing: each `run` returns a
 //! [`Report`].
 //!
-//! The certificate authority names clients. Whoever has `ca.key` can issue a certificate for a
-//! client of any name, so for more than development it belongs on a machine of its own, out of
+//! The certificate authority determines the names of clients. Anyone who has `ca.key` can issue a
+//! certificate for a client of any name, so in production it belongs on a separate machine, out of
 //! reach of the broker's operator.
 //!
 //! Modules in reading order:
@@ -22,10 +22,10 @@
 //! - [`keys`]: a receiver's key pairs
 //! - [`rotate`]: new keys in place of existing ones
 //! - [`certs`]: creates, keeps and replaces certificates
-//! - [`authority`]: the certificate authority, ours or OpenSSL's
+//! - [`authority`]: the certificate authority, generated or read from files
 //! - [`names`]: the rules for names of clients and servers
 //! - [`report`]: the result of a run, and the next steps
-//! - [`error`]: what can go wrong, and what to do about it
+//! - [`error`]: the errors, with advice
 
 pub mod authority;
 pub mod certs;

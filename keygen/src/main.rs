@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use keygen::{CertsArgs, KeysArgs, RotateArgs, certs, keys, rotate};
 
-/// Makes a receiver's key pair; with `rotate` a new one in place of it; with `certs` certificates
-/// for server and clients
+/// Creates a receiver's key pair; with `rotate`, replaces it; with `certs`, creates certificates
+/// for the server and clients
 #[derive(Debug, Parser)]
 #[command(name = "keygen", version, args_conflicts_with_subcommands = true)]
 struct Args {
@@ -22,10 +22,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes new keys in place of those that are there, which are kept for what was sealed for them
+    /// Creates new keys in place of the existing ones, which are kept for messages sealed for them
     Rotate(RotateArgs),
-    /// Makes certificates: an authority's unless it is there, the server's unless it is there, and
-    /// the clients'
+    /// Creates certificates: the authority's and the server's unless they exist, and the clients'
     Certs(CertsArgs),
 }
 
@@ -37,11 +36,11 @@ fn main() -> ExitCode {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(said) if said.use_stderr() => {
-            console::lines(said.render());
+        Err(message) if message.use_stderr() => {
+            console::lines(message.render());
             return ExitCode::from(USAGE);
         }
-        Err(said) => return console::printed(said.print()),
+        Err(message) => return console::printed(message.print()),
     };
     let result = match &args.command {
         None => keys::run(&args.keys),

@@ -1,7 +1,7 @@
 //! The rules for names of clients and servers, and the names of the files.
 //!
-//! A client's name becomes a folder's name, so it must be suitable: not a path, not hidden, not an
-//! option.
+//! A client's name is also used as a folder's name, so it may not be a path, hidden, or look like
+//! an option.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,10 +23,10 @@ pub const CLIENT_CERT: &str = "client.crt";
 /// A client's private key, in the client's folder.
 pub const CLIENT_KEY: &str = "client.key";
 
-/// Why a name is not allowed for a client or a server.
+/// The reason why a name is not allowed for a client or a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It is not a valid client id.
+    /// The name is not a valid client id.
     #[error("`{}` is not a client name: {source}", name.escape_debug())]
     NoClientId {
         /// The name.
@@ -34,11 +34,11 @@ pub enum NameError {
         /// The violated rule.
         source: ciphermq_crypto::NameError,
     },
-    /// It cannot be a folder's name.
-    #[error("`{0}` cannot be a client's name, because it is the name of the client's folder")]
+    /// The name cannot be a folder's name.
+    #[error("`{0}` cannot be a client's name, because it cannot be the name of its folder")]
     NoFolder(String),
-    /// It is neither a host name nor an IP address.
-    #[error("`{}` is neither a host's name nor an IP address", .0.escape_debug())]
+    /// The name is neither a host name nor an IP address.
+    #[error("`{}` is neither a host name nor an IP address", .0.escape_debug())]
     NoHost(String),
 }
 
@@ -51,8 +51,8 @@ impl NameError {
                                         sender_1"
                 .to_owned(),
             Self::NoFolder(_) => {
-                "choose a name without / \\ and :, that does not begin with . or -, does not hold \
-                 .. and is none of keygen's file names"
+                "choose a name without / \\ and :, that does not begin with . or -, does not \
+                 contain .. and is none of keygen's file names"
                     .to_owned()
             }
             Self::NoHost(_) => "give the name or address by which clients reach the server, such \

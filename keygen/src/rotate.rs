@@ -1,4 +1,4 @@
-//! New keys for a receiver. The old ones are kept, to open messages that are sealed for them.
+//! Key rotation for a receiver. The old keys are kept, to open messages that are sealed for them.
 
 use std::path::PathBuf;
 
@@ -15,19 +15,19 @@ pub struct RotateArgs {
     pub out: PathBuf,
 }
 
-/// Creates new keys of each existing kind. The old private keys stay beside them.
+/// Creates a new key of each existing kind, and archives the old private keys in the same folder.
 ///
 /// # Errors
 ///
-/// [`Error`]; then everything can still be opened, and the rotation can be tried again.
+/// [`Error`]. All keys are then still present, and the rotation can be retried.
 pub fn run(args: &RotateArgs) -> Result<Report, Error> {
     let rotation = key_file::rotate(&args.out.join(PRIVATE_KEY_FILE))?;
     let mut next: Vec<_> = rotation.keys.iter().map(replaced).collect();
     next.extend(
         [
-            "Restart the receiver, or run `ciphermq-cli register-key`, to announce what is new. \
-             Senders take it up within 5 minutes.",
-            "Keep the old files: what was sealed for them and waits still needs them. \
+            "Restart the receiver, or run `ciphermq-cli register-key`, to announce the new keys. \
+             Senders use them within 5 minutes.",
+            "Keep the old files: waiting messages that were sealed for them still need them. \
              `ciphermq-cli keys` shows when one is no longer needed.",
             "Back up the new private files.",
         ]

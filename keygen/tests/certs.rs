@@ -152,7 +152,7 @@ fn server_and_clients_complete_a_handshake() {
 }
 
 #[test]
-fn servers_have_the_names_that_were_given() {
+fn server_certificates_have_the_requested_names() {
     let folder = Folder::new();
     let names = ["mq.example.org", "192.0.2.7"].map(str::to_owned).to_vec();
     certs::run(
@@ -218,7 +218,7 @@ fn certificates_state_their_usage() {
     serials.sort();
     serials.dedup();
     assert_eq!(serials.len(), 4, "serial numbers differ");
-    // A client's certificate cannot serve a server, nor the other way round.
+    // A client's certificate cannot be used by a server, nor the other way round.
     fs::copy(folder.path("c/client.crt"), folder.path("server.crt")).unwrap();
     fs::copy(folder.path("c/client.key"), folder.path("server.key")).unwrap();
     assert!(folder.handshake("d", "localhost").is_err());
@@ -226,7 +226,7 @@ fn certificates_state_their_usage() {
 
 #[cfg(unix)]
 #[test]
-fn private_files_are_the_owners_alone() {
+fn private_files_are_closed_to_others() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
@@ -261,7 +261,7 @@ fn clients_are_added_later() {
     let after = folder.contents();
     assert!(
         before.iter().all(|file| after.contains(file)),
-        "what was there is as it was"
+        "existing files are unchanged"
     );
     for client in ["c", "d", "e"] {
         assert_eq!(folder.handshake(client, "localhost").unwrap(), client);
@@ -322,7 +322,7 @@ fn force_replaces_named_clients_and_keeps_the_authority() {
 }
 
 #[test]
-fn a_new_authority_makes_the_old_certificates_worthless() {
+fn a_new_authority_invalidates_the_old_certificates() {
     let folder = Folder::new();
     folder.run(&["c", "d"]).unwrap();
     let args = CertsArgs {
@@ -371,10 +371,10 @@ fn an_incomplete_authority_is_an_error() {
 
 #[test]
 fn an_authority_that_cannot_sign_is_an_error() {
-    let spoil = |spoil: &dyn Fn(&Folder)| {
+    let error_after = |damage: &dyn Fn(&Folder)| {
         let folder = Folder::new();
         folder.run(&["c"]).unwrap();
-        spoil(&folder);
+        damage(&folder);
         let before = folder.contents();
         let error = folder.run(&["d"]).unwrap_err();
         assert_eq!(folder.contents(), before);
@@ -383,16 +383,16 @@ fn an_authority_that_cannot_sign_is_an_error() {
     let copy = |folder: &Folder, from: &str, to: &str| {
         fs::copy(folder.path(from), folder.path(to)).unwrap();
     };
-    let error = spoil(&|folder| copy(folder, "server.key", "ca.key"));
+    let error = error_after(&|folder| copy(folder, "server.key", "ca.key"));
     assert!(matches!(error, Error::KeyMismatch { .. }), "{error}");
-    let error = spoil(&|folder| {
+    let error = error_after(&|folder| {
         copy(folder, "c/client.crt", "ca.crt");
         copy(folder, "c/client.key", "ca.key");
     });
     assert!(matches!(error, Error::NoAuthority(_)), "{error}");
-    let error = spoil(&|folder| fs::write(folder.path("ca.crt"), "no certificate").unwrap());
+    let error = error_after(&|folder| fs::write(folder.path("ca.crt"), "no certificate").unwrap());
     assert!(matches!(error, Error::NoCertificate(_)), "{error}");
-    let error = spoil(&|folder| fs::write(folder.path("ca.key"), "no key").unwrap());
+    let error = error_after(&|folder| fs::write(folder.path("ca.key"), "no key").unwrap());
     assert!(matches!(error, Error::NoPrivateKey(_)), "{error}");
 }
 
@@ -513,7 +513,7 @@ fn openssl_authorities_are_used() {
 }
 
 #[test]
-fn openssl_accepts_our_certificates() {
+fn openssl_accepts_the_certificates() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
     openssl(

@@ -20,18 +20,17 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn makes_a_key_pair_once() {
+fn creates_a_key_pair_once() {
     let folder = tempfile::tempdir().unwrap();
-    let output = keygen(folder.path(), &["--out", "made/here"]);
+    let output = keygen(folder.path(), &["--out", "new/keys"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(
         text(&output.stdout),
-        "wrote made/here/receiver_private.key\nwrote made/here/receiver_public.key\n"
+        "wrote new/keys/receiver_private.key\nwrote new/keys/receiver_public.key\n"
     );
-    let key =
-        key_file::read_private(&folder.path().join("made/here/receiver_private.key")).unwrap();
+    let key = key_file::read_private(&folder.path().join("new/keys/receiver_private.key")).unwrap();
     let public =
-        key_file::read_public(&folder.path().join("made/here/receiver_public.key")).unwrap();
+        key_file::read_public(&folder.path().join("new/keys/receiver_public.key")).unwrap();
     assert_eq!(key.public_key(), &public);
     assert!(text(&output.stderr).contains(&public.to_base64()));
     assert!(
@@ -39,13 +38,13 @@ fn makes_a_key_pair_once() {
         "the private key is not printed"
     );
 
-    let again = keygen(folder.path(), &["--out", "made/here"]);
+    let again = keygen(folder.path(), &["--out", "new/keys"]);
     assert_eq!(again.status.code(), Some(1));
     assert_eq!(text(&again.stdout), "");
     let lines: Vec<_> = text(&again.stderr).lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        lines.contains(&"error: made/here/receiver_private.key exists already"),
+        lines.contains(&"error: new/keys/receiver_private.key exists already"),
         "{lines:?}"
     );
     assert!(
@@ -55,14 +54,14 @@ fn makes_a_key_pair_once() {
         "{lines:?}"
     );
     assert_eq!(
-        key_file::read_public(&folder.path().join("made/here/receiver_public.key")).unwrap(),
+        key_file::read_public(&folder.path().join("new/keys/receiver_public.key")).unwrap(),
         public
     );
 
-    let forced = keygen(folder.path(), &["--out", "made/here", "--force"]);
+    let forced = keygen(folder.path(), &["--out", "new/keys", "--force"]);
     assert!(forced.status.success());
     assert_ne!(
-        key_file::read_public(&folder.path().join("made/here/receiver_public.key")).unwrap(),
+        key_file::read_public(&folder.path().join("new/keys/receiver_public.key")).unwrap(),
         public
     );
 }
@@ -160,7 +159,7 @@ fn rotates_existing_keys() {
         key_file::read_public(&folder.path().join("certs/receiver_public.key")).unwrap(),
         *new
     );
-    let said = text(&rotated.stderr);
+    let output = text(&rotated.stderr);
     for what in [
         &new.key_id().to_string(),
         &old.to_string(),
@@ -170,9 +169,9 @@ fn rotates_existing_keys() {
         "within 5 minutes",
         "ciphermq-cli keys",
     ] {
-        assert!(said.contains(what), "{what}: {said}");
+        assert!(output.contains(what), "{what}: {output}");
     }
-    assert!(!said.contains(keyring.newest().to_base64().as_str()));
+    assert!(!output.contains(keyring.newest().to_base64().as_str()));
 
     // With both kinds, and once more: no key is lost.
     assert!(keygen(folder.path(), &["--post-quantum"]).status.success());
@@ -217,7 +216,7 @@ fn a_private_key_that_others_may_read_is_not_rotated() {
 }
 
 #[test]
-fn makes_certificates_and_adds_to_them() {
+fn creates_certificates_and_adds_to_them() {
     let folder = tempfile::tempdir().unwrap();
     let output = keygen(
         folder.path(),
@@ -252,7 +251,7 @@ fn makes_certificates_and_adds_to_them() {
     let output = keygen(folder.path(), &["certs", "--client", "sender_2"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("kept certs/server.crt\n"));
-    assert!(text(&output.stderr).contains("stays"));
+    assert!(text(&output.stderr).contains("is kept"));
     assert!(folder.path().join("certs/sender_2/client.crt").is_file());
 }
 
@@ -357,9 +356,9 @@ fn names_cannot_control_the_terminal() {
         evil.to_owned(),
     ] {
         let ran = bash(folder.path(), &format!("\"$keygen\" {command}"));
-        let said = format!("{}{}", text(&ran.stdout), text(&ran.stderr));
-        let steers = |c| c != '\n' && ciphermq_crypto::text::is_unsafe(c);
-        assert!(!said.contains(steers), "{command}: {said:?}");
-        assert!(said.contains("u{202e}"), "{command}: {said}");
+        let output = format!("{}{}", text(&ran.stdout), text(&ran.stderr));
+        let is_unsafe = |c| c != '\n' && ciphermq_crypto::text::is_unsafe(c);
+        assert!(!output.contains(is_unsafe), "{command}: {output:?}");
+        assert!(output.contains("u{202e}"), "{command}: {output}");
     }
 }

@@ -1,24 +1,24 @@
-//! The two databases: a test's body is written once and runs on both.
+//! The two databases: a test's body is written once and runs on both of them.
 
 use std::path::Path;
 
 use crate::server::Options;
 use crate::{Postgres, Server};
 
-/// What a test's servers store in.
+/// Database of a test's servers.
 pub enum Backend {
     /// A SQLite file in each server's own folder.
     Sqlite,
-    /// A PostgreSQL of the test's own, with a new database for each server.
+    /// A PostgreSQL server for this test, with a new database for each CipherMQ server.
     Postgres(Box<Postgres>),
 }
 
 impl Backend {
-    /// PostgreSQL, started.
+    /// Starts PostgreSQL.
     ///
     /// # Panics
     ///
-    /// As [`Postgres::start`].
+    /// See [`Postgres::start`].
     pub async fn postgres() -> Self {
         Self::Postgres(Box::new(Postgres::start().await))
     }
@@ -27,7 +27,7 @@ impl Backend {
     ///
     /// # Panics
     ///
-    /// If the database cannot be made.
+    /// If the database cannot be created.
     pub async fn options(&self) -> Options {
         match self {
             Self::Sqlite => Options::sqlite(),
@@ -37,16 +37,16 @@ impl Backend {
         }
     }
 
-    /// A server with a new, empty database, and the program's defaults for all else.
+    /// Starts a server with a new, empty database, and the program's defaults for everything else.
     ///
     /// # Panics
     ///
-    /// As [`Server::start`].
+    /// See [`Server::start`].
     pub async fn server(&self) -> Server {
         Server::start(self.options().await).await
     }
 
-    /// PostgreSQL's own folder, if it is PostgreSQL; SQLite's file lies in the server's.
+    /// PostgreSQL's folder. `None` for SQLite, whose file is in the server's folder.
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Sqlite => None,
@@ -54,13 +54,14 @@ impl Backend {
         }
     }
 
-    /// Whether it is PostgreSQL.
+    /// Whether the database is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 }
 
-/// Makes two tests of each function `async fn(Backend)`: `sqlite::<name>` and `postgres::<name>`.
+/// Defines two tests for each function `async fn(Backend)`: `sqlite::<name>` and
+/// `postgres::<name>`.
 #[macro_export]
 macro_rules! on_both_databases {
     ($($body:ident),+ $(,)?) => {

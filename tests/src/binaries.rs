@@ -1,17 +1,17 @@
-//! Where the built programs are.
+//! Paths of the built programs.
 
 use std::path::{Path, PathBuf};
 
-/// The built program of this name, of the same target folder and profile as the running test.
+/// The path of the built program `name`, in the target folder and profile of the running test.
 ///
 /// # Panics
 ///
-/// If it has not been built; the message says how to.
+/// If it has not been built. The message names the command that builds it.
 pub fn binary(name: &str) -> PathBuf {
     find(&profile_folder(), name).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The folder beside the build that `scripts/test` puts programs into which the system lacks.
+/// The folder into which `scripts/test` installs programs that the system lacks.
 pub fn tools() -> PathBuf {
     let profile = profile_folder();
     profile
@@ -19,14 +19,14 @@ pub fn tools() -> PathBuf {
         .map_or(profile.join("tools/bin"), |target| target.join("tools/bin"))
 }
 
-/// `target/<profile>`: programs lie in it, tests in its `deps/`.
+/// `target/<profile>`, which contains the programs, and the tests in its `deps/`.
 fn profile_folder() -> PathBuf {
     let own = std::env::current_exe().expect("the running program has a path");
     own.ancestors()
         .skip(1)
         .find(|folder| !folder.ends_with("deps"))
         .map(Path::to_path_buf)
-        .unwrap_or_else(|| panic!("{} lies in no target folder", own.display()))
+        .unwrap_or_else(|| panic!("{} is not in a target folder", own.display()))
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_built_binary_is_found_where_the_test_lies() {
+    fn a_built_binary_is_found_in_the_folder_of_the_test() {
         let own = std::env::current_exe().unwrap();
         let name = format!("deps/{}", own.file_name().unwrap().to_str().unwrap());
         assert_eq!(binary(&name), own);

@@ -1,4 +1,4 @@
-//! `ciphermq-cli`, the real program.
+//! Runs `ciphermq-cli`, the real program.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -12,33 +12,33 @@ use crate::binaries::binary;
 use crate::process::Process;
 use crate::{PATIENCE, Server};
 
-/// How a program ended, and what it wrote.
+/// Exit code and output of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The exit code; nothing if a signal ended it.
+    /// The exit code, or `None` if a signal ended the program.
     pub code: Option<i32>,
-    /// What it wrote to stdout.
+    /// Everything written to stdout.
     pub stdout: String,
-    /// What it wrote to stderr.
+    /// Everything written to stderr.
     pub stderr: String,
 }
 
 impl Outcome {
-    /// Itself, if the program ended well.
+    /// Checks that the program succeeded, and returns the outcome.
     ///
     /// # Panics
     ///
-    /// If it did not; with all that it wrote.
+    /// If it failed. The message contains its output.
     #[track_caller]
     pub fn success(self) -> Self {
         self.code(0)
     }
 
-    /// Itself, if the program ended with this exit code.
+    /// Checks that the program ended with the exit code `code`, and returns the outcome.
     ///
     /// # Panics
     ///
-    /// If it did not; with all that it wrote.
+    /// If it ended differently. The message contains its output.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
         assert_eq!(
@@ -52,7 +52,7 @@ impl Outcome {
     }
 }
 
-/// A call of a program: `ciphermq-cli`, or another of the project's.
+/// Builder for a command line of `ciphermq-cli`, or of another program.
 #[derive(Debug, Clone)]
 pub struct Cli {
     program: PathBuf,
@@ -64,17 +64,17 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// `ciphermq-cli <subcommand>`.
+    /// Creates the command `ciphermq-cli <subcommand>`.
     pub fn new(subcommand: &str) -> Self {
         Self::program(binary("ciphermq-cli")).arg(subcommand)
     }
 
-    /// `keygen`, without arguments.
+    /// Creates the command `keygen`, without arguments.
     pub fn keygen() -> Self {
         Self::program(binary("keygen"))
     }
 
-    /// Any program.
+    /// Creates a command for any program, without arguments.
     pub fn program(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -86,14 +86,14 @@ impl Cli {
         }
     }
 
-    /// One more argument.
+    /// Appends an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
         self
     }
 
-    /// More arguments.
+    /// Appends several arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(
@@ -104,7 +104,7 @@ impl Cli {
         self
     }
 
-    /// The options that connect to `server` as this client, with a good certificate.
+    /// Appends the options that connect to `server` as `client_id`, with a valid certificate.
     #[must_use]
     pub fn connecting(self, server: &Server, client_id: &str) -> Self {
         let identity = server.pki().client(client_id);
@@ -118,7 +118,7 @@ impl Cli {
             .arg(identity.key)
     }
 
-    /// Started by this command, `strace` for example, which the program's own command line follows.
+    /// Prepends a wrapper command, such as `strace`, to the program's own command line.
     #[must_use]
     pub fn under(mut self, wrapper: &[String]) -> Self {
         if let Some((program, arguments)) = wrapper.split_first() {
@@ -132,7 +132,7 @@ impl Cli {
         self
     }
 
-    /// An environment variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment
@@ -140,32 +140,32 @@ impl Cli {
         self
     }
 
-    /// The working directory.
+    /// Sets the working directory.
     #[must_use]
     pub fn current_dir(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
         self
     }
 
-    /// What stands on its standard input; without, nothing does.
+    /// Sets the content of standard input, which is empty by default.
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self
     }
 
-    /// How long [`run`](Self::run) lets it run, [`PATIENCE`] by default.
+    /// Sets the time limit of [`run`](Self::run), [`PATIENCE`] by default.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the program to completion.
     ///
     /// # Panics
     ///
-    /// If it cannot be started, or still runs when the limit is over.
+    /// If it cannot be started, or exceeds the time limit.
     pub async fn run(self) -> Outcome {
         let limit = self.limit;
         let line = format!("{} {:?}", self.program.display(), self.arguments);
@@ -185,7 +185,7 @@ impl Cli {
         let stdin = child.stdin.take();
         let feed = async {
             if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                // A program may end without having read it all.
+                // A program may end without having read all of it.
                 let _ = stdin.write_all(&input).await;
             }
         };
@@ -201,16 +201,16 @@ impl Cli {
         }
     }
 
-    /// Starts it in the background, with nothing on its standard input; dropping the value kills
-    /// it.
+    /// Starts the program in the background, with empty standard input. Dropping the returned value
+    /// kills it.
     ///
     /// # Panics
     ///
-    /// If it cannot be started.
+    /// If it cannot be started, or if [`input`](Self::input) was set.
     pub fn spawn(self) -> Process {
         assert!(
             self.input.is_none(),
-            "a program in the background gets no input: use `run`"
+            "a program in the background has no input: use `run`"
         );
         let name = self
             .program
@@ -223,7 +223,7 @@ impl Cli {
 
     fn command(self) -> Command {
         let mut command = Command::new(self.program);
-        // Settings of whoever runs the tests are for other servers.
+        // The environment of the test run may hold settings for other servers.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CIPHERMQ_") || name == "RUST_LOG" {
                 command.env_remove(name);

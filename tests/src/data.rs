@@ -1,38 +1,38 @@
-//! Real messages, and older clients' envelopes. `tests/data/README.md` says where the messages come
-//! from, `docs/cryptography.md` what the envelopes are.
+//! Real messages, and older clients' envelopes. `tests/data/README.md` describes the source of the
+//! messages, `docs/cryptography.md` the envelopes.
 
 use std::path::PathBuf;
 
-/// How many lines [`readings`] holds, all different.
+/// Number of lines in the file [`readings`], all distinct.
 pub const READINGS: usize = 17_518;
 
-/// A file of real messages, one JSON object a line.
+/// Path of a file of real messages, one JSON object per line.
 pub fn readings() -> PathBuf {
     path("sensor-readings.jsonl")
 }
 
-/// Envelopes as older clients seal them, with the key that opens them and their plaintext.
+/// Test vectors of older clients' envelopes, with the key that opens them and their plaintexts.
 pub fn older_envelopes() -> serde_json::Value {
     serde_json::from_str(&older_envelopes_text()).expect("older-envelopes.json is JSON")
 }
 
-/// An older client's envelope as that client writes it into a line, and what it holds.
+/// An older client's envelope, as that client serialises it into a line, with its plaintext.
 #[derive(Debug, Clone)]
 pub struct OlderEnvelope {
-    /// `0`, `A`, `B` or `C`.
+    /// Generation of the client: `0`, `A`, `B` or `C`.
     pub generation: String,
-    /// The JSON object: its fields in their order, without line endings.
+    /// The JSON object, with its fields in their original order, and without line endings.
     pub json: String,
-    /// What it opens to.
+    /// The decrypted content.
     pub plaintext: String,
 }
 
 impl OlderEnvelope {
-    /// The same under another id.
+    /// The JSON object with `message_id` in place of its own id.
     ///
     /// # Panics
     ///
-    /// If it has no id.
+    /// If the envelope has no id.
     #[must_use]
     pub fn with_id(&self, message_id: &str) -> String {
         let object: serde_json::Value =
@@ -44,12 +44,12 @@ impl OlderEnvelope {
     }
 }
 
-/// The same envelopes, as lines: the Python generations (0, A, B) write `", "` and `": "`, the Rust
-/// one (C) neither space.
+/// The envelopes of [`older_envelopes`], as lines: the Python generations (0, A, B) write `", "`
+/// and `": "`, the Rust one (C) writes neither space.
 ///
 /// # Panics
 ///
-/// If the file is not as it was made.
+/// If the file does not have its original format.
 pub fn older_lines() -> Vec<OlderEnvelope> {
     #[derive(serde::Deserialize)]
     struct File<'a> {
@@ -68,7 +68,7 @@ pub fn older_lines() -> Vec<OlderEnvelope> {
     let line = |case: Case<'_>| {
         let is_python = case.generation != "C";
         let comma = if is_python { ", " } else { "," };
-        // One field a line, all of them texts.
+        // The file has one field per line, and all values are strings.
         let fields: Vec<String> = case
             .envelope
             .get()
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reading_is_json_and_stands_once() {
+    fn every_reading_is_json_and_unique() {
         let text = std::fs::read_to_string(readings()).unwrap();
         let lines: HashSet<&str> = text.lines().collect();
         assert_eq!(lines.len(), READINGS);

@@ -1,4 +1,4 @@
-//! Queries on what the server stored, past the server.
+//! Queries on the server's database, over a separate connection.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -17,15 +17,15 @@ pub enum Database {
     Postgres(PgPool),
 }
 
-/// One row, every value as text, `None` for NULL.
+/// A row, with every value as text, and `None` for NULL.
 pub type Row = Vec<Option<String>>;
 
 impl Database {
-    /// Connects to `sqlite://<path>` or `postgres://...`; a SQLite file must exist.
+    /// Connects to `sqlite://<path>`, which must exist, or to `postgres://...`.
     ///
     /// # Panics
     ///
-    /// If it cannot be connected to.
+    /// If the connection fails.
     pub async fn connect(url: &str) -> Self {
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)
@@ -45,7 +45,7 @@ impl Database {
         Self::Postgres(pool.unwrap_or_else(|error| panic!("{url}: {error}")))
     }
 
-    /// The rows of a query.
+    /// Runs a query and returns its rows.
     ///
     /// # Panics
     ///
@@ -65,21 +65,21 @@ impl Database {
         rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// The single number that a query gives: `SELECT count(*) FROM message_metadata`.
+    /// Runs a query that returns a single number, such as `SELECT count(*) FROM message_metadata`.
     ///
     /// # Panics
     ///
-    /// If it fails, or gives something else.
+    /// If it fails, or returns anything else.
     pub async fn number(&self, sql: &str) -> i64 {
         let rows = self.rows(sql).await;
         match rows.as_slice() {
             [row] => row.first().and_then(|value| value.as_deref()?.parse().ok()),
             _ => None,
         }
-        .unwrap_or_else(|| panic!("{sql} gives {rows:?}, and not one number"))
+        .unwrap_or_else(|| panic!("{sql} returned {rows:?} instead of one number"))
     }
 
-    /// Executes statements, and returns how many rows they changed.
+    /// Executes statements, and returns the number of rows that they changed.
     ///
     /// # Panics
     ///
@@ -93,12 +93,12 @@ impl Database {
         changed.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Asks again and again until a query gives this number: for what the server writes in its own
-    /// time.
+    /// Repeats a query until it returns the number `expected`. For what the server writes
+    /// asynchronously.
     ///
     /// # Panics
     ///
-    /// If it does not within [`PATIENCE`].
+    /// If the number is another one after [`PATIENCE`].
     pub async fn eventually(&self, sql: &str, expected: i64) {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -108,15 +108,15 @@ impl Database {
             }
             assert!(
                 tokio::time::Instant::now() < end,
-                "{sql} still gives {number}, and not {expected}"
+                "{sql} still returns {number} instead of {expected}"
             );
-            // A database tells nobody when a row changes.
+            // The database does not notify us of changes.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-/// SQLite turns any value into text on being asked.
+/// Reads every column as text: SQLite converts any value to text on request.
 fn sqlite_row(row: &SqliteRow) -> Row {
     (0..row.len())
         .map(|column| {
@@ -126,7 +126,8 @@ fn sqlite_row(row: &SqliteRow) -> Row {
         .collect()
 }
 
-/// PostgreSQL answers a simple query, which `raw_sql` is, with every value as text.
+/// Reads every column as text: PostgreSQL answers a simple query, such as `raw_sql`, in text
+/// format.
 fn postgres_row(row: &PgRow) -> Row {
     (0..row.len())
         .map(|column| {

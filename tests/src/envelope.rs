@@ -1,17 +1,17 @@
-//! Envelopes as texts, good and bad, so that what is sent is known byte for byte.
+//! The text of valid and invalid envelopes, so that what is sent is known byte for byte.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// A JSON object whose fields stand in the order in which they were set.
+/// Builder for an envelope's JSON, whose fields are written in the order in which they were set.
 #[derive(Debug, Clone)]
 pub struct EnvelopeText {
     fields: Vec<(String, Value)>,
 }
 
 impl EnvelopeText {
-    /// With an older client's fields. Nobody can open it.
+    /// An envelope with the fields of an older client, which no key can open.
     pub fn older(message_id: &str, receiver: &str) -> Self {
         Self { fields: Vec::new() }
             .set("message_id", message_id)
@@ -22,12 +22,12 @@ impl EnvelopeText {
             .set("ciphertext", "Y2lwaGVydGV4dA==")
     }
 
-    /// With a suite, as ours have.
+    /// An envelope with the field `suite`, as current clients write it, which no key can open.
     pub fn modern(message_id: &str, receiver: &str) -> Self {
         Self::older(message_id, receiver).set("suite", "X25519-AES256GCM")
     }
 
-    /// Sets a field, in its place if it has one.
+    /// Sets a field. A field that was set before keeps its position.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
@@ -38,7 +38,7 @@ impl EnvelopeText {
         self
     }
 
-    /// Without a field.
+    /// Removes a field.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.fields.retain(|(field, _)| field != name);

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A new folder that its owner alone can enter, removed with the value.
+/// Creates a temporary folder that only its owner can access, removed when the value is dropped.
 pub(crate) fn folder(what: &str) -> TempDir {
     folder_in(&std::env::temp_dir(), what)
 }
 
-/// The same below `place`.
+/// Creates a folder like [`folder`] inside `place`.
 pub(crate) fn folder_in(place: &Path, what: &str) -> TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))
@@ -20,13 +20,13 @@ pub(crate) fn folder_in(place: &Path, what: &str) -> TempDir {
         .tempdir_in(place)
         .unwrap_or_else(|error| {
             panic!(
-                "a temporary folder cannot be made in {}: {error}",
+                "a temporary folder cannot be created in {}: {error}",
                 place.display()
             )
         })
 }
 
-/// Writes a new file with this mode.
+/// Creates a file with the mode `mode`.
 pub(crate) fn create(path: &Path, text: &str, mode: u32) {
     std::fs::OpenOptions::new()
         .write(true)

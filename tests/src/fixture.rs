@@ -1,6 +1,6 @@
-//! Many short plays on one running server, at the same time: each has clients, queues and keys of
-//! its own name, so that none sees another's messages. Starting a server, and PostgreSQL above all,
-//! takes longer than most of them.
+//! Many short test cases that run concurrently on one server. The clients, queues and keys of each
+//! are named after it, so that none sees another's messages. Starting a server, and PostgreSQL in
+//! particular, takes longer than most test cases.
 
 use std::sync::Arc;
 
@@ -10,32 +10,32 @@ use crate::envelope::EnvelopeText;
 use crate::raw::Tls;
 use crate::{RawClient, Server};
 
-/// One play's part of a server.
+/// A test case's view of the shared server: names that no other test case uses.
 #[derive(Clone)]
 pub struct Fixture {
-    /// The server, shared with other plays: do not stop it.
+    /// The server, shared with other test cases: do not stop it.
     pub server: Arc<Server>,
     name: &'static str,
 }
 
 impl Fixture {
-    /// A part of this name.
+    /// Creates the fixture of the test case `name`.
     pub fn new(server: Arc<Server>, name: &'static str) -> Self {
         Self { server, name }
     }
 
-    /// A name for a client, a queue or a message that no other play uses: `receiver.fetch_rules`.
+    /// A unique name for a client, a queue or a message, such as `receiver.fetch_rules`.
     pub fn id(&self, what: &str) -> String {
         format!("{what}.{}", self.name)
     }
 
-    /// Certificates of the client with this [`id`](Self::id).
+    /// TLS settings with the certificate of the client [`id(what)`](Self::id).
     pub fn tls(&self, what: &str) -> Tls {
         let pki = self.server.pki();
         Tls::trusting(&pki.ca()).identity(pki.client(&self.id(what)))
     }
 
-    /// A connection of the client with this [`id`](Self::id).
+    /// Connects as the client [`id(what)`](Self::id).
     ///
     /// # Panics
     ///
@@ -44,43 +44,44 @@ impl Fixture {
         RawClient::connect(&self.server, &self.id(what)).await
     }
 
-    /// Declares the play's queue and exchange, both named [`id("q")`](Self::id) and
-    /// [`id("e")`](Self::id), and binds them by the key `k`.
+    /// Declares the queue [`id("q")`](Self::id) and the exchange [`id("e")`](Self::id), and binds
+    /// them by the key `k`.
     ///
     /// # Panics
     ///
-    /// If the server answers anything but that it did so.
+    /// If the server does not confirm it.
     pub async fn bind(&self, client: &mut RawClient) {
         self.bind_queue(client, "q").await;
     }
 
-    /// The same with another queue.
+    /// Declares the queue [`id(queue)`](Self::id) and the exchange [`id("e")`](Self::id), and binds
+    /// them by the key `k`.
     ///
     /// # Panics
     ///
-    /// As [`bind`](Self::bind).
+    /// See [`bind`](Self::bind).
     pub async fn bind_queue(&self, client: &mut RawClient, queue: &str) {
         client
             .declare_and_bind(&self.id(queue), &self.id("e"), "k")
             .await;
     }
 
-    /// A connection of the client `sender` that has declared and bound.
+    /// Connects as the client `sender`, and declares and binds the queue and the exchange.
     ///
     /// # Panics
     ///
-    /// As [`client`](Self::client) and [`bind`](Self::bind).
+    /// See [`client`](Self::client) and [`bind`](Self::bind).
     pub async fn sender(&self) -> RawClient {
         let mut sender = self.client("sender").await;
         self.bind(&mut sender).await;
         sender
     }
 
-    /// A connection of the client `receiver` that consumes the play's queue.
+    /// Connects as the client `receiver`, and consumes the queue [`id("q")`](Self::id).
     ///
     /// # Panics
     ///
-    /// As [`client`](Self::client), or if the server answers anything but that it did so.
+    /// See [`client`](Self::client). Also if the server does not confirm it.
     pub async fn receiver(&self, prefetch: u32) -> RawClient {
         let mut receiver = self.client("receiver").await;
         let consume = format!("consume {} {prefetch}", self.id("q"));
@@ -93,7 +94,7 @@ impl Fixture {
         EnvelopeText::older(&self.id(message_id), &self.id("receiver"))
     }
 
-    /// The line that publishes an envelope to the play's exchange by the key `k`.
+    /// The line that publishes an envelope to the exchange [`id("e")`](Self::id) by the key `k`.
     pub fn publish(&self, envelope: &impl std::fmt::Display) -> String {
         format!("publish {} k {envelope}", self.id("e"))
     }
@@ -110,15 +111,15 @@ impl Fixture {
     }
 }
 
-/// Plays, started on one server at the same time. See [`fixtures!`](crate::fixtures).
-pub struct Scenes {
+/// Test cases that run concurrently on one server. See [`run_cases!`](crate::run_cases).
+pub struct Cases {
     server: Arc<Server>,
     running: JoinSet<&'static str>,
     names: Vec<(tokio::task::Id, &'static str)>,
 }
 
-impl Scenes {
-    /// On this server.
+impl Cases {
+    /// Creates an empty set of test cases for `server`.
     pub fn new(server: Server) -> Self {
         Self {
             server: Arc::new(server),
@@ -127,25 +128,24 @@ impl Scenes {
         }
     }
 
-    /// Starts a play.
-    pub fn start<F>(&mut self, name: &'static str, play: impl FnOnce(Fixture) -> F)
+    /// Starts the test case `name`.
+    pub fn start<F>(&mut self, name: &'static str, case: impl FnOnce(Fixture) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let play = play(Fixture::new(Arc::clone(&self.server), name));
+        let case = case(Fixture::new(Arc::clone(&self.server), name));
         let task = self.running.spawn(async move {
-            play.await;
+            case.await;
             name
         });
         self.names.push((task.id(), name));
     }
 
-    /// Waits for all of them, and then ends the server, which must still be well: it answers, and
-    /// ends cleanly.
+    /// Waits for all test cases, then checks that the server still answers and terminates cleanly.
     ///
     /// # Panics
     ///
-    /// If a play failed; the message names all that did.
+    /// If a test case failed. The message names all that did.
     pub async fn finish(mut self) {
         let mut failed = Vec::new();
         while let Some(result) = self.running.join_next().await {
@@ -154,9 +154,9 @@ impl Scenes {
                 failed.push(name.map_or("?", |(_, name)| name));
             }
         }
-        let mut server = Arc::into_inner(self.server).expect("all plays have ended");
+        let mut server = Arc::into_inner(self.server).expect("all test cases have ended");
         if !failed.is_empty() {
-            panic!("failed: {}; see above", failed.join(", "));
+            panic!("failed test cases: {}; see above", failed.join(", "));
         }
         RawClient::connect(&server, "last")
             .await
@@ -166,12 +166,12 @@ impl Scenes {
     }
 }
 
-/// Runs these functions `async fn(Fixture)` on one server.
+/// Runs the functions `async fn(Fixture)` concurrently on one server.
 #[macro_export]
-macro_rules! fixtures {
-    ($server:expr, [$($play:path),+ $(,)?]) => {{
-        let mut fixtures = $crate::fixture::Scenes::new($server);
-        $(fixtures.start(stringify!($play), $play);)+
-        fixtures.finish().await;
+macro_rules! run_cases {
+    ($server:expr, [$($case:path),+ $(,)?]) => {{
+        let mut cases = $crate::fixture::Cases::new($server);
+        $(cases.start(stringify!($case), $case);)+
+        cases.finish().await;
     }};
 }

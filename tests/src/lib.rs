@@ -1,37 +1,38 @@
-//! The harness of CipherMQ's end-to-end and fault tests: it starts the real programs, each test its
-//! own, in folders and on ports of its own, and ends them with the test.
+//! The harness of CipherMQ's end-to-end and fault tests. It starts the real programs for each test,
+//! in temporary folders and on ports of their own, and ends them with the test.
 //!
 //! ```text
 //!   Pki ──certificates──▶ Server ◀──TLS── RawClient    one line out, one line in
 //!                           │    ◀─────── Cli          the real ciphermq-cli
 //!                           ▼
-//!            SQLite file or Postgres ◀──── Database    what is really stored
+//!            SQLite file or Postgres ◀──── Database    what is actually stored
 //! ```
 //!
 //! In reading order:
 //!
-//! - [`binaries`]: where the built programs are
-//! - [`process`]: a running program: its output, its signals, its end
-//! - [`ports`]: a free port that stays free over a restart
-//! - [`user`]: whom PostgreSQL runs as when the tests run as root
-//! - [`postgres`]: a PostgreSQL server of the test's own
-//! - [`pki`]: certificate authorities, and certificates good and bad
+//! - [`binaries`]: paths of the built programs
+//! - [`process`]: a running program: its output, signals and exit status
+//! - [`ports`]: free ports that stay free during a restart
+//! - [`user`]: the user that PostgreSQL runs as when the tests run as root
+//! - [`postgres`]: a PostgreSQL server for one test
+//! - [`pki`]: certificate authorities, and valid and invalid certificates
 //! - [`server`]: the broker, `ciphermq-server`
 //! - [`raw`]: a TLS socket that speaks the protocol's lines
 //! - [`cli`]: the command line, `ciphermq-cli`
-//! - [`received`]: what `ciphermq-cli receive` has written
+//! - [`received`]: the output of `ciphermq-cli receive`
 //! - [`database`]: queries on what the server stored
 //! - [`backend`]: one test's body on both databases
-//! - [`envelope`]: envelopes as texts, good and bad
-//! - [`fixture`]: many short plays on one running server
-//! - [`faults`]: kills, stops and cuts while messages flow, and what must hold afterwards
-//! - [`evil`]: a broker that lies, in front of the real one
-//! - [`fuzz`]: what must hold for any bytes from outside
+//! - [`envelope`]: the text of valid and invalid envelopes
+//! - [`fixture`]: many short test cases on one running server
+//! - [`faults`]: faults while messages flow, and the guarantees that must hold afterwards
+//! - [`malicious`]: a malicious broker in front of the real one
+//! - [`fuzz`]: properties that must hold for any input
 //! - [`data`]: real messages, and older clients' envelopes
 //!
-//! What is missing fails the test, with the command that provides it; only tests of what the
-//! machine forbids, tracing and mounting, are left out by `scripts/test`, which says so and has
-//! them counted as skipped. All waiting has a limit and ends with the event waited for.
+//! A missing program fails the test, with a message that names the command that installs it. Only
+//! tests that the machine forbids (tracing, mounting) are left out by `scripts/test`, which reports
+//! them and has them counted as skipped. Every wait has a limit, and ends as soon as the event
+//! happens.
 
 pub mod backend;
 pub mod binaries;
@@ -39,11 +40,11 @@ pub mod cli;
 pub mod data;
 pub mod database;
 pub mod envelope;
-pub mod evil;
 pub mod faults;
 mod files;
 pub mod fixture;
 pub mod fuzz;
+pub mod malicious;
 pub mod pki;
 pub mod ports;
 pub mod postgres;
@@ -64,6 +65,7 @@ pub use raw::RawClient;
 pub use received::Received;
 pub use server::Server;
 
-/// How long anything is waited for that should take a moment: long, as the machine may be busy, and
-/// short of the test runner's own limit, so that the test still says what it waited for.
+/// Limit on waiting for anything that should take a moment. It is long, because the machine may be
+/// busy, and shorter than the test runner's own limit, so that the test can report what it waited
+/// for.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,15 +1,15 @@
-//! A free port that stays free over a restart.
+//! Free ports that stay free during a restart.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use rand::RngExt as _;
 
-/// Below the range that Linux gives to outgoing connections and to port 0 (32768 and up), so that
-/// nothing takes a server's port by chance while it is being restarted.
+/// Ports below Linux's default ephemeral range (from 32768), so that no outgoing connection takes a
+/// server's port while the server restarts.
 const RANGE: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port on 127.0.0.1 that nobody listens on now. Another process may take it before its user does
-/// (one chance in some thousands): who starts a program on it tries again with another.
+/// A port on 127.0.0.1 on which nothing listens at the moment. Another process may take it before
+/// the caller does, though that is unlikely: callers must retry with another port.
 pub fn free() -> u16 {
     let mut random = rand::rng();
     for _ in 0..1000 {
@@ -18,5 +18,5 @@ pub fn free() -> u16 {
             return port;
         }
     }
-    panic!("no free port among {RANGE:?} on 127.0.0.1");
+    panic!("no free port in {RANGE:?} on 127.0.0.1");
 }

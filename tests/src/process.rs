@@ -1,7 +1,7 @@
-//! A running program: its output, its signals, its end.
+//! A running program: its output, signals and exit status.
 //!
-//! Output is read by threads, not tasks, so that it is complete even when a test panics or its
-//! runtime is busy.
+//! Output is read by threads rather than tasks, so that it is complete even when a test panics or
+//! its runtime is busy.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
@@ -15,22 +15,22 @@ use tokio::sync::watch;
 
 use crate::PATIENCE;
 
-/// How many of the last lines of stderr a failed test shows.
-const SHOWN: usize = 100;
+/// Number of the last lines of stderr that a failed test prints.
+const SHOWN_LINES: usize = 100;
 
-/// A started program with its output captured. Dropping it kills it, waits for its end, and, when
-/// the test panics, prints what it had written to stderr.
+/// A started program whose output is captured. Dropping it kills the program, waits for its end,
+/// and, if the test panics, prints the end of its stderr.
 pub struct Process {
     name: String,
     child: Child,
-    /// What it writes to stdout.
+    /// Output to stdout.
     pub stdout: Output,
-    /// What it writes to stderr.
+    /// Output to stderr.
     pub stderr: Output,
 }
 
 impl Process {
-    /// Starts `command` with nothing on its standard input.
+    /// Starts `command` with empty standard input.
     ///
     /// # Panics
     ///
@@ -54,7 +54,7 @@ impl Process {
             .take()
             .and_then(|pipe| pipe.into_owned_fd().ok())
             .expect("stderr is a pipe");
-        // tokio's pipes do not block; a thread's must.
+        // tokio's pipes are non-blocking; those that a thread reads must block.
         let [stdout, stderr] = [stdout, stderr].map(|pipe| {
             rustix::io::ioctl_fionbio(&pipe, false).expect("a pipe can be made to block");
             Output::read(std::fs::File::from(pipe))
@@ -67,14 +67,14 @@ impl Process {
         }
     }
 
-    /// The process id; nothing once its end has been seen.
+    /// The process id, or `None` once the process has been waited for.
     pub fn pid(&self) -> Option<Pid> {
         self.child
             .id()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
     }
 
-    /// Sends a signal.
+    /// Sends `signal` to the process.
     ///
     /// # Panics
     ///
@@ -82,12 +82,12 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = self
             .pid()
-            .unwrap_or_else(|| panic!("{} has ended already; {signal:?} is for nobody", self.name));
+            .unwrap_or_else(|| panic!("{} has already ended: cannot send {signal:?}", self.name));
         rustix::process::kill_process(pid, signal)
             .unwrap_or_else(|error| panic!("{}: {signal:?}: {error}", self.name));
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL, and waits for the process to end.
     pub async fn kill(&mut self) -> ExitStatus {
         if self.pid().is_some() {
             self.signal(Signal::KILL);
@@ -95,7 +95,7 @@ impl Process {
         self.ended(PATIENCE).await
     }
 
-    /// Waits for the end of the process, however it comes; its output is complete then.
+    /// Waits for the process to end, after which its output is complete.
     ///
     /// # Panics
     ///
@@ -111,7 +111,7 @@ impl Process {
         status
     }
 
-    /// The same for where nothing can be awaited: ends the process by force after `limit`.
+    /// Waits for the process to end, without a runtime. Kills it after `limit`.
     pub(crate) fn ended_blocking(mut self, limit: Duration) {
         self.wait_blocking(limit);
     }
@@ -123,19 +123,19 @@ impl Process {
         }
     }
 
-    /// The end of the process, if it has come.
+    /// The exit status, or `None` while the process runs.
     pub fn try_ended(&mut self) -> Option<ExitStatus> {
         self.child
             .try_wait()
             .unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name))
     }
 
-    /// Memory in use now, in bytes (`VmRSS` of `/proc`).
+    /// Resident memory, in bytes (`VmRSS`, see proc_pid_status(5)).
     pub fn rss_bytes(&self) -> u64 {
         self.proc_status("VmRSS:")
     }
 
-    /// The most memory that it ever used, in bytes (`VmHWM` of `/proc`).
+    /// Peak resident memory, in bytes (`VmHWM`, see proc_pid_status(5)).
     pub fn peak_rss_bytes(&self) -> u64 {
         self.proc_status("VmHWM:")
     }
@@ -171,14 +171,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Waited for here, as the folders it works in are removed next.
+        // Waits, because the folders that the process works in are removed next.
         if self.child.start_kill().is_ok() {
             self.wait_blocking(Duration::from_secs(5));
         }
         if std::thread::panicking() {
-            // A talkative server's first thousands of lines would hide what the test says.
+            // Thousands of lines of a server's log would hide the message of the test.
             let lines = self.stderr.lines();
-            let skipped = lines.len().saturating_sub(SHOWN);
+            let skipped = lines.len().saturating_sub(SHOWN_LINES);
             let end: String = lines
                 .iter()
                 .skip(skipped)
@@ -192,11 +192,11 @@ impl Drop for Process {
     }
 }
 
-/// What a process has written so far to one of its outputs.
+/// Lines that a process has written so far to one of its outputs.
 #[derive(Clone)]
 pub struct Output {
     lines: Arc<Mutex<Vec<String>>>,
-    /// How many lines there are, and whether the output is at its end.
+    /// Number of lines so far, and whether the output has ended.
     progress: watch::Receiver<(usize, bool)>,
 }
 
@@ -225,7 +225,7 @@ impl Output {
         Self { lines, progress }
     }
 
-    /// All lines so far.
+    /// The lines so far, without their endings.
     pub fn lines(&self) -> Vec<String> {
         self.lines
             .lock()
@@ -233,7 +233,7 @@ impl Output {
             .clone()
     }
 
-    /// All lines so far, as one text.
+    /// The output so far, as one string.
     pub fn text(&self) -> String {
         self.lines()
             .iter()
@@ -241,13 +241,13 @@ impl Output {
             .collect()
     }
 
-    /// How many lines there are: a mark for [`find`](Self::find).
+    /// The number of lines so far, from which [`find`](Self::find) can start later.
     pub fn mark(&self) -> usize {
         self.progress.borrow().0
     }
 
-    /// Waits for the first line, of those from `mark` on, that `pick` finds something in; nothing
-    /// if the output ends or `limit` passes first.
+    /// Waits for the first line, starting with the line `mark`, for which `pick` returns a value.
+    /// Returns `None` if the output ends or `limit` passes first.
     pub async fn find<T>(
         &self,
         mark: usize,
@@ -282,11 +282,11 @@ impl Output {
         tokio::time::timeout(limit, search).await.ok().flatten()
     }
 
-    /// Waits for a line that holds `text`, and returns it.
+    /// Waits for a line that contains `text`, and returns it.
     ///
     /// # Panics
     ///
-    /// If the output ends, or [`PATIENCE`] does, without one.
+    /// If there is none when the output ends, or after [`PATIENCE`].
     pub async fn expect(&self, text: &str) -> String {
         self.find(0, PATIENCE, |line| {
             line.contains(text).then(|| line.to_owned())
@@ -295,13 +295,13 @@ impl Output {
         .unwrap_or_else(|| panic!("no line with {text:?} in:\n{}", self.text()))
     }
 
-    /// Whether the process has closed this output, by ending for example.
+    /// Whether the process has closed this output, for example by ending.
     pub fn is_complete(&self) -> bool {
         self.progress.borrow().1
     }
 
-    /// Waits for the output's end: a grandchild may hold it open a little longer than the process
-    /// lived.
+    /// Waits for the output to end, with a limit: a grandchild may hold it open after the process
+    /// has ended.
     async fn complete(&self) {
         let mut progress = self.progress.clone();
         let _ = tokio::time::timeout(
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_is_found_when_it_comes_and_given_up_at_the_end() {
+    async fn a_search_ends_with_the_line_or_with_the_output() {
         let mut process = shell("echo getting there; echo ready at 17; exec sleep 60");
         let found = process
             .stdout
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_and_user_are_read_of_the_right_process() {
+    async fn memory_and_user_are_those_of_the_process() {
         let process = shell("echo here; kill -STOP $$");
         process.stdout.expect("here").await;
         let rss = process.rss_bytes();

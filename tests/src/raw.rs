@@ -1,5 +1,5 @@
-//! A TLS socket that speaks the protocol's lines, as bare as can be: what goes out is what the test
-//! says, byte for byte, and what comes in is compared to the letter.
+//! A TLS socket that speaks the protocol's lines, with no logic of its own: it sends exactly the
+//! bytes that the test gives, and compares replies exactly.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use crate::pki::Files;
 use crate::{PATIENCE, Server};
 
-/// Which certificates and which TLS a [`RawClient`] uses.
+/// Certificates and TLS settings of a [`RawClient`].
 #[derive(Debug, Clone)]
 pub struct Tls {
     ca: std::path::PathBuf,
@@ -30,8 +30,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts this CA, shows no certificate, offers TLS 1.3 and 1.2, expects the server
-    /// `localhost`.
+    /// Creates settings that trust the CA at `ca`, present no certificate, offer TLS 1.3 and 1.2,
+    /// and expect the server name `localhost`.
     pub fn trusting(ca: &Path) -> Self {
         Self {
             ca: ca.to_owned(),
@@ -42,28 +42,28 @@ impl Tls {
         }
     }
 
-    /// Shows this certificate.
+    /// Presents this certificate.
     #[must_use]
     pub fn identity(mut self, identity: Files) -> Self {
         self.identity = Some(identity);
         self
     }
 
-    /// Offers this version of TLS only: `&rustls::version::TLS12`.
+    /// Offers only one version of TLS, such as `&rustls::version::TLS12`.
     #[must_use]
     pub fn version(mut self, version: &'static SupportedProtocolVersion) -> Self {
         self.versions = vec![version];
         self
     }
 
-    /// Expects a server of this name.
+    /// Expects the server name `name`.
     #[must_use]
     pub fn server_name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.server_name);
         self
     }
 
-    /// Offers this key exchange only: `rustls::crypto::aws_lc_rs::kx_group::X25519`.
+    /// Offers only one key exchange group, such as `rustls::crypto::aws_lc_rs::kx_group::X25519`.
     #[must_use]
     pub fn key_exchange(mut self, group: &'static dyn SupportedKxGroup) -> Self {
         self.key_exchange = Some(group);
@@ -91,7 +91,7 @@ impl Tls {
             .unwrap_or_else(|error| panic!("{}: {error}", identity.key.display()));
         config
             .with_client_auth_cert(certificates(&identity.certificate), key)
-            .expect("certificate and key fit")
+            .expect("certificate and key match")
     }
 }
 
@@ -104,12 +104,12 @@ fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
 /// A connection to a server.
 pub struct RawClient {
     stream: BufReader<TlsStream<TcpStream>>,
-    /// What has been read of a line that is not whole yet: a time-out loses nothing.
+    /// Beginning of an incomplete line, kept over a time-out.
     partial: Vec<u8>,
 }
 
 impl RawClient {
-    /// Connects to `server` as this client, with a good certificate.
+    /// Connects to `server` as the client `client_id`, with a valid certificate.
     ///
     /// # Panics
     ///
@@ -121,8 +121,8 @@ impl RawClient {
             .unwrap_or_else(|error| panic!("{client_id} cannot connect: {error}"))
     }
 
-    /// Connects with any certificate, or none. In TLS 1.3 the client has finished before the server
-    /// has looked at its certificate: a refusal then comes with the first
+    /// Connects with any certificate, or none. In TLS 1.3 the client finishes the handshake before
+    /// the server has verified its certificate, so that a refusal appears only at the first
     /// [`read`](Self::read_line).
     ///
     /// # Errors
@@ -144,12 +144,12 @@ impl RawClient {
         })
     }
 
-    /// The version of TLS in use.
+    /// The negotiated version of TLS.
     pub fn tls_version(&self) -> Option<ProtocolVersion> {
         self.stream.get_ref().get_ref().1.protocol_version()
     }
 
-    /// The key exchange in use, as `X25519MLKEM768`.
+    /// The negotiated key exchange group, such as `X25519MLKEM768`.
     pub fn key_exchange(&self) -> Option<rustls::NamedGroup> {
         self.stream
             .get_ref()
@@ -159,11 +159,11 @@ impl RawClient {
             .map(|group| group.name())
     }
 
-    /// Sends these bytes as they are.
+    /// Sends `bytes` unchanged.
     ///
     /// # Errors
     ///
-    /// If the connection is gone.
+    /// If the connection has ended.
     pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         let stream = self.stream.get_mut();
         let send = async {
@@ -173,33 +173,33 @@ impl RawClient {
         tokio::time::timeout(PATIENCE, send).await?
     }
 
-    /// Sends these bytes as they are.
+    /// Sends `bytes` unchanged.
     ///
     /// # Panics
     ///
-    /// If the connection is gone, or takes nothing.
+    /// If the connection has ended, or the server does not read from it.
     pub async fn send_bytes(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes.as_ref())
             .await
             .unwrap_or_else(|error| panic!("cannot send: {error}"));
     }
 
-    /// Sends a line, with its end.
+    /// Sends a line, and appends the line ending.
     ///
     /// # Panics
     ///
-    /// As [`send_bytes`](Self::send_bytes).
+    /// See [`send_bytes`](Self::send_bytes).
     pub async fn send_line(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n")).await;
     }
 
-    /// The next line, without its end; nothing at the end of the connection.
+    /// Reads the next line, without its ending. Returns `None` at the end of the connection.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] if it does not come in time (what came of it is kept for the
-    /// next call), [`io::ErrorKind::UnexpectedEof`] if the connection ends within it, or what else
-    /// went wrong.
+    /// [`io::ErrorKind::TimedOut`] if the line is not complete after `limit` (an incomplete line is
+    /// kept for the next call), [`io::ErrorKind::UnexpectedEof`] if the connection ends within it,
+    /// [`io::ErrorKind::InvalidData`] if it is not UTF-8, or another I/O error.
     pub async fn read_line(&mut self, limit: Duration) -> io::Result<Option<String>> {
         let count =
             tokio::time::timeout(limit, self.stream.read_until(b'\n', &mut self.partial)).await??;
@@ -216,17 +216,17 @@ impl RawClient {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Forgets what has been read of a line that is not whole yet, as clients do that take a pause
-    /// for its end. Returns how many bytes that were.
+    /// Discards an incomplete line, as clients do that take a pause for its end. Returns the number
+    /// of discarded bytes.
     pub fn discard_partial(&mut self) -> usize {
         std::mem::take(&mut self.partial).len()
     }
 
-    /// The next line.
+    /// Reads the next line.
     ///
     /// # Panics
     ///
-    /// If none comes within [`PATIENCE`].
+    /// If none arrives within [`PATIENCE`].
     pub async fn line(&mut self) -> String {
         match self.read_line(PATIENCE).await {
             Ok(Some(line)) => line,
@@ -235,20 +235,20 @@ impl RawClient {
         }
     }
 
-    /// The next line must be this one, to the letter.
+    /// Reads the next line, which must be exactly `expected`.
     ///
     /// # Panics
     ///
-    /// If it is another, or none comes.
+    /// If it differs, or none arrives.
     pub async fn expect(&mut self, expected: &str) {
         assert_eq!(self.line().await, expected);
     }
 
-    /// The next line must begin with this; returns what follows it.
+    /// Reads the next line, which must begin with `prefix`, and returns the rest of it.
     ///
     /// # Panics
     ///
-    /// If it does not, or none comes.
+    /// If it does not, or none arrives.
     pub async fn expect_prefix(&mut self, prefix: &str) -> String {
         let line = self.line().await;
         line.strip_prefix(prefix)
@@ -256,22 +256,22 @@ impl RawClient {
             .to_owned()
     }
 
-    /// Sends a command; the next line must be this one.
+    /// Sends a command, and reads the next line, which must be exactly `expected`.
     ///
     /// # Panics
     ///
-    /// If it is another, or none comes.
+    /// If it differs, or none arrives.
     pub async fn ask(&mut self, command: &str, expected: &str) {
         self.send_line(command).await;
         let line = self.line().await;
         assert_eq!(line, expected, "in answer to {command:?}");
     }
 
-    /// Declares a queue and an exchange and binds them, a line each, as all clients begin.
+    /// Declares a queue and an exchange, and binds them, with one command each.
     ///
     /// # Panics
     ///
-    /// If a reply is another one, or none comes.
+    /// If the server does not confirm it.
     pub async fn declare_and_bind(&mut self, queue: &str, exchange: &str, routing_key: &str) {
         self.ask(&format!("declare_queue {queue}"), "Queue declared")
             .await;
@@ -284,12 +284,12 @@ impl RawClient {
         .await;
     }
 
-    /// Nothing may come for so long. Prefer sending `ping` and expecting `PONG`, which also shows
-    /// that nothing was under way, and does not wait.
+    /// Checks that nothing arrives during `time`. Prefer sending `ping` and expecting `PONG`, which
+    /// does not wait, and also shows that nothing was in transit.
     ///
     /// # Panics
     ///
-    /// If something comes, or the connection ends.
+    /// If anything arrives, or the connection ends.
     pub async fn expect_silence(&mut self, time: Duration) {
         match self.read_line(time).await {
             Err(error) if error.kind() == io::ErrorKind::TimedOut && self.partial.is_empty() => {}
@@ -300,12 +300,12 @@ impl RawClient {
         }
     }
 
-    /// The server must close the connection without another word: with a proper end, or by refusing
-    /// the certificate.
+    /// Checks that the server closes the connection, properly or by an alert, without sending
+    /// another line.
     ///
     /// # Panics
     ///
-    /// If a line comes, or the connection stays open.
+    /// If a line arrives, or the connection stays open.
     pub async fn expect_closed(&mut self) {
         match self.read_line(PATIENCE).await {
             Ok(Some(line)) => panic!("expected the connection's end, got {line:?}"),
@@ -316,7 +316,7 @@ impl RawClient {
         }
     }
 
-    /// Everything that still comes until the server closes the connection.
+    /// Reads until the server closes the connection.
     ///
     /// # Errors
     ///
@@ -327,8 +327,8 @@ impl RawClient {
         Ok(rest)
     }
 
-    /// Says goodbye and waits until the server has closed the connection, too: then it has let go
-    /// of all that the client held.
+    /// Closes the connection with a TLS close_notify, and waits until the server has closed it too,
+    /// and so released everything that the client held.
     ///
     /// # Panics
     ///
@@ -338,30 +338,30 @@ impl RawClient {
             .get_mut()
             .shutdown()
             .await
-            .expect("the connection is there");
+            .expect("the connection is open");
         self.read_to_end()
             .await
             .expect("the server closes the connection");
     }
 
-    /// Ends the connection without a goodbye, as a client that dies, and waits until the server has
-    /// closed it, too.
+    /// Closes the connection without a TLS close_notify, as when a client dies, and waits until the
+    /// server has closed it too.
     ///
     /// # Panics
     ///
     /// If the server does not close it.
-    pub async fn lose(mut self) {
+    pub async fn close_abruptly(mut self) {
         let (tcp, _) = self.stream.get_mut().get_mut();
-        tcp.shutdown().await.expect("the connection is there");
+        tcp.shutdown().await.expect("the connection is open");
         self.expect_closed().await;
     }
 
-    /// Says goodbye and closes, as a client that ends in good order. Dropping the value is a client
-    /// that is gone.
+    /// Closes the connection with a TLS close_notify, as a client that ends in an orderly way.
+    /// Dropping the value closes it without.
     ///
     /// # Errors
     ///
-    /// If the connection is gone already.
+    /// If the connection has already ended.
     pub async fn close(mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown().await
     }

@@ -1,4 +1,4 @@
-//! What `ciphermq-cli receive` has written, read as strictly as a program of somebody else's would.
+//! The output of `ciphermq-cli receive`, parsed as strictly as a third-party program might.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,64 +8,65 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// A line of an output. Any other field, or one that is missing, is an error.
+/// A line of the output. An unknown or missing field is an error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Received {
     /// The message's id.
     pub message_id: String,
-    /// Who sent it, where that is known.
+    /// Client id of the sender, if known.
     pub sender: Option<String>,
-    /// Whether the sender has proved it.
+    /// Whether the sender was authenticated.
     pub sender_verified: bool,
     #[serde(default, deserialize_with = "present")]
     message: Option<Box<RawValue>>,
     message_base64: Option<String>,
-    /// When it was sealed, where that is known.
+    /// Time at which the message was sealed, if known.
     pub sent_time: Option<String>,
-    /// When it was opened.
+    /// Time at which the message was opened.
     pub received_time: String,
 }
 
-/// A message that is `null` is there all the same.
+/// Keeps `"message": null` apart from a missing field: by default, serde maps both to `None`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
 impl Received {
-    /// One line.
+    /// Parses one line.
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// If it is not a valid record.
     pub fn parse(line: &str) -> Self {
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in the line {line:?}"))
     }
 
-    /// The JSON under `message`, byte for byte; nothing where there are bytes instead.
+    /// The JSON in `message`, byte for byte, or `None` if the record has `message_base64` instead.
     ///
     /// # Panics
     ///
-    /// If there are both or neither.
+    /// If it has both or neither.
     pub fn json(&self) -> Option<&str> {
         assert!(
             self.message.is_some() != self.message_base64.is_some(),
-            "there is one of message and message_base64: {self:?}"
+            "exactly one of message and message_base64 is expected: {self:?}"
         );
         self.message.as_deref().map(RawValue::get)
     }
 
-    /// The text under `message`.
+    /// The string in `message`.
     ///
     /// # Panics
     ///
-    /// If there is something else.
+    /// If it is not a string.
     pub fn text(&self) -> String {
         let json = self.json().unwrap_or_default();
-        serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {self:?} holds no text"))
+        serde_json::from_str(json)
+            .unwrap_or_else(|error| panic!("{error}: {self:?} contains no string"))
     }
 
-    /// The bytes under `message_base64`.
+    /// The decoded bytes in `message_base64`.
     ///
     /// # Panics
     ///
@@ -74,18 +75,18 @@ impl Received {
         let text = self
             .message_base64
             .as_deref()
-            .unwrap_or_else(|| panic!("{self:?} holds no bytes"));
+            .unwrap_or_else(|| panic!("{self:?} contains no bytes"));
         STANDARD
             .decode(text)
             .unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 }
 
-/// The lines of an output; none if there is no such file.
+/// Reads the records of an output file. A missing file has none.
 ///
 /// # Panics
 ///
-/// If it cannot be read, or holds anything but whole lines of received messages.
+/// If it cannot be read, or contains anything but complete lines of valid records.
 pub fn read(path: &Path) -> Vec<Received> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -94,44 +95,44 @@ pub fn read(path: &Path) -> Vec<Received> {
     };
     assert!(
         text.is_empty() || text.ends_with('\n'),
-        "{} ends with a torn line",
+        "{} ends with an incomplete line",
         path.display()
     );
     text.lines().map(Received::parse).collect()
 }
 
-/// Checks that exactly these JSON messages were received, each once and byte for byte, in any
-/// order, and that no id stands twice.
+/// Checks that exactly the JSON messages `sent` were received, each once and byte for byte, in any
+/// order, and that all ids are unique.
 ///
 /// # Panics
 ///
-/// If not; says how many are missing, and what there is too much.
+/// If not. The message has the number of missing messages, and the first unexpected ones.
 #[track_caller]
 pub fn assert_exactly<'a>(received: &[Received], sent: impl IntoIterator<Item = &'a str>) {
     let mut left: HashMap<&str, i64> = HashMap::new();
     for line in sent {
         *left.entry(line).or_default() += 1;
     }
-    let mut too_much = Vec::new();
+    let mut unexpected = Vec::new();
     for line in received {
         let json = line.json().unwrap_or("bytes");
         match left.get_mut(json) {
             Some(count) if *count > 0 => *count -= 1,
-            _ => too_much.push(json),
+            _ => unexpected.push(json),
         }
     }
     let missing: i64 = left.values().sum();
     assert!(
-        missing == 0 && too_much.is_empty(),
-        "{missing} messages are missing, {} are there too often or were never sent: {:?}",
-        too_much.len(),
-        too_much.iter().take(5).collect::<Vec<_>>()
+        missing == 0 && unexpected.is_empty(),
+        "{missing} messages are missing, {} were received too often or never sent: {:?}",
+        unexpected.len(),
+        unexpected.iter().take(5).collect::<Vec<_>>()
     );
     let ids: std::collections::HashSet<&str> = received
         .iter()
         .map(|line| line.message_id.as_str())
         .collect();
-    assert_eq!(ids.len(), received.len(), "an id stands twice");
+    assert_eq!(ids.len(), received.len(), "an id occurs twice");
 }
 
 #[cfg(test)]
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_none() {
+    fn an_incomplete_line_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         assert!(read(&path).is_empty());

@@ -1,4 +1,4 @@
-//! `ciphermq-server`, the real program, in a folder of its own.
+//! Runs `ciphermq-server`, the real program, in a temporary folder.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use crate::pki::Pki;
 use crate::process::{Output, Process};
 use crate::{Database, PATIENCE, files, ports};
 
-/// What the server is to store in.
+/// Database of a server.
 #[derive(Debug, Clone, Default)]
 pub enum Store {
     /// A SQLite file in the server's own folder.
     #[default]
     Sqlite,
-    /// This SQLite file, of another server for example.
+    /// The SQLite file at this path, for example of another server.
     SqliteFile(PathBuf),
-    /// This PostgreSQL database, as [`Postgres::url`](crate::Postgres::url) gives it.
+    /// The PostgreSQL database with this URL; see [`Postgres::url`](crate::Postgres::url).
     Postgres(String),
 }
 
-/// How a server is configured. The default: SQLite, a port of its own that it keeps over restarts,
-/// a CA of its own, and the program's defaults for all else.
+/// Configuration of a server. The default is SQLite, a free port that stays the same over restarts,
+/// a new CA, and the program's defaults for everything else.
 #[derive(Default, Clone)]
 pub struct Options {
-    /// Where it stores.
+    /// The database.
     pub store: Store,
-    /// Its certificates; without, a new [`Pki`].
+    /// The certificates, or `None` for a new [`Pki`].
     pub pki: Option<Arc<Pki>>,
-    /// Environment variables beside those of the test.
+    /// Environment variables in addition to those of the test.
     pub environment: Vec<(String, String)>,
     settings: toml::Table,
     left_out: Vec<(String, String)>,
@@ -44,12 +44,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// On SQLite in the server's own folder.
+    /// Creates options for SQLite in the server's own folder.
     pub fn sqlite() -> Self {
         Self::default()
     }
 
-    /// On a PostgreSQL database.
+    /// Creates options for the PostgreSQL database with this URL.
     pub fn postgres(url: impl Into<String>) -> Self {
         Self {
             store: Store::Postgres(url.into()),
@@ -57,43 +57,43 @@ impl Options {
         }
     }
 
-    /// Sets a field of the configuration: `set("limits", "redelivery_timeout", "1s")`. Set later,
-    /// it wins, also over what the harness writes itself.
+    /// Sets a field of the configuration: `set("limits", "redelivery_timeout", "1s")`. It overrides
+    /// earlier values and those that the harness writes itself.
     #[must_use]
     pub fn set(mut self, section: &str, field: &str, value: impl Into<toml::Value>) -> Self {
         table(&mut self.settings, section).insert(field.to_owned(), value.into());
         self
     }
 
-    /// Leaves a field out that the harness would write: `without("database", "url")`.
+    /// Omits a field that the harness would write: `without("database", "url")`.
     #[must_use]
     pub fn without(mut self, section: &str, field: &str) -> Self {
         self.left_out.push((section.to_owned(), field.to_owned()));
         self
     }
 
-    /// With these certificates.
+    /// Sets the certificates.
     #[must_use]
     pub fn pki(mut self, pki: Arc<Pki>) -> Self {
         self.pki = Some(pki);
         self
     }
 
-    /// Started by this command, `strace` for example, which the program's own command line follows.
+    /// Prepends a wrapper command, such as `strace`, to the program's own command line.
     #[must_use]
     pub fn under(mut self, wrapper: Vec<String>) -> Self {
         self.wrapper = wrapper;
         self
     }
 
-    /// Lets the system choose the port (`127.0.0.1:0`); a restart may change it.
+    /// Lets the system choose the port (`127.0.0.1:0`), which may then change with a restart.
     #[must_use]
     pub fn ephemeral_port(mut self) -> Self {
         self.ephemeral_port = true;
         self
     }
 
-    /// The configuration file's text.
+    /// The text of the configuration file.
     fn config(&self, folder: &Path, pki: &Pki, port: u16) -> String {
         let mut config = toml::Table::new();
         let mut set = |section: &str, field: &str, value: String| {
@@ -125,7 +125,7 @@ impl Options {
         config.to_string()
     }
 
-    /// Whether the server does not say that it listens.
+    /// Whether the log level hides the line that reports that the server listens.
     fn is_quiet(&self) -> bool {
         let level = self
             .settings
@@ -151,7 +151,7 @@ fn table<'a>(config: &'a mut toml::Table, section: &str) -> &'a mut toml::Table 
         .expect("every section of the configuration is a table")
 }
 
-/// A server that listens, or has been ended and can be started again.
+/// A server that listens, or that has been stopped and can be started again.
 pub struct Server {
     process: Option<Process>,
     address: SocketAddr,
@@ -160,12 +160,12 @@ pub struct Server {
     folder: TempDir,
 }
 
-/// A server that ended instead of listening.
+/// Exit status and output of a server that has ended by itself.
 #[derive(Debug)]
-pub struct Refusal {
-    /// How it ended.
+pub struct ServerExit {
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to stderr.
+    /// Everything written to stderr.
     pub stderr: String,
 }
 
@@ -174,12 +174,12 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If it has not been built, or does not come to listen.
+    /// If the program has not been built, or the server ends instead of listening.
     pub async fn start(options: Options) -> Self {
         for _ in 0..10 {
             match Self::try_start(options.clone()).await {
                 Ok(server) => return server,
-                // Somebody took the free port meanwhile.
+                // Another process took the free port in the meantime.
                 Err(refusal) if refusal.stderr.contains("in use") => {}
                 Err(refusal) => panic!(
                     "the server ended with {}:\n{}",
@@ -187,15 +187,15 @@ impl Server {
                 ),
             }
         }
-        panic!("ten free ports were all taken by others before the server listened");
+        panic!("ten free ports in a row were taken by other processes before the server listened");
     }
 
-    /// Starts a server that is expected not to come to listen.
+    /// Starts a server that is expected to end instead of listening.
     ///
     /// # Panics
     ///
-    /// If it has not been built, or does listen.
-    pub async fn refused(options: Options) -> Refusal {
+    /// If the program has not been built, or the server listens.
+    pub async fn refused(options: Options) -> ServerExit {
         match Self::try_start(options).await {
             Ok(server) => panic!(
                 "the server listens on {}, and should have refused to",
@@ -205,17 +205,17 @@ impl Server {
         }
     }
 
-    async fn try_start(options: Options) -> Result<Self, Refusal> {
+    async fn try_start(options: Options) -> Result<Self, ServerExit> {
         let mut server = Self::prepare(options);
-        server.launch_again().await?;
+        server.launch().await?;
         Ok(server)
     }
 
-    /// A server that has not been started yet.
+    /// Creates a server without starting it.
     ///
     /// # Panics
     ///
-    /// If its folder cannot be made.
+    /// If its folder cannot be created.
     pub fn prepare(options: Options) -> Self {
         let folder = files::folder("server");
         let pki = options.pki.clone().unwrap_or_else(|| Arc::new(Pki::new()));
@@ -234,7 +234,7 @@ impl Server {
         }
     }
 
-    /// Starts it, on the same port with the same data.
+    /// Starts the server, for the first time or again, on the same port with the same data.
     ///
     /// # Errors
     ///
@@ -243,16 +243,16 @@ impl Server {
     /// # Panics
     ///
     /// If it neither listens nor ends.
-    pub async fn launch_again(&mut self) -> Result<(), Refusal> {
+    pub async fn launch(&mut self) -> Result<(), ServerExit> {
         let port = if self.options.ephemeral_port {
             0
         } else {
             self.address.port()
         };
-        self.launch(port).await
+        self.launch_on_port(port).await
     }
 
-    async fn launch(&mut self, port: u16) -> Result<(), Refusal> {
+    async fn launch_on_port(&mut self, port: u16) -> Result<(), ServerExit> {
         let config = self.folder.path().join("config.toml");
         std::fs::write(
             &config,
@@ -292,10 +292,10 @@ impl Server {
                 self.process = Some(process);
                 Ok(())
             }
-            // Either its output has ended, and it does so too; or it says nothing, and hangs.
+            // If its output has ended, so will the process; otherwise it hangs.
             None if process.stderr.is_complete() => {
                 let status = process.ended(PATIENCE).await;
-                Err(Refusal {
+                Err(ServerExit {
                     status,
                     stderr: process.stderr.text(),
                 })
@@ -307,35 +307,35 @@ impl Server {
         }
     }
 
-    /// The address that it listens on: the same after a restart.
+    /// The address that the server listens on, the same after a restart.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its certificates.
+    /// The certificates of the server and its clients.
     pub fn pki(&self) -> &Arc<Pki> {
         &self.pki
     }
 
-    /// Its folder, which is its working directory: `config.toml`, `data/`, `logs/`.
+    /// The server's working directory, which contains `config.toml`, `data/` and `logs/`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What it has written to the console since it was started last.
+    /// The console output since the last start.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server is not running.
     pub fn console(&self) -> &Output {
         &self.process().stderr
     }
 
-    /// The lines of one of its log files, `info`, `debug` or `error`, each parsed as JSON.
+    /// The lines of the log file of a level (`info`, `debug` or `error`), parsed as JSON.
     ///
     /// # Panics
     ///
-    /// If the file cannot be read, or a line is no JSON.
+    /// If the file cannot be read, or a line is not JSON.
     pub fn log(&self, level: &str) -> Vec<serde_json::Value> {
         let path = self.folder.path().join(format!("logs/server_{level}.log"));
         let text = std::fs::read_to_string(&path)
@@ -346,53 +346,54 @@ impl Server {
         text.lines().map(parse).collect()
     }
 
-    /// The URL of its database.
+    /// The URL of the server's database.
     pub fn database_url(&self) -> String {
         self.options.database_url(self.folder.path())
     }
 
-    /// A connection of the test's own to its database.
+    /// Opens a separate connection to the server's database.
     pub async fn database(&self) -> Database {
         Database::connect(&self.database_url()).await
     }
 
-    /// The running server's process.
+    /// The process of the running server.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server is not running.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("the server runs")
     }
 
-    /// Memory in use now, in bytes.
+    /// Resident memory, in bytes.
     pub fn rss_bytes(&self) -> u64 {
         self.process().rss_bytes()
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL, and waits for the server to end.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server is not running.
     pub async fn kill9(&mut self) {
         self.process.take().expect("the server runs").kill().await;
     }
 
-    /// SIGTERM, and waits for the clean end: exit code 0. Returns what it wrote to the console.
+    /// Sends SIGTERM, and waits for the server to end with exit code 0. Returns its console output.
     ///
     /// # Panics
     ///
-    /// If it does not run, ends otherwise, or doesn't end.
+    /// If the server is not running, ends with another status, or does not end.
     pub async fn terminate(&mut self) -> String {
         self.signal_and_end(Signal::TERM).await
     }
 
-    /// SIGINT, as Ctrl-C sends it; else as [`terminate`](Self::terminate).
+    /// Sends SIGINT, as Ctrl-C does, and waits for the server to end with exit code 0. Returns its
+    /// console output.
     ///
     /// # Panics
     ///
-    /// As `terminate`.
+    /// See [`terminate`](Self::terminate).
     pub async fn interrupt(&mut self) -> String {
         self.signal_and_end(Signal::INT).await
     }
@@ -410,16 +411,17 @@ impl Server {
         process.stderr.text()
     }
 
-    /// Starts it again, on the same port with the same data; terminates it first if it runs.
+    /// Starts the server again, on the same port with the same data. Terminates it first if it
+    /// runs.
     ///
     /// # Panics
     ///
-    /// If it does not come to listen.
+    /// If it ends instead of listening.
     pub async fn restart(&mut self) {
         if self.process.is_some() {
             self.terminate().await;
         }
-        if let Err(refusal) = self.launch_again().await {
+        if let Err(refusal) = self.launch().await {
             panic!(
                 "the server ended with {} when started again:\n{}",
                 refusal.status, refusal.stderr
@@ -432,12 +434,12 @@ impl Server {
         self.options = std::mem::take(&mut self.options).set(section, field, value);
     }
 
-    /// Sets what starts it from the next start on; see [`Options::under`].
+    /// Sets the wrapper command for the next start; see [`Options::under`].
     pub fn run_under(&mut self, wrapper: Vec<String>) {
         self.options = std::mem::take(&mut self.options).under(wrapper);
     }
 
-    /// How it ended, if it has.
+    /// The exit status, or `None` while the server runs or after it was stopped.
     pub fn try_ended(&mut self) -> Option<ExitStatus> {
         let status = self.process.as_mut()?.try_ended()?;
         self.process = None;
@@ -448,19 +450,19 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If it does not within `limit`.
-    pub async fn ended(&mut self, limit: Duration) -> Refusal {
+    /// If it still runs after `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> ServerExit {
         let mut process = self.process.take().expect("the server runs");
         let status = process.ended(limit).await;
-        Refusal {
+        ServerExit {
             status,
             stderr: process.stderr.text(),
         }
     }
 }
 
-/// The address, once a server that does not say so takes connections there; nothing if it ends
-/// instead.
+/// Waits until the server accepts connections at `address`, for servers that do not log it. Returns
+/// `None` if the server ends instead.
 async fn accepts(address: SocketAddr, console: &Output) -> Option<SocketAddr> {
     let end = tokio::time::Instant::now() + PATIENCE;
     while !console.is_complete() && tokio::time::Instant::now() < end {
@@ -472,8 +474,8 @@ async fn accepts(address: SocketAddr, console: &Output) -> Option<SocketAddr> {
     None
 }
 
-/// The address in the console line that says that the server listens:
-/// `listening on 127.0.0.1:5672`, or a log line `Listening address=127.0.0.1:5672`.
+/// Parses the address from the console line that reports that the server listens:
+/// `listening on 127.0.0.1:5672`, or the log line `Listening address=127.0.0.1:5672`.
 fn listening_address(line: &str) -> Option<SocketAddr> {
     let at = line.to_ascii_lowercase().find("listening")?;
     line.get(at..)?.split_whitespace().find_map(|word| {
@@ -504,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_win_over_what_the_harness_writes() {
+    fn settings_override_what_the_harness_writes() {
         let pki = Pki::new();
         let options = Options::sqlite()
             .set("limits", "redelivery_timeout", "1s")

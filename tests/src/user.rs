@@ -1,8 +1,8 @@
-//! Whom PostgreSQL runs as when the tests run as root.
+//! The user that PostgreSQL runs as when the tests run as root.
 //!
 //! PostgreSQL refuses to run as root, and containers often run everything as root. Its programs
-//! then run as the user `postgres` if there is one, else as `nobody`, in a folder that this user
-//! owns and can get to.
+//! then run as the user `postgres` if it exists, else as `nobody`, in a folder that this user owns
+//! and can access.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ use crate::files;
 /// An unprivileged user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The user's name.
+    /// Login name.
     pub name: String,
-    /// The user id.
+    /// User id.
     pub uid: u32,
-    /// The id of the user's own group.
+    /// Id of the user's primary group.
     pub gid: u32,
 }
 
 impl User {
-    /// The user to run as instead of root; nothing if the tests don't run as root.
+    /// The user to run as instead of root, or `None` if the tests do not run as root.
     ///
     /// # Panics
     ///
-    /// If they do, and there is neither a user `postgres` nor `nobody`.
+    /// If they do, and neither of the users `postgres` and `nobody` exists.
     pub fn unprivileged() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
@@ -38,7 +38,7 @@ impl User {
             .iter()
             .find_map(|name| Self::parse(&users, name));
         Some(user.expect(
-            "the tests run as root, and PostgreSQL refuses to: add a user `postgres` or `nobody`",
+            "the tests run as root, which PostgreSQL refuses: add a user `postgres` or `nobody`",
         ))
     }
 
@@ -58,20 +58,20 @@ impl User {
         })
     }
 
-    /// Lets `command` run as this user, without root's supplementary groups.
+    /// Makes `command` run as this user, without root's supplementary groups.
     pub fn run(&self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
     }
 
-    /// Gives the file or folder to this user.
+    /// Makes this user the owner of the file or folder.
     ///
     /// # Panics
     ///
-    /// If it cannot be given.
-    pub fn own(&self, path: &Path) {
+    /// If the owner cannot be changed.
+    pub fn make_owner_of(&self, path: &Path) {
         chown(path, Some(self.uid), Some(self.gid)).unwrap_or_else(|error| {
             panic!(
-                "{} cannot be given to {}: {error}",
+                "the owner of {} cannot be changed to {}: {error}",
                 path.display(),
                 self.name
             )
@@ -79,16 +79,17 @@ impl User {
     }
 }
 
-/// A new folder, removed with the value, for programs that run as `user`, or as the tests do.
+/// Creates a temporary folder for programs that run as `user`, or as the user of the tests if
+/// `None`. It is removed when the value is dropped.
 ///
 /// # Panics
 ///
-/// If no temporary folder can be made that this user can get to.
+/// If no folder can be created that this user can access.
 pub fn folder(user: Option<&User>) -> TempDir {
     let Some(user) = user else {
         return files::folder("postgres");
     };
-    // TMPDIR may lie where only root gets to, as the checkout may.
+    // TMPDIR may be in a folder that only root can access, like the checkout.
     let places = [
         std::env::temp_dir(),
         PathBuf::from("/tmp"),
@@ -96,21 +97,21 @@ pub fn folder(user: Option<&User>) -> TempDir {
     ];
     let place = places
         .iter()
-        .find(|place| anybody_enters(place))
+        .find(|place| is_accessible_to_all(place))
         .unwrap_or_else(|| {
             panic!(
-                "user {} can enter none of {places:?}: set TMPDIR to a folder that everybody can \
-                 enter",
+                "user {} can access none of {places:?}: set TMPDIR to a folder that all users can \
+                 access",
                 user.name
             )
         });
     let folder = files::folder_in(place, "postgres");
-    user.own(folder.path());
+    user.make_owner_of(folder.path());
     folder
 }
 
-/// Whether everybody may pass through the folder and all above it.
-fn anybody_enters(folder: &Path) -> bool {
+/// Whether the folder and all of its ancestors grant search permission to all users.
+fn is_accessible_to_all(folder: &Path) -> bool {
     folder.canonicalize().is_ok_and(|folder| {
         folder.ancestors().all(|folder| {
             folder
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_read_by_their_whole_name_and_never_root() {
+    fn users_are_found_by_their_full_name_and_root_is_never_one() {
         let users = "root:x:0:0::/root:/bin/sh\npostgresx:x:7:8::/:\npostgres:x:101:104:,,,:/var/lib/postgresql:/bin/bash\ntoor:x:0:0::/:\n";
         assert_eq!(
             User::parse(users, "postgres"),
@@ -142,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_below_a_closed_one_is_entered_by_its_owner_only() {
+    fn a_folder_inside_a_private_one_is_inaccessible() {
         let closed = files::folder("closed");
         let open = closed.path().join("open");
         std::fs::create_dir(&open).unwrap();
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(!anybody_enters(&open));
-        assert!(anybody_enters(Path::new("/")));
+        assert!(!is_accessible_to_all(&open));
+        assert!(is_accessible_to_all(Path::new("/")));
     }
 }

@@ -1,8 +1,8 @@
-//! Very many messages for a receiver that is away: they neither fill the server's memory nor hold
-//! up another receiver, and they are there, in order, when theirs comes.
+//! A large backlog for an absent receiver: it neither fills the server's memory nor delays another
+//! receiver, and is delivered in order when the receiver connects.
 //!
-//! `CIPHERMQ_BACKLOG_MESSAGES` sets how many; without it, a million on SQLite and 200,000 on
-//! PostgreSQL.
+//! `CIPHERMQ_BACKLOG_MESSAGES` sets the number of messages; the default is a million on SQLite and
+//! 200,000 on PostgreSQL.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -11,10 +11,11 @@ use ciphermq_protocol::StreamId;
 use ciphermq_tests::{Backend, PATIENCE, RawClient, Server, on_both_databases};
 
 const BATCH: usize = 1000;
-/// How many batches may be on their way.
+/// The limit on unacknowledged batches.
 const PIPELINE: usize = 8;
-/// How many of them the late receiver takes: enough to page through the store many times.
+/// The number of messages that the late receiver takes: enough to read many pages of the store.
 const SAMPLE: usize = 50_000;
+/// The limit on the server's peak resident memory, in bytes.
 const MEMORY: u64 = 150 << 20;
 
 fn messages(backend: &Backend) -> usize {
@@ -41,7 +42,7 @@ fn envelope(id: &str, receiver: &str) -> String {
 
 async fn heavy_backlog_for_an_absent_receiver(backend: Backend) {
     let count = messages(&backend);
-    // A log line a message would be most of the work.
+    // A log line for each message would dominate the work.
     let options = backend.options().await.set("logging", "level", "warn");
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
@@ -77,8 +78,8 @@ async fn heavy_backlog_for_an_absent_receiver(backend: Backend) {
             acked += 1;
         }
         if number == batches.len() / 2 {
-            // In the middle of it, one for the receiver that is there.
-            delivered_at_once(&server, &mut present, "middle").await;
+            // Halfway, a message for the connected receiver.
+            expect_immediate_delivery(&server, &mut present, "middle").await;
         }
     }
     while acked < count {
@@ -86,7 +87,7 @@ async fn heavy_backlog_for_an_absent_receiver(backend: Backend) {
         acked += 1;
     }
     let published = start.elapsed();
-    delivered_at_once(&server, &mut present, "last").await;
+    expect_immediate_delivery(&server, &mut present, "last").await;
 
     let start = Instant::now();
     let mut absent = RawClient::connect(&server, "absent").await;
@@ -121,7 +122,7 @@ async fn heavy_backlog_for_an_absent_receiver(backend: Backend) {
     server.terminate().await;
 }
 
-async fn delivered_at_once(server: &Server, present: &mut RawClient, id: &str) {
+async fn expect_immediate_delivery(server: &Server, present: &mut RawClient, id: &str) {
     let mut sender = RawClient::connect(server, "another").await;
     let envelope = envelope(id, "present");
     sender

@@ -1,10 +1,10 @@
-//! Input that no good client sends: each a clear answer, and everybody else's work goes on.
+//! Invalid input: each is answered with a clear error, and other clients are not affected.
 
 use std::time::Duration;
 
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{
-    Backend, EnvelopeText, Fixture, PATIENCE, RawClient, Server, fixtures, on_both_databases,
+    Backend, EnvelopeText, Fixture, PATIENCE, RawClient, Server, on_both_databases, run_cases,
 };
 
 const MIB: usize = 1 << 20;
@@ -15,30 +15,35 @@ async fn broken_lines(backend: Backend) {
         .await
         .set("limits", "max_line_bytes", 64 * 1024);
     let server = Server::start(options).await;
-    fixtures!(
+    run_cases!(
         server,
         [
             broken_utf8,
             control_characters,
             invalid_json,
             envelopes_without_fields,
-            fields_of_the_wrong_kind,
+            fields_of_the_wrong_type,
             duplicate_keys,
             deep_nesting,
-            reasons_with_anything,
+            rejection_reasons_with_any_text,
             lines_at_the_limit_and_over_it,
             lines_far_over_the_limit,
-            packed_lines_that_say_more_than_a_line_may,
-            an_ack_of_thousands,
-            connections_that_end_anywhere,
+            packed_lines_that_expand_beyond_the_limit,
+            an_ack_of_thousands_of_messages,
+            connections_that_end_within_a_line,
         ]
     );
 }
 
 on_both_databases!(broken_lines);
 
-/// What is wrong is told; then the same connection does its work.
-async fn refused(fixture: &Fixture, client: &mut RawClient, line: impl AsRef<[u8]>, reply: &str) {
+/// Expects an error in reply to a line, and that the connection remains usable.
+async fn expect_error(
+    fixture: &Fixture,
+    client: &mut RawClient,
+    line: impl AsRef<[u8]>,
+    reply: &str,
+) {
     let line = line.as_ref();
     client.send_bytes([line, b"\n"].concat()).await;
     let answer = client.line().await;
@@ -68,13 +73,13 @@ async fn broken_utf8(fixture: Fixture) {
         b"\xff".to_vec(),
         b"ping \xc3".to_vec(),
         b"declare_queue a\x80b".to_vec(),
-        // An overlong form of '/', a surrogate, and what lies beyond Unicode.
+        // An overlong encoding of '/', a surrogate, and a code point beyond Unicode.
         b"declare_queue \xc0\xaf".to_vec(),
         b"declare_queue \xed\xa0\x80".to_vec(),
         b"declare_queue \xf4\x90\x80\x80".to_vec(),
         [broken.as_slice(), b"\xfe"].concat(),
     ] {
-        refused(&fixture, &mut client, line, not_utf8).await;
+        expect_error(&fixture, &mut client, line, not_utf8).await;
     }
 }
 
@@ -101,7 +106,7 @@ async fn control_characters(fixture: Fixture) {
             "get_key",
             "get_certificate",
         ] {
-            refused(
+            expect_error(
                 &fixture,
                 &mut client,
                 format!("{command} a{control}b"),
@@ -112,7 +117,7 @@ async fn control_characters(fixture: Fixture) {
         let named = fixture
             .envelope("m")
             .set("message_id", format!("a{control}b"));
-        refused(
+        expect_error(
             &fixture,
             &mut client,
             fixture.publish(&named),
@@ -120,8 +125,8 @@ async fn control_characters(fixture: Fixture) {
         )
         .await;
     }
-    refused(&fixture, &mut client, "\0\0\0", "Unknown command").await;
-    refused(&fixture, &mut client, "ping\0", "Unknown command").await;
+    expect_error(&fixture, &mut client, "\0\0\0", "Unknown command").await;
+    expect_error(&fixture, &mut client, "ping\0", "Unknown command").await;
 }
 
 async fn invalid_json(fixture: Fixture) {
@@ -132,7 +137,7 @@ async fn invalid_json(fixture: Fixture) {
     ]
     .map(str::to_owned)
     .into();
-    // Cut anywhere it is no JSON any more.
+    // Truncated JSON, at various lengths.
     bad.extend((1..good.len()).step_by(7).map(|end| good[..end].to_owned()));
     bad.extend([
         format!("{good}{good}"),
@@ -143,14 +148,14 @@ async fn invalid_json(fixture: Fixture) {
     bad.push(good.replacen("\"}", "\",}", 1));
     bad.push(good.replacen(":\"A", ":\"\\ud800A", 1));
     for json in bad {
-        refused(
+        expect_error(
             &fixture,
             &mut client,
             fixture.publish(&json),
             "Invalid message format: ",
         )
         .await;
-        refused(
+        expect_error(
             &fixture,
             &mut client,
             fixture.publish_batch(&[&good, &json]),
@@ -171,9 +176,9 @@ async fn envelopes_without_fields(fixture: Fixture) {
     ] {
         let lacking = fixture.envelope("m").without(field);
         let text = format!("Invalid message format: missing field `{field}`");
-        refused(&fixture, &mut client, fixture.publish(&lacking), &text).await;
+        expect_error(&fixture, &mut client, fixture.publish(&lacking), &text).await;
     }
-    refused(
+    expect_error(
         &fixture,
         &mut client,
         fixture.publish(&"{}"),
@@ -182,7 +187,7 @@ async fn envelopes_without_fields(fixture: Fixture) {
     .await;
 }
 
-async fn fields_of_the_wrong_kind(fixture: Fixture) {
+async fn fields_of_the_wrong_type(fixture: Fixture) {
     let mut client = fixture.sender().await;
     let long = "x".repeat(256);
     for field in [
@@ -201,7 +206,7 @@ async fn fields_of_the_wrong_kind(fixture: Fixture) {
             serde_json::json!(true),
         ] {
             let bad = fixture.envelope("m").set(field, value);
-            refused(
+            expect_error(
                 &fixture,
                 &mut client,
                 fixture.publish(&bad),
@@ -220,7 +225,7 @@ async fn fields_of_the_wrong_kind(fixture: Fixture) {
         for value in ["", "a b", long.as_str()] {
             let bad = fixture.envelope("m").set(field, value);
             let text = format!("Invalid message format: {field}: a name ");
-            refused(&fixture, &mut client, fixture.publish(&bad), &text).await;
+            expect_error(&fixture, &mut client, fixture.publish(&bad), &text).await;
         }
     }
 }
@@ -236,8 +241,8 @@ async fn duplicate_keys(fixture: Fixture) {
         "\"n\\u006fnce\":\"x\"",
     ] {
         let bad = good.replacen('{', &format!("{{{twice},"), 1);
-        // An escape is the same key; `tag` stands there already.
-        refused(
+        // An escaped key is the same key; the envelope already contains `tag`.
+        expect_error(
             &fixture,
             &mut client,
             fixture.publish(&bad),
@@ -247,15 +252,14 @@ async fn duplicate_keys(fixture: Fixture) {
     }
 }
 
-/// However deep: it is not read by going down into it. What the server does not know it keeps as it
-/// is.
+/// Parsing does not recurse, so any depth is handled. Unknown fields are kept unchanged.
 async fn deep_nesting(fixture: Fixture) {
     let mut client = fixture.sender().await;
     let mut receiver = fixture.receiver(10).await;
     for (name, open, close) in [("arrays", "[", "]"), ("objects", "{\"a\":", "}")] {
         let depth = 60_000 / (open.len() + close.len());
         let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
-        refused(
+        expect_error(
             &fixture,
             &mut client,
             fixture.publish(&nested),
@@ -263,10 +267,10 @@ async fn deep_nesting(fixture: Fixture) {
         )
         .await;
         let batch = format!("publish_batch {} k {nested}", fixture.id("e"));
-        refused(&fixture, &mut client, batch, "Invalid batch format: ").await;
+        expect_error(&fixture, &mut client, batch, "Invalid batch format: ").await;
         let hello = format!("hello {{\"consumer\":{nested}}}");
-        refused(&fixture, &mut client, hello, "Error: bad_argument: ").await;
-        refused(
+        expect_error(&fixture, &mut client, hello, "Error: bad_argument: ").await;
+        expect_error(
             &fixture,
             &mut client,
             open.repeat(60_000 / open.len()),
@@ -286,7 +290,7 @@ async fn deep_nesting(fixture: Fixture) {
             .await;
         receiver.expect(&fixture.delivery(name, &envelope)).await;
         let unfinished = envelope.replacen(close, "", 1);
-        refused(
+        expect_error(
             &fixture,
             &mut client,
             fixture.publish(&unfinished),
@@ -296,7 +300,7 @@ async fn deep_nesting(fixture: Fixture) {
     }
 }
 
-async fn reasons_with_anything(fixture: Fixture) {
+async fn rejection_reasons_with_any_text(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let mut receiver = fixture.receiver(100).await;
     let odd = [
@@ -344,7 +348,7 @@ async fn lines_at_the_limit_and_over_it(fixture: Fixture) {
     let line = fixture.publish(&longest);
     assert_eq!(line.len(), LIMIT);
     sender.ask(&line, &format!("ACK {}", fixture.id("m"))).await;
-    // The line's end does not count, be it one byte or two.
+    // The line ending does not count, whether it has one byte or two.
     sender
         .ask(&format!("{line}\r"), &format!("ACK {}", fixture.id("m")))
         .await;
@@ -360,7 +364,7 @@ async fn lines_at_the_limit_and_over_it(fixture: Fixture) {
     bystander.ask("ping", "PONG").await;
 }
 
-/// The reply arrives though the client is still sending.
+/// The reply arrives although the client is still sending.
 async fn lines_far_over_the_limit(fixture: Fixture) {
     for _ in 0..5 {
         let mut client = fixture.client("client").await;
@@ -371,8 +375,8 @@ async fn lines_far_over_the_limit(fixture: Fixture) {
     }
 }
 
-/// Each of so many messages would be stored with what is said only once.
-async fn packed_lines_that_say_more_than_a_line_may(fixture: Fixture) {
+/// The messages of a packed line are stored with the shared fields in each of them.
+async fn packed_lines_that_expand_beyond_the_limit(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let mut receiver = fixture.client("receiver").await;
     let own = |index: usize| {
@@ -417,8 +421,8 @@ async fn packed_lines_that_say_more_than_a_line_may(fixture: Fixture) {
         .await;
 }
 
-/// More ids than are committed in one go; some of them are messages.
-async fn an_ack_of_thousands(fixture: Fixture) {
+/// An ack may name more ids than one commit handles, and unknown ones among them.
+async fn an_ack_of_thousands_of_messages(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let mut receiver = fixture.client("receiver").await;
     for name in ["a1", "a2"] {
@@ -449,7 +453,7 @@ async fn an_ack_of_thousands(fixture: Fixture) {
     receiver.ask(&too_many, refusal).await;
 }
 
-async fn connections_that_end_anywhere(fixture: Fixture) {
+async fn connections_that_end_within_a_line(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let line = fixture.publish(&fixture.envelope("m"));
     for end in (0..line.len()).step_by(10) {
@@ -459,7 +463,7 @@ async fn connections_that_end_anywhere(fixture: Fixture) {
             client.close().await.unwrap();
         }
     }
-    // What was not whole did not happen.
+    // Incomplete lines have no effect.
     sender
         .ask(
             &format!("resend {}", fixture.id("m")),
@@ -469,7 +473,7 @@ async fn connections_that_end_anywhere(fixture: Fixture) {
     sender.ask(&line, &format!("ACK {}", fixture.id("m"))).await;
 }
 
-/// A server that may hold 8 MiB of unfinished lines gets 150 of almost 1 MiB each.
+/// A server that may buffer 8 MiB of unfinished lines receives 150 of almost 1 MiB each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unfinished_lines_of_many_connections_take_bounded_memory() {
     let options = Options::sqlite().set("limits", "max_line_bytes", "1MiB");
@@ -486,7 +490,7 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
     for index in 0..150 {
         let mut client = RawClient::connect(&server, &format!("unfinished_{}", index % 10)).await;
         clients.spawn(async move {
-            // Most are not read from any more after a while, and wait.
+            // The server stops reading from most of them, which then block.
             let _ = tokio::time::timeout(
                 Duration::from_secs(5),
                 client.try_send(&vec![b'x'; MIB - 1]),
@@ -502,7 +506,7 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
         "{} MiB for unfinished lines",
         grown >> 20
     );
-    // Meanwhile others work, also with lines that take memory.
+    // Meanwhile other clients are served, even with lines that need memory.
     for index in 0..20 {
         let id = format!("m{index}");
         let envelope = EnvelopeText::older(&id, "nobody").set("ciphertext", "x".repeat(50_000));
@@ -510,18 +514,23 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
             .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
             .await;
     }
-    // Those that find no room are told so, in time. Those that fit hold their memory for as long as
-    // a line may pause.
+    // Clients whose lines do not fit receive an error in time. Those whose lines fit keep their
+    // memory until the time limit for an unfinished line.
     let mut waiting = tokio::task::JoinSet::new();
     for mut client in clients {
         waiting.spawn(async move { client.read_line(PATIENCE).await });
     }
-    let mut told = 0;
-    while told < 20 {
-        match waiting.join_next().await.expect("some are told").unwrap() {
+    let mut refused = 0;
+    while refused < 20 {
+        match waiting
+            .join_next()
+            .await
+            .expect("some are refused")
+            .unwrap()
+        {
             Ok(Some(line)) => {
                 assert!(line.starts_with("Error: overloaded: "), "{line}");
-                told += 1;
+                refused += 1;
             }
             other => panic!("{other:?}"),
         }
@@ -530,7 +539,7 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
     server.terminate().await;
 }
 
-/// What a client asks for and does not read waits in the database, not in memory.
+/// Replies that a client requests and does not read wait in the database, not in memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_are_not_read_take_bounded_memory() {
     let mut server = Server::start(Options::sqlite()).await;
@@ -549,14 +558,10 @@ async fn replies_that_are_not_read_take_bounded_memory() {
     let mut receiver = RawClient::connect(&server, "receiver").await;
     let before = server.rss_bytes();
     receiver.send_bytes("fetch q\n".repeat(MESSAGES)).await;
-    // It is over as soon as the server has stopped reading; the sockets hold some.
+    // By then the server has stopped reading; the sockets buffer some replies.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let grown = server.rss_bytes().saturating_sub(before);
-    assert!(
-        grown < 40 << 20,
-        "{} MiB for replies that nobody reads",
-        grown >> 20
-    );
+    assert!(grown < 40 << 20, "{} MiB for unread replies", grown >> 20);
     for index in 0..MESSAGES {
         receiver.expect_prefix(&format!("Message: m{index} ")).await;
     }

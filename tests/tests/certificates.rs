@@ -1,13 +1,13 @@
-//! Certificates of all kinds, with the built programs: for each that does not do, the client says
-//! what is wrong with it and what to do, and the server's log says so, too. What nobody would
-//! accept is not sent.
+//! Certificates of all kinds, with the built programs: for each unusable one, the client reports
+//! the cause and the fix, and so does the server's log. Messages that no receiver would accept are
+//! not sent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ciphermq_client::{Client, ClientId, PublishErrorKind};
-use ciphermq_tests::pki::openssl::{OpensslAuthority, Recipe};
+use ciphermq_tests::pki::openssl::{CertificateSpec, OpensslAuthority};
 use ciphermq_tests::pki::{Files, Request};
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Authority, Cli, PATIENCE, Pki, Server};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 
-/// A server that trusts two authorities: one of rcgen's, and one of OpenSSL's.
+/// A server that trusts two authorities: one generated with rcgen, and one with OpenSSL.
 struct TwoAuthorities {
     server: Server,
     openssl: OpensslAuthority,
@@ -24,7 +24,7 @@ struct TwoAuthorities {
 }
 
 impl TwoAuthorities {
-    async fn open() -> Self {
+    async fn start() -> Self {
         let (pki, openssl, folder) = (
             Pki::new(),
             OpensslAuthority::new(),
@@ -50,7 +50,7 @@ impl TwoAuthorities {
         self.folder.path().join(name)
     }
 
-    fn rcgen(&self, name: &str, request: Request) -> Files {
+    fn issue_with_rcgen(&self, name: &str, request: Request) -> Files {
         self.server
             .pki()
             .authority()
@@ -58,8 +58,8 @@ impl TwoAuthorities {
             .write(self.folder.path(), name)
     }
 
-    fn made(&self, name: &str, recipe: Recipe<'_>) -> Files {
-        self.openssl.make(name, &recipe)
+    fn issue_with_openssl(&self, name: &str, spec: CertificateSpec<'_>) -> Files {
+        self.openssl.make(name, &spec)
     }
 
     fn cli(&self, subcommand: &str, identity: &Files) -> Cli {
@@ -75,7 +75,7 @@ impl TwoAuthorities {
             .arg(&identity.key)
     }
 
-    /// Both sides name the cause, and what to do.
+    /// Expects that both sides report the cause and the fix.
     async fn expect_refused(&self, identity: &Files, client: &[&str], log: &[&str]) {
         let mark = self.server.console().mark();
         let refused = self.cli("status", identity).run().await.code(1);
@@ -90,39 +90,39 @@ impl TwoAuthorities {
         assert_eq!(
             self.server.console().find(mark, PATIENCE, found).await,
             Some(()),
-            "{log:?} is in no line of the server's, whose client says:\n{}",
+            "no line of the server's log contains {log:?}; the client reports:\n{}",
             refused.stderr
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
-    let site = TwoAuthorities::open().await;
+async fn both_sides_report_an_unusable_client_certificate() {
+    let deployment = TwoAuthorities::start().await;
     let stranger = Authority::new("Another CA")
         .client("c")
-        .write(site.folder.path(), "stranger");
+        .write(deployment.folder.path(), "stranger");
     let namesake = Authority::new("CipherMQ test CA")
         .client("c")
-        .write(site.folder.path(), "namesake");
+        .write(deployment.folder.path(), "namesake");
     let usage = |usage| Request::named("c").usage(usage);
-    let with = |extensions| Recipe {
+    let with = |extensions| CertificateSpec {
         extensions: Some(extensions),
-        ..Recipe::default()
+        ..CertificateSpec::default()
     };
     for (identity, client, log) in [
         (
-            site.rcgen("expired", Request::client("c").expired()),
+            deployment.issue_with_rcgen("expired", Request::client("c").expired()),
             vec!["it expired at 2021-01-01T00:00:00Z", "Issue a new one"],
             vec!["expired at 2021-01-01T00:00:00Z", "Issue a new one"],
         ),
         (
-            site.rcgen("early", Request::client("c").not_yet_valid()),
+            deployment.issue_with_rcgen("early", Request::client("c").not_yet_valid()),
             vec!["it is not valid yet, only from 2099", "Check the clocks"],
             vec!["is not valid yet, only from 2099", "Check the clocks"],
         ),
         (
-            site.rcgen("servers", usage(ExtendedKeyUsagePurpose::ServerAuth)),
+            deployment.issue_with_rcgen("servers", usage(ExtendedKeyUsagePurpose::ServerAuth)),
             vec!["is for another use", "clientAuth"],
             vec!["is for another use", "clientAuth"],
         ),
@@ -140,51 +140,54 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
             vec!["has the signature of another", "made together"],
         ),
         (
-            site.made(
+            deployment.issue_with_openssl(
                 "sha1",
-                Recipe {
+                CertificateSpec {
                     digest: "-sha1",
-                    ..Recipe::default()
+                    ..CertificateSpec::default()
                 },
             ),
             vec!["is signed with an algorithm", "SHA-256"],
             vec!["is signed with an algorithm", "SHA-256"],
         ),
         (
-            site.made("authority", with("basicConstraints=CA:TRUE")),
+            deployment.issue_with_openssl("authority", with("basicConstraints=CA:TRUE")),
             vec!["is an authority's own certificate", "ciphermq-cli certs"],
             vec!["is an authority's own certificate"],
         ),
     ] {
-        site.expect_refused(&identity, &client, &log).await;
+        deployment.expect_refused(&identity, &client, &log).await;
     }
 }
 
-/// Whom it names the client knows before it connects; what the server says of others is tested in
-/// `tls.rs`.
+/// The client examines the name in its certificate before it connects; `tls.rs` tests the server's
+/// report.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn certificates_that_name_no_client_are_told_by_the_client() {
-    let site = TwoAuthorities::open().await;
-    let letters = Recipe {
+async fn the_client_reports_a_certificate_that_names_no_client() {
+    let deployment = TwoAuthorities::start().await;
+    let letters = CertificateSpec {
         subject: "/CN=Zürich",
-        ..Recipe::default()
+        ..CertificateSpec::default()
     };
     for (identity, texts) in [
         (
-            site.rcgen("nameless", Request::anonymous()),
+            deployment.issue_with_rcgen("nameless", Request::anonymous()),
             ["has no Common Name", "exactly one Common Name"],
         ),
         (
-            site.rcgen("two", Request::client("one").also_named("two")),
+            deployment.issue_with_rcgen("two", Request::client("one").also_named("two")),
             ["has 2 Common Names", "exactly one Common Name"],
         ),
         (
-            site.rcgen("space", Request::client("two words")),
+            deployment.issue_with_rcgen("space", Request::client("two words")),
             ["cannot be a client id", "without spaces"],
         ),
-        (site.made("t61", letters), ["T61String", "UTF8String"]),
+        (
+            deployment.issue_with_openssl("t61", letters),
+            ["T61String", "UTF8String"],
+        ),
     ] {
-        let refused = site.cli("status", &identity).run().await.code(1);
+        let refused = deployment.cli("status", &identity).run().await.code(1);
         for text in texts {
             assert!(
                 refused.stderr.contains(text),
@@ -195,22 +198,22 @@ async fn certificates_that_name_no_client_are_told_by_the_client() {
     }
 }
 
-/// What TLS itself cannot read: the client says so before it connects, and the server does not
-/// start.
+/// If TLS itself cannot use a certificate, the client reports it before it connects, and the server
+/// does not start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_tls_cannot_read_is_told_by_its_owner() {
-    let site = TwoAuthorities::open().await;
+async fn the_owner_reports_a_certificate_that_tls_cannot_use() {
+    let deployment = TwoAuthorities::start().await;
     let critical = Some("basicConstraints=CA:FALSE\n1.2.3.4=critical,ASN1:NULL");
     for (name, key, extensions, texts) in [
         (
             "v1",
-            Recipe::default().key,
+            CertificateSpec::default().key,
             None,
             ["is of an old version of X.509", "-extfile"],
         ),
         (
             "critical",
-            Recipe::default().key,
+            CertificateSpec::default().key,
             critical,
             ["has a critical extension", "not critical"],
         ),
@@ -227,15 +230,15 @@ async fn what_tls_cannot_read_is_told_by_its_owner() {
             ["key is ECDSA secp256k1", "ECDSA P-384"],
         ),
     ] {
-        let files = site.made(
+        let files = deployment.issue_with_openssl(
             name,
-            Recipe {
+            CertificateSpec {
                 key,
                 extensions,
-                ..Recipe::default()
+                ..CertificateSpec::default()
             },
         );
-        let client = site.cli("status", &files).run().await.code(1).stderr;
+        let client = deployment.cli("status", &files).run().await.code(1).stderr;
         let options = Options::sqlite()
             .set("tls", "cert_path", files.certificate.display().to_string())
             .set("tls", "key_path", files.key.display().to_string());
@@ -248,11 +251,11 @@ async fn what_tls_cannot_read_is_told_by_its_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
-    let site = TwoAuthorities::open().await;
+async fn names_of_every_string_type_and_other_kinds_of_keys_are_accepted() {
+    let deployment = TwoAuthorities::start().await;
     for (file, name, key) in [
-        ("printable", "client-1", Recipe::default().key),
-        ("bmp", "Ωmega", Recipe::default().key),
+        ("printable", "client-1", CertificateSpec::default().key),
+        ("bmp", "Ωmega", CertificateSpec::default().key),
         ("rsa", "rsa", RSA),
         (
             "p256",
@@ -267,13 +270,13 @@ async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
         ("ed25519", "ed25519", "-algorithm ED25519"),
     ] {
         let subject = format!("/CN={name}");
-        let recipe = Recipe {
+        let spec = CertificateSpec {
             key,
             subject: &subject,
-            ..Recipe::default()
+            ..CertificateSpec::default()
         };
-        let status = site
-            .cli("status", &site.made(file, recipe))
+        let status = deployment
+            .cli("status", &deployment.issue_with_openssl(file, spec))
             .run()
             .await
             .success();
@@ -282,12 +285,12 @@ async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_hold_something_else_are_told_as_that() {
-    let site = TwoAuthorities::open().await;
-    let good = site.rcgen("good", Request::client("c"));
+async fn files_with_other_contents_are_reported_as_such() {
+    let deployment = TwoAuthorities::start().await;
+    let good = deployment.issue_with_rcgen("good", Request::client("c"));
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let (certificate, key) = (read(&good.certificate), read(&good.key));
-    let folder = site.folder.path();
+    let folder = deployment.folder.path();
     let run = |arguments: &[&str]| ciphermq_tests::pki::openssl::run(folder, arguments);
     run(&[
         "x509", "-in", "good.crt", "-outform", "der", "-out", "der.crt",
@@ -326,7 +329,8 @@ async fn files_that_hold_something_else_are_told_as_that() {
         ("text.crt", "good.key"),
         ("both.pem", "both.pem"),
     ] {
-        site.cli("status", &files(certificate, key))
+        deployment
+            .cli("status", &files(certificate, key))
             .run()
             .await
             .success();
@@ -366,9 +370,9 @@ async fn files_that_hold_something_else_are_told_as_that() {
         ),
         ("empty", "good.key", ["no certificate", "It is empty"]),
     ] {
-        // Only the private key has to be private.
+        // Either file may be given as the private key, so both must be private.
         chmod(folder, &[certificate, key]);
-        let refused = site
+        let refused = deployment
             .cli("status", &files(certificate, key))
             .run()
             .await
@@ -391,14 +395,14 @@ fn chmod(folder: &Path, names: &[&str]) {
     }
 }
 
-/// What a client says of a server with this certificate, which it reaches at 127.0.0.1.
-async fn told_of_server(authority: &OpensslAuthority, files: &Files) -> String {
+/// Returns a client's error about a server with this certificate, reached at 127.0.0.1.
+async fn error_about_server(authority: &OpensslAuthority, files: &Files) -> String {
     let options = Options::sqlite()
         .set("tls", "cert_path", files.certificate.display().to_string())
         .set("tls", "key_path", files.key.display().to_string())
         .set("tls", "ca_cert_path", authority.ca().display().to_string());
     let server = Server::start(options).await;
-    let client = authority.make("client", &Recipe::default());
+    let client = authority.make("client", &CertificateSpec::default());
     let status = Cli::new("status")
         .arg("--server")
         .arg(server.address().to_string())
@@ -416,7 +420,7 @@ async fn told_of_server(authority: &OpensslAuthority, files: &Files) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_wrong_with_a_servers_certificate_is_told() {
+async fn the_client_reports_an_unusable_server_certificate() {
     let authority = OpensslAuthority::new();
     for (name, extensions, texts) in [
         (
@@ -451,20 +455,20 @@ async fn what_is_wrong_with_a_servers_certificate_is_told() {
             ["is not made for servers", "not a client's"],
         ),
     ] {
-        let recipe = Recipe {
+        let spec = CertificateSpec {
             extensions,
             subject: "/CN=127.0.0.1",
-            ..Recipe::default()
+            ..CertificateSpec::default()
         };
-        let told = told_of_server(&authority, &authority.make(name, &recipe)).await;
+        let error = error_about_server(&authority, &authority.make(name, &spec)).await;
         for text in texts {
-            assert!(told.contains(text), "{name}: {text:?} is not in:\n{told}");
+            assert!(error.contains(text), "{name}: {text:?} is not in:\n{error}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_authority_is_warned_about_on_both_sides() {
+async fn both_sides_warn_about_an_expired_authority() {
     let pki = Arc::new(Pki::of(Authority::expired("Old CA")));
     let server = Server::start(Options::sqlite().pki(pki)).await;
     let line = server
@@ -491,18 +495,19 @@ async fn an_expired_authority_is_warned_about_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
-    let site = TwoAuthorities::open().await;
-    let receiver = site.rcgen("receiver", Request::client("receiver"));
-    keygen(&site, "keys");
+async fn messages_that_no_receiver_would_accept_are_sent_only_on_request() {
+    let deployment = TwoAuthorities::start().await;
+    let receiver = deployment.issue_with_rcgen("receiver", Request::client("receiver"));
+    keygen(&deployment, "keys");
     let receive = || {
-        site.cli("receive", &receiver)
+        deployment
+            .cli("receive", &receiver)
             .arg("--private-key")
-            .arg(site.path("keys/receiver_private.key"))
+            .arg(deployment.path("keys/receiver_private.key"))
             .args(["--output", "out.jsonl", "--idle-exit", "0.05"])
     };
     receive().run().await.success();
-    let signing_only = "basicConstraints=CA:FALSE\nkeyUsage=keyAgreement";
+    let no_signing = "basicConstraints=CA:FALSE\nkeyUsage=keyAgreement";
     for (name, key, extensions) in [
         ("rsa", RSA, "basicConstraints=CA:FALSE"),
         (
@@ -510,20 +515,21 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
             "-algorithm EC -pkeyopt ec_paramgen_curve:P-521",
             "basicConstraints=CA:FALSE",
         ),
-        ("usage", Recipe::default().key, signing_only),
+        ("usage", CertificateSpec::default().key, no_signing),
     ] {
         let subject = format!("/CN={name}");
-        let sender = site.made(
+        let sender = deployment.issue_with_openssl(
             name,
-            Recipe {
+            CertificateSpec {
                 key,
                 subject: &subject,
                 extensions: Some(extensions),
-                ..Recipe::default()
+                ..CertificateSpec::default()
             },
         );
         let send = || {
-            site.cli("send", &sender)
+            deployment
+                .cli("send", &sender)
                 .args(["--to", "receiver", "--message", name])
         };
         let refused = send().run().await.code(1);
@@ -544,45 +550,49 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
             .await
             .success();
 
-        // As receivers these clients say that their key is none that senders take.
-        keygen(&site, name);
+        // As receivers, these clients warn that senders will not accept their key.
+        keygen(&deployment, name);
         for command in [
             &["register-key"][..],
             &["receive", "--idle-exit", "0.05", "--output", "-"],
         ] {
-            let told = site
+            let outcome = deployment
                 .cli(command[0], &sender)
                 .args(&command[1..])
                 .arg("--private-key")
-                .arg(site.path(name).join("receiver_private.key"))
+                .arg(deployment.path(name).join("receiver_private.key"))
                 .run()
                 .await
                 .success();
             assert!(
-                told.stderr.contains("without a signature"),
+                outcome.stderr.contains("without a signature"),
                 "{}",
-                told.stderr
+                outcome.stderr
             );
         }
     }
-    let told = receive()
+    let received = receive()
         .arg("--allow-unverified-senders")
         .run()
         .await
         .success();
-    assert!(told.stderr.contains("3 received"), "{}", told.stderr);
+    assert!(
+        received.stderr.contains("3 received"),
+        "{}",
+        received.stderr
+    );
 }
 
-/// A client that has signed its key before, and whose new certificate cannot sign.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
-    let site = TwoAuthorities::open().await;
-    keygen(&site, "first");
-    keygen(&site, "second");
+async fn a_signed_key_is_not_replaced_by_one_that_the_certificate_cannot_sign() {
+    let deployment = TwoAuthorities::start().await;
+    keygen(&deployment, "first");
+    keygen(&deployment, "second");
     let as_client = |command: &str, certificate: &Files, keys: &str| {
-        site.cli(command, certificate)
+        deployment
+            .cli(command, certificate)
             .arg("--private-key")
-            .arg(site.path(keys).join("receiver_private.key"))
+            .arg(deployment.path(keys).join("receiver_private.key"))
     };
     let receive = |certificate: &Files, keys: &str| {
         as_client("receive", certificate, keys).args([
@@ -592,25 +602,26 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
             "0.05",
         ])
     };
-    let signing = site.rcgen("signing", Request::client("receiver"));
+    let signing = deployment.issue_with_rcgen("signing", Request::client("receiver"));
     receive(&signing, "first").run().await.success();
-    let sender = site.rcgen("sender", Request::client("sender"));
+    let sender = deployment.issue_with_rcgen("sender", Request::client("sender"));
     let send = |text: &str| {
-        site.cli("send", &sender)
+        deployment
+            .cli("send", &sender)
             .args(["--to", "receiver", "--message", text])
     };
     send("before").run().await.success();
 
-    let rsa = site.made(
+    let rsa = deployment.issue_with_openssl(
         "receiver-rsa",
-        Recipe {
+        CertificateSpec {
             key: RSA,
             subject: "/CN=receiver",
-            ..Recipe::default()
+            ..CertificateSpec::default()
         },
     );
-    // Senders go on with the first key pair: whoever has only the second one would lose what they
-    // send.
+    // Senders continue to use the first key pair: a receiver that has only the second one could not
+    // open their messages.
     for command in [
         as_client("register-key", &rsa, "second"),
         receive(&rsa, "second"),
@@ -620,7 +631,7 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
             assert!(refused.stderr.contains(text), "{}", refused.stderr);
         }
     }
-    let shown = site
+    let shown = deployment
         .cli("get-key", &sender)
         .arg("receiver")
         .run()
@@ -632,16 +643,18 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
         shown.stderr
     );
 
-    // With the key pair that was signed all goes on, and the warning is true.
+    // With the signed key pair everything continues to work, and the warning is correct.
     for command in [
         as_client("register-key", &rsa, "first"),
         receive(&rsa, "first"),
     ] {
-        let told = command.run().await.success();
+        let outcome = command.run().await.success();
         assert!(
-            told.stderr.contains("senders go on using the signed key"),
+            outcome
+                .stderr
+                .contains("senders go on using the signed key"),
             "{}",
-            told.stderr
+            outcome.stderr
         );
     }
     send("after").run().await.success();
@@ -653,8 +666,8 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
     );
 }
 
-fn keygen(site: &TwoAuthorities, folder: &str) {
-    let out = site.path(folder);
+fn keygen(deployment: &TwoAuthorities, folder: &str) {
+    let out = deployment.path(folder);
     keygen::keys::run(&keygen::KeysArgs {
         out,
         force: true,
@@ -670,9 +683,11 @@ fn now() -> u64 {
         .as_secs()
 }
 
-/// A client whose certificate ends soon, connected, and when it ends. On a slow machine it takes
-/// longer to connect.
-async fn client_until(server: &Server, folder: &Path) -> (Client, u64) {
+/// Connects a client whose certificate expires soon, and returns it with the time of expiry, in
+/// Unix seconds.
+///
+/// On a slow machine connecting may take longer than that, so it retries with a longer validity.
+async fn client_that_expires_soon(server: &Server, folder: &Path) -> (Client, u64) {
     let mut seconds = 4;
     loop {
         let end = now() + seconds;
@@ -697,12 +712,12 @@ async fn client_until(server: &Server, folder: &Path) -> (Client, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_publisher_whose_certificate_ends_begins_no_new_session() {
+async fn a_publisher_whose_certificate_has_expired_begins_no_new_session() {
     let server = Server::start(Options::sqlite()).await;
     let folder = tempfile::tempdir().unwrap();
     let receiver = ClientId::new("receiver").unwrap();
     let key = ciphermq_client::PrivateKey::generate().unwrap();
-    let (client, end) = client_until(&server, folder.path()).await;
+    let (client, end) = client_that_expires_soon(&server, folder.path()).await;
     let publisher = || {
         client
             .publisher(&receiver)
@@ -713,7 +728,7 @@ async fn a_publisher_whose_certificate_ends_begins_no_new_session() {
     while now() <= end {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // One that runs, and one that would start now.
+    // A running publisher, and one that is started now.
     for error in [
         started.send(&b"late"[..]).await.unwrap_err(),
         publisher().await.unwrap_err(),

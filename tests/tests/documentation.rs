@@ -1,4 +1,4 @@
-//! docs/protocol.md is what the server does: its examples are played, its tables compared.
+//! The server behaves as docs/protocol.md describes: its examples are run, its tables compared.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use ciphermq_tests::{Backend, RawClient, on_both_databases};
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
 
-/// The lines of all examples, in their order.
+/// Returns the lines of all examples, in order.
 fn examples() -> impl Iterator<Item = &'static str> {
     PROTOCOL.split("```").skip(1).step_by(2).flat_map(|block| {
         let text = block
@@ -17,10 +17,10 @@ fn examples() -> impl Iterator<Item = &'static str> {
     })
 }
 
-async fn the_examples_are_what_happens(backend: Backend) {
+async fn the_server_replies_as_in_the_examples(backend: Backend) {
     let server = backend.server().await;
     let mut clients: HashMap<&str, RawClient> = HashMap::new();
-    let mut played = 0;
+    let mut compared = 0;
     for line in examples() {
         if let Some(name) = line.strip_suffix(" connects anew") {
             clients.insert(name, RawClient::connect(&server, name).await);
@@ -28,12 +28,12 @@ async fn the_examples_are_what_happens(backend: Backend) {
         }
         let (name, text) = line
             .split_once(['>', '<'])
-            .unwrap_or_else(|| panic!("no example: {line}"));
+            .unwrap_or_else(|| panic!("not a line of an example: {line}"));
         let text = &text[1..];
         if !clients.contains_key(name) {
             clients.insert(name, RawClient::connect(&server, name).await);
         }
-        let client = clients.get_mut(name).expect("it has just been put there");
+        let client = clients.get_mut(name).expect("it was just inserted");
         if line[name.len()..].starts_with('>') {
             client.send_line(text).await;
         } else {
@@ -42,16 +42,16 @@ async fn the_examples_are_what_happens(backend: Backend) {
                 Some(start) => assert!(reply.starts_with(start), "{reply:?} instead of {text:?}"),
                 None => assert_eq!(reply, text),
             }
-            played += 1;
+            compared += 1;
         }
     }
-    assert!(played > 40, "{played} replies only");
+    assert!(compared > 40, "only {compared} replies");
     for client in clients.values_mut() {
         client.ask("ping", "PONG").await;
     }
 }
 
-on_both_databases!(the_examples_are_what_happens);
+on_both_databases!(the_server_replies_as_in_the_examples);
 
 #[test]
 fn the_table_of_error_codes_is_complete() {
@@ -78,7 +78,8 @@ fn the_table_of_error_codes_is_complete() {
     assert_eq!(table, codes);
 }
 
-/// Every command that the parser knows has a heading, and every heading's command is known to it.
+/// Every command that the parser accepts has a heading, and the parser accepts every command with a
+/// heading.
 #[test]
 fn every_command_is_described() {
     let headings: String = PROTOCOL
@@ -97,16 +98,16 @@ fn every_command_is_described() {
             Command::parse(&line),
             Err(ciphermq_protocol::CommandError::Unknown)
         );
-        assert!(!unknown, "{word} is described, and no command");
+        assert!(!unknown, "{word} is described, but is not a command");
     }
     let source = include_str!("../../ciphermq-protocol/src/command.rs");
     let parse = source
         .split_once("match word {")
-        .expect("where commands are told apart")
+        .expect("the match on the command's name")
         .1;
     let parse = parse
         .split_once("_ => Err(CommandError::Unknown)")
-        .expect("and the end of it")
+        .expect("the last arm of that match")
         .0;
     let words: Vec<&str> = parse
         .lines()

@@ -1,9 +1,9 @@
-//! Exactly once from file to file: sender, receiver, server and PostgreSQL are killed at random
-//! moments and started again with the same commands, until every line of the input stands in the
-//! output. Then each must stand there once.
+//! Exactly-once delivery from file to file: sender, receiver, server and PostgreSQL are killed at
+//! random moments and restarted with the same commands; in the end, the output must contain every
+//! line of the input exactly once.
 //!
-//! `FILE_TO_FILE_SEED=<number>` repeats a run's choices, `FILE_TO_FILE_KILLS=<number>` makes it
-//! longer.
+//! `FILE_TO_FILE_SEED=<number>` repeats the random choices of a run, `FILE_TO_FILE_KILLS=<number>`
+//! sets the number of kills.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
-/// How long the whole may take after the last kill.
-const SETTLING: Duration = Duration::from_secs(120);
+/// The time limit for completing the transfer after the last kill.
+const COMPLETION: Duration = Duration::from_secs(120);
 
 struct Fixture {
     server: Server,
@@ -34,7 +34,7 @@ impl Fixture {
             .run()
             .await
             .success();
-        // A copy of its own, as the checkpoint stands beside it.
+        // A copy, because the checkpoint is written to the same folder.
         std::fs::copy(data::readings(), folder.path().join("readings.jsonl")).unwrap();
         Self {
             server: backend.server().await,
@@ -46,13 +46,13 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// Small batches, so that there is time to kill.
+    /// Returns the send command, with small batches so that there is time for the kills.
     fn send(&self) -> Cli {
         Cli::new("send")
             .args(["--to", "receiver_1", "--batch-size", "1", "--file"])
             .arg(self.path("readings.jsonl"))
             .connecting(&self.server, "sender_1")
-            .limit(SETTLING)
+            .limit(COMPLETION)
     }
 
     fn receive(&self) -> Cli {
@@ -66,10 +66,10 @@ impl Fixture {
             .arg("--private-key")
             .arg(self.path("receiver_private.key"))
             .connecting(&self.server, "receiver_1")
-            .limit(SETTLING)
+            .limit(COMPLETION)
     }
 
-    /// Adds a line to the input: it is for the stream that follows.
+    /// Appends a line to the input, which belongs to the next stream.
     fn append(&self, line: &str) {
         use std::io::Write as _;
         let file = std::fs::OpenOptions::new()
@@ -78,7 +78,7 @@ impl Fixture {
         writeln!(file.unwrap(), "{line}").unwrap();
     }
 
-    /// Declares queue and key, so that the sender can begin.
+    /// Declares the queue and registers the key, so that the sender can begin.
     async fn prepare(&self) {
         self.receive()
             .args(["--idle-exit", "0.1"])
@@ -87,11 +87,11 @@ impl Fixture {
             .success();
     }
 
-    fn lines_of_input(&self) -> Vec<String> {
+    fn input_lines(&self) -> Vec<String> {
         lines(&self.path("readings.jsonl"))
     }
 
-    /// The messages in the output, in order, as they were sent.
+    /// Returns the messages in the output, in order.
     fn messages(&self) -> Vec<String> {
         lines(&self.path("out.jsonl"))
             .iter()
@@ -117,7 +117,7 @@ fn lines(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What stands in `found` more or less often than in `expected`.
+/// Returns the lines whose number in `found` differs from that in `expected`, with the difference.
 fn differences(expected: &[String], found: &[String]) -> Vec<(String, i64)> {
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
     for line in found {
@@ -134,7 +134,7 @@ fn differences(expected: &[String], found: &[String]) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn the_check_sees_what_is_lost_doubled_or_made_up() {
+fn the_comparison_detects_lost_duplicated_and_unexpected_lines() {
     let texts = |lines: &[&str]| {
         lines
             .iter()
@@ -157,7 +157,7 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-async fn kills(mut backend: Backend, kills: u64) {
+async fn run_with_kills(mut backend: Backend, kills: u64) {
     let seed = setting("FILE_TO_FILE_SEED").unwrap_or_else(rand::random);
     let kills = setting("FILE_TO_FILE_KILLS").unwrap_or(kills);
     println!("FILE_TO_FILE_SEED={seed}");
@@ -167,8 +167,8 @@ async fn kills(mut backend: Backend, kills: u64) {
     let (mut sender, mut receiver) = (fixture.send().spawn(), fixture.receive().spawn());
     let (mut counts, mut in_traffic) = (BTreeMap::<&str, u32>::new(), 0);
     for _ in 0..kills {
-        // Long enough for a program to connect and move something, and short enough that the work
-        // is not done before the last kill.
+        // Long enough for a program to connect and transfer something, and short enough that the
+        // transfer is not complete before the last kill.
         tokio::time::sleep(Duration::from_millis(random.random_range(20..300))).await;
         in_traffic += u64::from(lines(&fixture.path("out.jsonl")).len() < data::READINGS);
         let victims = [
@@ -176,16 +176,16 @@ async fn kills(mut backend: Backend, kills: u64) {
             "receiver",
             "server",
             "database",
-            "database at once",
+            "database without shutdown",
         ];
-        let alive = if backend.is_postgres() {
+        let candidates = if backend.is_postgres() {
             victims.len()
         } else {
             3
         };
-        let whom = victims[random.random_range(0..alive)];
-        *counts.entry(whom).or_default() += 1;
-        match (whom, &mut backend) {
+        let victim = victims[random.random_range(0..candidates)];
+        *counts.entry(victim).or_default() += 1;
+        match (victim, &mut backend) {
             ("sender", _) => {
                 sender.kill().await;
                 fixture.append(&format!("{{\"appended\":{in_traffic}}}"));
@@ -199,7 +199,7 @@ async fn kills(mut backend: Backend, kills: u64) {
                 postgres.stop(Stop::Immediate).await;
                 postgres.restart().await;
             }
-            ("database at once", Backend::Postgres(postgres)) => {
+            ("database without shutdown", Backend::Postgres(postgres)) => {
                 postgres.kill().await;
                 postgres.restart().await;
             }
@@ -212,24 +212,24 @@ async fn kills(mut backend: Backend, kills: u64) {
     println!("killed: {counts:?}, {in_traffic} of {kills} before everything had arrived");
     assert!(
         in_traffic >= kills / 2,
-        "the work was done too soon for the kills to mean anything"
+        "the transfer completed before enough kills"
     );
-    settle(&fixture, &mut sender, &mut receiver).await;
+    expect_complete(&fixture, &mut sender, &mut receiver).await;
 }
 
-/// Everything runs to its end now; then the output is compared, and once more after a restart of
-/// everything.
-async fn settle(fixture: &Fixture, sender: &mut Process, receiver: &mut Process) {
-    // A sender that found no server has ended with an error: the same command again goes on.
-    let mut status = sender.ended(SETTLING).await;
+/// Lets the transfer complete and compares the output with the input, then checks that running both
+/// programs again changes nothing.
+async fn expect_complete(fixture: &Fixture, sender: &mut Process, receiver: &mut Process) {
+    // A sender that found no server has ended with an error; the same command resumes.
+    let mut status = sender.ended(COMPLETION).await;
     for _ in 0..10 {
         if status.success() {
             break;
         }
-        status = fixture.send().spawn().ended(SETTLING).await;
+        status = fixture.send().spawn().ended(COMPLETION).await;
     }
     assert!(status.success(), "{}", sender.stderr.text());
-    // The receiver may have met no server, too.
+    // The receiver may have found no server either.
     receiver.kill().await;
     fixture
         .receive_with("1024")
@@ -237,7 +237,7 @@ async fn settle(fixture: &Fixture, sender: &mut Process, receiver: &mut Process)
         .run()
         .await
         .success();
-    let expected = fixture.lines_of_input();
+    let expected = fixture.input_lines();
     assert!(expected.len() >= data::READINGS);
     let wrong = differences(&expected, &fixture.messages());
     assert!(
@@ -265,18 +265,18 @@ async fn settle(fixture: &Fixture, sender: &mut Process, receiver: &mut Process)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_reading_arrives_once_whoever_is_killed_heavy_sqlite() {
-    kills(Backend::Sqlite, 40).await;
+async fn every_reading_arrives_once_despite_kills_heavy_sqlite() {
+    run_with_kills(Backend::Sqlite, 40).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_reading_arrives_once_whoever_is_killed_heavy_postgres() {
-    kills(Backend::postgres().await, 16).await;
+async fn every_reading_arrives_once_despite_kills_heavy_postgres() {
+    run_with_kills(Backend::postgres().await, 16).await;
 }
 
-/// The check is checked: the same kill without a checkpoint doubles lines, and that is seen.
+/// Verifies the check itself: without a checkpoint, a kill duplicates lines, which is detected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
+async fn duplicates_of_a_sender_without_a_checkpoint_are_detected() {
     let fixture = Fixture::new(&Backend::Sqlite).await;
     fixture.prepare().await;
     let mut sender = fixture.send().args(["--no-checkpoint", "-v"]).spawn();
@@ -289,16 +289,16 @@ async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
         .run()
         .await
         .success();
-    let wrong = differences(&fixture.lines_of_input(), &fixture.messages());
+    let wrong = differences(&fixture.input_lines(), &fixture.messages());
     assert!(
         !wrong.is_empty() && wrong.iter().all(|(_, count)| *count == 1),
         "{wrong:?}"
     );
 }
 
-/// How long a receiver that was killed takes to be there again, and the most memory it has taken,
-/// when its output holds so many lines.
-async fn restart(lines: u64) -> (Duration, u64) {
+/// Measures the time until a killed receiver is ready again, and its peak memory in bytes, with
+/// this number of lines in its output.
+async fn measure_restart(lines: u64) -> (Duration, u64) {
     use std::io::Write as _;
     let fixture = Fixture::new(&Backend::Sqlite).await;
     let stream = ciphermq_protocol::StreamId::new(1, 1);
@@ -322,7 +322,7 @@ async fn restart(lines: u64) -> (Duration, u64) {
             "{}",
             receiver.stderr.text()
         );
-        // The first one has no checkpoint yet, and reads everything.
+        // The first run has no checkpoint yet, and reads the whole output.
         if run > 0 {
             fastest = (fastest.0.min(taken.0), fastest.1.min(taken.1));
         }
@@ -331,8 +331,11 @@ async fn restart(lines: u64) -> (Duration, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_receiver_is_back_as_soon_with_a_million_lines_as_with_a_thousand_heavy() {
-    let (few, many) = (restart(1_000).await, restart(1_000_000).await);
+async fn restart_time_does_not_depend_on_the_length_of_the_output_heavy() {
+    let (few, many) = (
+        measure_restart(1_000).await,
+        measure_restart(1_000_000).await,
+    );
     println!("1,000 lines: {few:?}; 1,000,000 lines: {many:?} (time, bytes)");
     assert!(
         many.0 < few.0 * 2 + Duration::from_millis(100),
@@ -342,7 +345,7 @@ async fn a_killed_receiver_is_back_as_soon_with_a_million_lines_as_with_a_thousa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
+async fn a_grown_file_is_resumed_and_a_changed_one_is_refused() {
     let fixture = Fixture::new(&Backend::Sqlite).await;
     fixture.prepare().await;
     let file = fixture.path("readings.jsonl");
@@ -374,24 +377,24 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
         assert!(refused.stderr.contains("--again"), "{}", refused.stderr);
     }
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
-    let other_way = fixture
+    let other_route = fixture
         .send()
         .args(["--exchange", "other"])
         .run()
         .await
         .code(1);
     assert!(
-        other_way
+        other_route
             .stderr
             .contains("the exchange was ciphermq_exchange"),
         "{}",
-        other_way.stderr
+        other_route.stderr
     );
-    let anew = fixture.send().arg("--again").run().await.success();
+    let repeated = fixture.send().arg("--again").run().await.success();
     assert!(
-        anew.stderr.contains("4 sent, 4 acknowledged"),
+        repeated.stderr.contains("4 sent, 4 acknowledged"),
         "{}",
-        anew.stderr
+        repeated.stderr
     );
 
     fixture
@@ -406,7 +409,7 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
+async fn a_second_sender_or_receiver_with_the_same_file_is_refused() {
     let fixture = Fixture::new(&Backend::Sqlite).await;
     fixture.prepare().await;
     let receiver = fixture.receive().spawn();
@@ -417,7 +420,7 @@ async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
         "{}",
         second.stderr
     );
-    // Under another name of the same checkpoint, too.
+    // Another output with the same checkpoint is refused as well.
     let shared = fixture.path("out.jsonl.ciphermq-receive");
     let other = Cli::new("receive")
         .arg("--output")
@@ -443,7 +446,7 @@ async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
+async fn an_unusable_checkpoint_is_reported() {
     let fixture = Fixture::new(&Backend::Sqlite).await;
     fixture.prepare().await;
     std::fs::write(fixture.path("readings.jsonl"), "1\n2\n").unwrap();

@@ -1,9 +1,9 @@
-//! The fuzz targets of `fuzz/` on the stable toolchain: over their seeds, and over changes of them
-//! for some seconds.
+//! The fuzz targets of `fuzz/` on the stable toolchain, run with their seeds and with random
+//! mutations of them.
 //!
-//! `CIPHERMQ_FUZZ_SECONDS` sets how long each runs (10 without it), `CIPHERMQ_FUZZ_NUMBER` which
-//! changes are made; a failure prints the number and the input, which then belongs into
-//! `fuzz/seeds/<target>/`.
+//! `CIPHERMQ_FUZZ_SECONDS` sets the time for each target (by default 10), `CIPHERMQ_FUZZ_NUMBER`
+//! the seed of the random number generator; a failure prints that number and the input, which
+//! should then be added to `fuzz/seeds/<target>/`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{name} is {text:?}, and no number")),
+            .unwrap_or_else(|_| panic!("{name} is {text:?}, which is not a number")),
     )
 }
 
@@ -49,7 +49,7 @@ fn run(name: &str) {
         .find(|(target, _)| *target == name)
         .unwrap();
     let seeds = seeds(name);
-    assert!(seeds.len() >= 3, "{name} has few seeds");
+    assert!(seeds.len() >= 3, "{name} has too few seeds");
     for (path, seed) in &seeds {
         check(target, seed, || path.display().to_string());
     }
@@ -98,7 +98,7 @@ fn key_file() {
     run("key_file");
 }
 
-/// A new target is not forgotten here, nor in `fuzz/`.
+/// Every new target must be added here and in `fuzz/`.
 #[test]
 fn every_target_is_run_and_has_a_program() {
     for (name, _) in TARGETS {

@@ -1,17 +1,18 @@
-//! What survives the server's end, however it ends: everything that it has said it keeps.
+//! Everything that the server has acknowledged survives its end, whether it is stopped or killed.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_tests::{Backend, EnvelopeText, PATIENCE, RawClient, Server, on_both_databases};
 
 #[derive(Clone, Copy)]
-enum End {
+enum Shutdown {
     Terminated,
     Killed,
 }
 
-impl End {
-    async fn of(self, server: &mut Server) {
+impl Shutdown {
+    /// Ends the server in this way, and starts it again.
+    async fn restart(self, server: &mut Server) {
         match self {
             Self::Terminated => drop(server.terminate().await),
             Self::Killed => server.kill9().await,
@@ -24,7 +25,7 @@ fn envelope(index: usize) -> EnvelopeText {
     EnvelopeText::older(&format!("m{index}"), "receiver").set("number", index)
 }
 
-async fn bound(server: &Server) -> RawClient {
+async fn sender_with_queue(server: &Server) -> RawClient {
     let mut sender = RawClient::connect(server, "sender").await;
     sender.ask("declare_queue q", "Queue declared").await;
     sender.ask("declare_exchange e", "Exchange declared").await;
@@ -39,7 +40,7 @@ async fn publish(sender: &mut RawClient, index: usize) {
         .await;
 }
 
-async fn expect(receiver: &mut RawClient, indices: impl IntoIterator<Item = usize>) {
+async fn expect_messages(receiver: &mut RawClient, indices: impl IntoIterator<Item = usize>) {
     for index in indices {
         receiver
             .expect(&format!("Message: m{index} {}", envelope(index)))
@@ -56,16 +57,16 @@ async fn consumer(server: &Server, prefetch: u32) -> RawClient {
 }
 
 async fn a_terminated_server_keeps_everything(backend: Backend) {
-    keeps_everything(&backend, End::Terminated).await;
+    restart_keeps_everything(&backend, Shutdown::Terminated).await;
 }
 
 async fn a_killed_server_keeps_everything(backend: Backend) {
-    keeps_everything(&backend, End::Killed).await;
+    restart_keeps_everything(&backend, Shutdown::Killed).await;
 }
 
-async fn keeps_everything(backend: &Backend, end: End) {
+async fn restart_keeps_everything(backend: &Backend, shutdown: Shutdown) {
     let mut server = backend.server().await;
-    let mut sender = bound(&server).await;
+    let mut sender = sender_with_queue(&server).await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
     let key = BASE64_STANDARD.encode([7; 32]);
     receiver
@@ -81,26 +82,26 @@ async fn keeps_everything(backend: &Backend, end: End) {
         publish(&mut sender, index).await;
     }
     receiver.ask("consume q 3", "Subscribed to queue").await;
-    expect(&mut receiver, 0..3).await;
+    expect_messages(&mut receiver, 0..3).await;
     receiver.ask("ack m1", "ACK_CONFIRMED m1").await;
-    expect(&mut receiver, [3]).await;
+    expect_messages(&mut receiver, [3]).await;
     receiver.send_line("reject m2 no key").await;
     receiver.expect("Rejected m2").await;
 
-    end.of(&mut server).await;
+    shutdown.restart(&mut server).await;
 
-    // What its receiver had written before, it may say now: without a lease, before it consumes.
+    // The receiver may acknowledge earlier deliveries now, without a lease, before it consumes.
     let mut receiver = RawClient::connect(&server, "receiver").await;
     receiver.ask("ack m0 m1", "ACK_CONFIRMED m0").await;
     receiver.expect("ACK_CONFIRMED m1").await;
-    // Nothing is declared again.
+    // The declarations have survived, too.
     let mut sender = RawClient::connect(&server, "sender").await;
     publish(&mut sender, 6).await;
     for index in [0, 1, 2, 5] {
         publish(&mut sender, index).await;
     }
     receiver.ask("consume q 100", "Subscribed to queue").await;
-    expect(&mut receiver, [3, 4, 5, 6]).await;
+    expect_messages(&mut receiver, [3, 4, 5, 6]).await;
     receiver.ask("ping", "PONG").await;
     sender
         .ask("get_public_key receiver", &format!("Public key: {key}"))
@@ -108,7 +109,7 @@ async fn keeps_everything(backend: &Backend, end: End) {
     sender.ask("get_certificate receiver", &certificate).await;
     sender.ask("resend m2", "Message ID not found").await;
     sender.ask("resend m3", "Resend requested").await;
-    expect(&mut receiver, [3]).await;
+    expect_messages(&mut receiver, [3]).await;
 
     let database = server.database().await;
     let ids = "SELECT message_id FROM message_metadata WHERE acknowledged_time IS NULL AND \
@@ -136,10 +137,10 @@ async fn keeps_everything(backend: &Backend, end: End) {
     );
 }
 
-/// In the middle of a stream, more than once: what was ACKed is there, once, in order.
-async fn killed_in_mid_stream(backend: Backend) {
+/// After several kills in mid-stream, every acknowledged message is stored once and in order.
+async fn a_server_killed_in_mid_stream_keeps_what_it_acknowledged(backend: Backend) {
     let mut server = backend.server().await;
-    drop(bound(&server).await);
+    drop(sender_with_queue(&server).await);
     let mut acked = Vec::new();
     for round in 0..3 {
         let mut sender = RawClient::connect(&server, "sender").await;
@@ -153,7 +154,7 @@ async fn killed_in_mid_stream(backend: Backend) {
             acked.push(index);
         }
         server.kill9().await;
-        // What was on the way when it was killed still counts.
+        // Acknowledgements that were in transit when it was killed count as well.
         while let Ok(Some(line)) = sender.read_line(PATIENCE).await {
             let index = line
                 .strip_prefix("ACK m")
@@ -163,13 +164,13 @@ async fn killed_in_mid_stream(backend: Backend) {
         server.restart().await;
     }
     let mut receiver = consumer(&server, 10_000).await;
-    let mut got = Vec::new();
+    let mut received = Vec::new();
     let waiting = server
         .database()
         .await
         .number("SELECT count(*) FROM messages")
         .await;
-    while i64::try_from(got.len()).unwrap() < waiting {
+    while i64::try_from(received.len()).unwrap() < waiting {
         let line = receiver.line().await;
         let Some(delivery) = line.strip_prefix("Message: m") else {
             continue;
@@ -177,24 +178,23 @@ async fn killed_in_mid_stream(backend: Backend) {
         let (index, json) = delivery.split_once(' ').unwrap();
         let index: usize = index.parse().unwrap();
         assert_eq!(json, envelope(index).to_string());
-        got.push(index);
+        received.push(index);
     }
     assert!(
-        got.is_sorted_by(|one, next| one < next),
-        "out of order, or twice"
+        received.is_sorted_by(|one, next| one < next),
+        "out of order, or duplicated"
     );
     let lost: Vec<_> = acked
         .iter()
-        .filter(|index| got.binary_search(index).is_err())
+        .filter(|index| received.binary_search(index).is_err())
         .collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
 
-/// SIGTERM in the middle of a stream: all that was read is answered, and the connection ends
-/// properly.
+/// After SIGTERM in mid-stream, every line that was read is answered, and TLS is closed.
 async fn a_terminated_server_answers_what_it_has_read(backend: Backend) {
     let mut server = backend.server().await;
-    let mut sender = bound(&server).await;
+    let mut sender = sender_with_queue(&server).await;
     let lines: String = (0..2000)
         .map(|index| format!("publish e k {}\n", envelope(index)))
         .collect();
@@ -202,7 +202,7 @@ async fn a_terminated_server_answers_what_it_has_read(backend: Backend) {
     sender.expect("ACK m0").await;
     let mut acked = 1;
     let (console, ()) = tokio::join!(server.terminate(), async {
-        while let Some(line) = sender.read_line(PATIENCE).await.expect("a proper end") {
+        while let Some(line) = sender.read_line(PATIENCE).await.expect("TLS is closed") {
             assert_eq!(line, format!("ACK m{acked}"));
             acked += 1;
         }
@@ -219,18 +219,18 @@ async fn a_terminated_server_answers_what_it_has_read(backend: Backend) {
 on_both_databases!(
     a_terminated_server_keeps_everything,
     a_killed_server_keeps_everything,
-    killed_in_mid_stream,
+    a_server_killed_in_mid_stream_keeps_what_it_acknowledged,
     a_terminated_server_answers_what_it_has_read,
 );
 
 #[tokio::test]
-async fn idle_clients_do_not_hold_up_the_end() {
+async fn idle_clients_do_not_delay_the_shutdown() {
     let mut server = Server::start(ciphermq_tests::server::Options::sqlite()).await;
     let mut idle = RawClient::connect(&server, "idle").await;
     idle.ask("ping", "PONG").await;
     let mut unfinished = RawClient::connect(&server, "unfinished").await;
     unfinished.send_bytes("declare_queue q").await;
-    // One that has not even begun its handshake.
+    // A connection that has not begun its handshake.
     let raw = tokio::net::TcpStream::connect(server.address())
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! The SDK with the real server: windows, receipts, reconnection, redelivery, sessions, several
+//! The SDK with the real server: windows, receipts, reconnection, redelivery, sessions, and several
 //! consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, PATIENCE, RawClient, Server, on_both_databases};
 use rustix::process::Signal;
 
-/// A sender and a receiver, connected; the receiver's queue is declared and bound.
+/// A connected sender and receiver; the receiver's queue is declared and bound.
 struct Pair {
     sender: Client,
     receiver: Client,
@@ -55,7 +55,7 @@ impl Pair {
             receiver,
             key,
         };
-        // What a consumer does when it starts.
+        // Starting a consumer declares and binds the queue, and registers the key.
         pair.consumer().start().await.unwrap().close().await;
         pair
     }
@@ -81,7 +81,7 @@ impl Pair {
         self.sender.publisher(self.receiver.id())
     }
 
-    /// Sends these numbers, and waits until all are acknowledged.
+    /// Publishes these numbers, and waits until all are acknowledged.
     async fn publish(&self, numbers: std::ops::Range<u64>) -> Vec<MessageId> {
         let publisher = self.publisher().start().await.unwrap();
         let ids = submit(&publisher, numbers).await;
@@ -107,13 +107,13 @@ async fn submit(publisher: &Publisher, numbers: std::ops::Range<u64>) -> Vec<Mes
     ids
 }
 
-/// The next message that a consumer hands over.
+/// Waits for the next message of a consumer.
 async fn next(consumer: &mut Consumer) -> Message {
     tokio::time::timeout(PATIENCE, consumer.next())
         .await
-        .expect("no message has come")
+        .expect("no message arrived in time")
         .expect("the consumer is open")
-        .expect("it can be opened")
+        .expect("the message can be opened")
 }
 
 fn number(message: &Message) -> u64 {
@@ -123,8 +123,8 @@ fn number(message: &Message) -> u64 {
         .unwrap()
 }
 
-/// How many messages the server holds.
-async fn stored(server: &Server) -> i64 {
+/// Returns the number of messages that the server stores.
+async fn stored_messages(server: &Server) -> i64 {
     server
         .database()
         .await
@@ -132,9 +132,9 @@ async fn stored(server: &Server) -> i64 {
         .await
 }
 
-/// Stops the server, and waits until all its threads stand still: until then one of them may answer
-/// yet.
-async fn stop(server: &Server) {
+/// Suspends the server, and waits until all of its threads are stopped: until then, one of them may
+/// still reply.
+async fn suspend(server: &Server) {
     server.process().signal(Signal::STOP);
     let pid = server
         .process()
@@ -145,7 +145,7 @@ async fn stop(server: &Server) {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         threads.map(Result::unwrap).any(|thread| {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state stands after the name in parentheses.
+            // The state follows the name in parentheses (proc(5)).
             !stat
                 .rsplit(')')
                 .next()
@@ -160,11 +160,10 @@ async fn stop(server: &Server) {
     };
     tokio::time::timeout(PATIENCE, waiting)
         .await
-        .expect("the server stops");
+        .expect("the server is suspended");
 }
 
-/// Over a stopped server nothing is answered: what may be under way is the window, and no message
-/// more.
+/// While the server is suspended, exactly the window can be in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_window_makes_the_sender_wait() {
     let server = Server::start(Options::sqlite()).await;
@@ -180,10 +179,10 @@ async fn a_full_window_makes_the_sender_wait() {
         submit(&publisher, 0..1).await;
         publisher.flush().await.unwrap();
 
-        stop(&server).await;
+        suspend(&server).await;
         let mut sent = 0usize;
-        // A time-out is the only way to see that something does not happen. A busy machine may take
-        // longer for what does.
+        // That `submit` blocks can only be observed with a timeout. A busy machine may need longer
+        // for the calls that should return.
         let limit = |sent| match sent < at_least {
             true => PATIENCE,
             false => Duration::from_millis(300),
@@ -207,7 +206,7 @@ async fn a_full_window_makes_the_sender_wait() {
             );
         }
         server.process().signal(Signal::CONT);
-        // There is room again, and nothing was lost by waiting.
+        // The window has capacity again, and nothing was lost.
         submit(&publisher, 0..50).await;
         let summary = publisher.finish().await;
         assert_eq!(
@@ -217,10 +216,9 @@ async fn a_full_window_makes_the_sender_wait() {
     }
 }
 
-/// Whoever sends faster than the server takes is slowed down: at no moment is more under way than
-/// the window.
+/// A sender that is faster than the server is slowed down: at most the window is in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_than_the_window_is_under_way() {
+async fn no_more_than_the_window_is_in_flight() {
     let server = Server::start(Options::sqlite()).await;
     let pair = Pair::new(&server).await;
     let settled = Arc::new(AtomicUsize::new(0));
@@ -237,17 +235,17 @@ async fn no_more_than_the_window_is_under_way() {
         .unwrap();
     for sent in 1..=5000usize {
         publisher.submit("x").await.unwrap();
-        let under_way = sent - settled.load(Ordering::SeqCst).min(sent);
-        assert!(under_way <= 100, "{under_way} are under way");
+        let in_flight = sent - settled.load(Ordering::SeqCst).min(sent);
+        assert!(in_flight <= 100, "{in_flight} are in flight");
     }
     assert_eq!(publisher.finish().await.acknowledged, 5000);
     assert_eq!(settled.load(Ordering::SeqCst), 5000);
-    assert_eq!(stored(&server).await, 5000);
+    assert_eq!(stored_messages(&server).await, 5000);
 }
 
-/// Each receipt is for its own message; one that fails is no other's business.
+/// Each receipt resolves to its own message's result; a failure does not affect other messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn receipts_tell_what_became_of_each() {
+async fn receipts_resolve_to_the_result_of_each_message() {
     let server = Server::start(Options::sqlite().set("limits", "max_line_bytes", 65536)).await;
     let pair = Pair::new(&server).await;
     let publisher = pair.publisher().start().await.unwrap();
@@ -268,9 +266,9 @@ async fn receipts_tell_what_became_of_each() {
         assert_eq!(receipt.message_id(), &expected, "no position is left out");
         assert_eq!(receipt.await.unwrap(), expected);
     }
-    assert_eq!(stored(&server).await, 200);
+    assert_eq!(stored_messages(&server).await, 200);
 
-    // By another route, on the same connection.
+    // Another route on the same connection.
     let nowhere = RoutingKey::new("nowhere").unwrap();
     let lost = pair.publisher().routing_key(nowhere).start().await.unwrap();
     let receipt = lost.send("x").await.unwrap();
@@ -300,8 +298,8 @@ async fn receipts_tell_what_became_of_each() {
     assert_eq!(nobody.unwrap_err().kind(), PublishErrorKind::NoReceiverKey);
 }
 
-/// The server is killed and comes back, several times, while one sends and one receives.
-async fn publisher_and_consumer_outlive_the_server(backend: Backend) {
+/// The server is killed and restarted several times while a publisher and a consumer are active.
+async fn publisher_and_consumer_survive_server_restarts(backend: Backend) {
     const COUNT: u64 = 20_000;
     let mut server = backend.server().await;
     let pair = Pair::new(&server).await;
@@ -347,7 +345,7 @@ async fn publisher_and_consumer_outlive_the_server(backend: Backend) {
     assert_eq!((summary.acknowledged, summary.unacknowledged), (COUNT, 0));
     let acks = consumer.flush_acks().await;
     assert_eq!((acks.confirmed, acks.unconfirmed), (COUNT, 0));
-    assert_eq!(stored(&server).await, 0);
+    assert_eq!(stored_messages(&server).await, 0);
     let mut connected = 0;
     pair.sender.close().await;
     while let Some(event) = events.next().await {
@@ -357,7 +355,7 @@ async fn publisher_and_consumer_outlive_the_server(backend: Backend) {
             _ => {}
         }
     }
-    // Of the last restart a sender that has nothing left to send need not have heard yet.
+    // A sender that has nothing left to send may not have noticed the last restart.
     assert!(
         (1..=restarts).contains(&connected),
         "{connected} connections after {restarts} restarts"
@@ -365,14 +363,13 @@ async fn publisher_and_consumer_outlive_the_server(backend: Backend) {
     consumer.close().await;
 }
 
-/// Exactly once, whatever the server delivers again.
-async fn what_is_delivered_again_is_not_handed_over_again(backend: Backend) {
+/// The application gets each message once, even if the server redelivers it.
+async fn redelivered_messages_are_not_handed_over_again(backend: Backend) {
     let mut server = backend.server().await;
     let pair = Pair::new(&server).await;
     pair.publish(0..10).await;
 
-    // Held in the application's hands over a lost connection: it is still the application's, and
-    // nobody else's.
+    // Messages that the application holds while the connection is lost remain its own.
     let mut consumer = pair.consumer().start().await.unwrap();
     let mut held = Vec::new();
     for expected in 0..5 {
@@ -386,19 +383,19 @@ async fn what_is_delivered_again_is_not_handed_over_again(backend: Backend) {
         assert_eq!(
             number(&next(&mut consumer).await),
             expected,
-            "those in hand are not handed over again"
+            "held messages are not handed over again"
         );
     }
-    // The last five were dropped without an ack; the first five are acked now, over the new
+    // The last five were dropped without an ack; the first five are acked now, on the new
     // connection.
     for (_, result) in consumer.ack_all(held).await {
         result.unwrap();
     }
-    assert_eq!(stored(&server).await, 5);
+    assert_eq!(stored_messages(&server).await, 5);
     consumer.close().await;
 
-    // What was processed, by a record of the application's, and was never acked: acked now, and
-    // left out.
+    // Messages that the application has recorded as processed, but never acked, are acked now, and
+    // not handed over.
     let mut dedup = InMemory::default();
     let mut consumer = pair.consumer().start().await.unwrap();
     for expected in 5..8 {
@@ -423,9 +420,9 @@ async fn what_is_delivered_again_is_not_handed_over_again(backend: Backend) {
     consumer.close().await;
 }
 
-/// Sent again with the same stream and positions, by another process for example: still the same
-/// messages.
-async fn the_same_stream_again_is_the_same_messages(backend: Backend) {
+/// Messages that are sent again with the same stream and positions, for example by another process,
+/// are stored once.
+async fn repeated_positions_of_a_stream_are_stored_once(backend: Backend) {
     let server = backend.server().await;
     let pair = Pair::new(&server).await;
     let publisher = pair.publisher().start().await.unwrap();
@@ -447,7 +444,7 @@ async fn the_same_stream_again_is_the_same_messages(backend: Backend) {
     submit(&again, 50..150).await;
     let summary = again.finish().await;
     assert_eq!((summary.acknowledged, summary.unacknowledged), (100, 0));
-    assert_eq!(stored(&server).await, 150);
+    assert_eq!(stored_messages(&server).await, 150);
     let mut consumer = pair.consumer().start().await.unwrap();
     for expected in 0..150 {
         let message = next(&mut consumer).await;
@@ -455,10 +452,10 @@ async fn the_same_stream_again_is_the_same_messages(backend: Backend) {
         message.ack_later().unwrap();
     }
     assert_eq!(consumer.flush_acks().await.confirmed, 150);
-    assert_eq!(stored(&server).await, 0);
+    assert_eq!(stored_messages(&server).await, 0);
 }
 
-/// `resend` and `reject`, as an application calls them.
+/// An application can have a message resent, and reject one.
 async fn resend_and_reject(backend: Backend) {
     let server = backend.server().await;
     let pair = Pair::new(&server).await;
@@ -491,7 +488,7 @@ async fn resend_and_reject(backend: Backend) {
         .fetch(&queue)
         .await
         .unwrap()
-        .expect("it waits again");
+        .expect("the resent message waits");
     assert_eq!(
         (again.message_id, again.envelope),
         (fetched.message_id, fetched.envelope)
@@ -499,7 +496,7 @@ async fn resend_and_reject(backend: Backend) {
     holder.close().await;
     pair.receiver.close().await;
 
-    let mut consumer = pair.consumer_of(&server).await;
+    let mut consumer = pair.consumer_on_new_connection(&server).await;
     let mut rejected = None;
     for _ in 0..3 {
         let message = next(&mut consumer).await;
@@ -515,7 +512,7 @@ async fn resend_and_reject(backend: Backend) {
         assert_eq!(
             pair.sender.resend(id).await.unwrap(),
             ResendOutcome::NotWaiting,
-            "{id} waits no more"
+            "{id} no longer waits"
         );
     }
     let database = server.database().await;
@@ -528,12 +525,12 @@ async fn resend_and_reject(backend: Backend) {
             Some("no use for odd numbers".to_owned())
         ]]
     );
-    assert_eq!(stored(&server).await, 0);
+    assert_eq!(stored_messages(&server).await, 0);
 }
 
 impl Pair {
-    /// A consumer by a client of its own, where the pair's has been closed.
-    async fn consumer_of(&self, server: &Server) -> Consumer {
+    /// Starts a consumer on a new connection, for tests that have closed the pair's.
+    async fn consumer_on_new_connection(&self, server: &Server) -> Consumer {
         let client = connect(server, "receiver").await;
         client
             .consumer(&self.queue())
@@ -544,9 +541,9 @@ impl Pair {
     }
 }
 
-/// `flush_acks` waits for every `ack_later` before it, and tells of all of them.
+/// `flush_acks` waits for every preceding `ack_later`, and counts all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn flushing_waits_for_every_ack_before_it() {
+async fn flushing_waits_for_every_preceding_ack() {
     let server = Server::start(Options::sqlite()).await;
     let pair = Pair::new(&server).await;
     pair.publish(0..2000).await;
@@ -562,10 +559,10 @@ async fn flushing_waits_for_every_ack_before_it() {
             "in round {round}"
         );
     }
-    assert_eq!(stored(&server).await, 0);
+    assert_eq!(stored_messages(&server).await, 0);
 }
 
-/// One session key serves 65,536 messages, and no message more.
+/// One session key encrypts at most 65,536 messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_ends_after_65536_messages() {
     const COUNT: u64 = 65_536 + 500;
@@ -595,8 +592,8 @@ async fn a_session_ends_after_65536_messages() {
     opener.add_sender_chain(certificates(&chain).unwrap());
     let mut sessions: BTreeMap<String, u64> = BTreeMap::new();
     let mut nonces = BTreeSet::new();
-    let (mut came, mut acks) = (0, String::from("ack"));
-    while came < COUNT {
+    let (mut arrived, mut acks) = (0, String::from("ack"));
+    while arrived < COUNT {
         let line = raw.line().await;
         if line.starts_with("ACK_CONFIRMED ") {
             continue;
@@ -615,11 +612,11 @@ async fn a_session_ends_after_65536_messages() {
         let opened = opener
             .open(&Envelope::parse(json.to_owned().into_bytes().into()).unwrap())
             .unwrap();
-        assert_eq!(opened.payload, came.to_string().as_bytes());
-        came += 1;
+        assert_eq!(opened.payload, arrived.to_string().as_bytes());
+        arrived += 1;
         acks.push(' ');
         acks.push_str(id);
-        if came % 250 == 0 || came == COUNT {
+        if arrived % 250 == 0 || arrived == COUNT {
             raw.send_line(&acks).await;
             acks.truncate("ack".len());
         }
@@ -640,24 +637,25 @@ async fn two_consumers_share_a_queue() {
     let mut one = pair.consumer().prefetch(prefetch).start().await.unwrap();
     let mut two = pair.consumer().prefetch(prefetch).start().await.unwrap();
     pair.publish(0..1000).await;
-    let mut came: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
-    while came[0].len() + came[1].len() < 1000 {
-        let (who, message) = tokio::select! {
+    let mut arrived: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
+    while arrived[0].len() + arrived[1].len() < 1000 {
+        let (consumer, message) = tokio::select! {
             message = next(&mut one) => (0, message),
             message = next(&mut two) => (1, message),
         };
-        came[who].push(number(&message));
+        arrived[consumer].push(number(&message));
         message.ack_later().unwrap();
     }
     assert!(
-        came.iter()
+        arrived
+            .iter()
             .all(|numbers| !numbers.is_empty() && numbers.is_sorted()),
-        "{came:?}"
+        "{arrived:?}"
     );
-    let all: BTreeSet<u64> = came.iter().flatten().copied().collect();
+    let all: BTreeSet<u64> = arrived.iter().flatten().copied().collect();
     assert_eq!(all, (0..1000).collect());
 
-    // What one has and does not ack is the other's when the first one goes.
+    // Messages that one consumer holds unacknowledged go to the other when the first one ends.
     pair.publish(0..5).await;
     let mut held = Vec::new();
     for _ in 0..5 {
@@ -668,10 +666,11 @@ async fn two_consumers_share_a_queue() {
     }
     let of_one: BTreeSet<u64> = held
         .iter()
-        .filter(|(who, _)| *who == 0)
+        .filter(|(consumer, _)| *consumer == 0)
         .map(|(_, m)| number(m))
         .collect();
-    let (one_held, two_held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(who, _)| *who == 0);
+    let (one_held, two_held): (Vec<_>, Vec<_>) =
+        held.into_iter().partition(|(consumer, _)| *consumer == 0);
     for (_, message) in two_held {
         message.ack().await.unwrap();
     }
@@ -685,12 +684,12 @@ async fn two_consumers_share_a_queue() {
         message.ack().await.unwrap();
     }
     assert_eq!(again, of_one);
-    assert_eq!(stored(&server).await, 0);
+    assert_eq!(stored_messages(&server).await, 0);
 }
 
 on_both_databases!(
-    publisher_and_consumer_outlive_the_server,
-    what_is_delivered_again_is_not_handed_over_again,
-    the_same_stream_again_is_the_same_messages,
+    publisher_and_consumer_survive_server_restarts,
+    redelivered_messages_are_not_handed_over_again,
+    repeated_positions_of_a_stream_are_stored_once,
     resend_and_reject,
 );

@@ -1,4 +1,5 @@
-//! Signed keys: of two of one client the one with the higher epoch stays, whoever comes first.
+//! Of two signed keys of a client, the server keeps the one with the higher epoch, regardless of
+//! their order.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use ciphermq_tests::{Backend, RawClient, on_both_databases};
 use serde_json::{Value, json};
 
-/// A compact JWS with a signature that nobody can verify: the server does not.
+/// Returns a compact JWS with an invalid signature, which the server does not verify.
 fn jws(payload: &Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let payload = part(&payload.to_string());
@@ -26,7 +27,7 @@ fn signed(epoch: u64, number: u8) -> String {
         "keys": [{"suite": "X25519-AES256GCM", "key": bare(number)}]}))
 }
 
-async fn expect(client: &mut RawClient, signed: &str, bare: &str) {
+async fn expect_keys(client: &mut RawClient, signed: &str, bare: &str) {
     client
         .ask("get_signed_key receiver", &format!("Signed key: {signed}"))
         .await;
@@ -51,30 +52,29 @@ async fn an_older_signed_key_never_replaces_a_newer_one(backend: Backend) {
     receiver.ask(&register(&signed(1000, 1)), REGISTERED).await;
     receiver.ask(&register(&signed(999, 2)), &stale(1000)).await;
     receiver.ask(&register(&signed(0, 2)), &stale(1000)).await;
-    expect(&mut receiver, &signed(1000, 1), &bare(1)).await;
-    // The same epoch is stored again, whatever else is in it: senders judge that.
+    expect_keys(&mut receiver, &signed(1000, 1), &bare(1)).await;
+    // A key with the same epoch is stored, regardless of its contents: senders verify those.
     receiver.ask(&register(&signed(1000, 3)), REGISTERED).await;
-    expect(&mut receiver, &signed(1000, 3), &bare(3)).await;
+    expect_keys(&mut receiver, &signed(1000, 3), &bare(3)).await;
     receiver.ask(&register(&signed(1001, 4)), REGISTERED).await;
     receiver
         .ask(&register(&signed(1000, 3)), &stale(1001))
         .await;
 
-    // The server remembers it over a restart.
+    // The epoch survives a restart.
     server.terminate().await;
     server.restart().await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
     receiver
         .ask(&register(&signed(1000, 3)), &stale(1001))
         .await;
-    expect(&mut receiver, &signed(1001, 4), &bare(4)).await;
+    expect_keys(&mut receiver, &signed(1001, 4), &bare(4)).await;
 
-    // An older version of the client knows bare keys only: senders that verify go on with the
-    // signed one.
+    // Older clients register bare keys only: senders that verify continue to use the signed one.
     receiver
         .ask(&format!("register_public_key {}", bare(9)), REGISTERED)
         .await;
-    expect(&mut receiver, &signed(1001, 4), &bare(9)).await;
+    expect_keys(&mut receiver, &signed(1001, 4), &bare(9)).await;
 
     for bad in [
         json!({"client_id": "receiver", "keys": [{"suite": "X25519-AES256GCM", "key": bare(5)}]}),
@@ -85,12 +85,11 @@ async fn an_older_signed_key_never_replaces_a_newer_one(backend: Backend) {
         receiver.send_line(&register(&jws(&bad))).await;
         receiver.expect_prefix("Error: bad_key: ").await;
     }
-    expect(&mut receiver, &signed(1001, 4), &bare(9)).await;
+    expect_keys(&mut receiver, &signed(1001, 4), &bare(9)).await;
 }
 
-/// Eight connections register eighty keys at once, in every order: the newest is what stays, with
-/// its bare key.
-async fn the_newest_of_many_at_once_stays(backend: Backend) {
+/// Eight connections register eighty keys concurrently: the newest one remains, with its bare key.
+async fn the_newest_of_many_concurrent_keys_remains(backend: Backend) {
     const CONNECTIONS: u64 = 8;
     const KEYS: u64 = 10;
     let server = backend.server().await;
@@ -121,7 +120,7 @@ async fn the_newest_of_many_at_once_stays(backend: Backend) {
     }
     let mut client = RawClient::connect(&server, "sender").await;
     let newest = u8::try_from(count - 1).unwrap();
-    expect(
+    expect_keys(
         &mut client,
         &signed(u64::from(newest), newest + 1),
         &bare(newest + 1),
@@ -131,5 +130,5 @@ async fn the_newest_of_many_at_once_stays(backend: Backend) {
 
 on_both_databases!(
     an_older_signed_key_never_replaces_a_newer_one,
-    the_newest_of_many_at_once_stays,
+    the_newest_of_many_concurrent_keys_remains,
 );

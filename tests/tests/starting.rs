@@ -1,4 +1,4 @@
-//! What keeps the server from starting, and what it says then: what happened, and what to do.
+//! Failures to start: the server's error reports the cause and the fix.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,13 +8,13 @@ use std::process::Command;
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Database, RawClient, Server};
 
-async fn refused(options: Options, words: &[&str]) {
+async fn expect_refusal(options: Options, texts: &[&str]) {
     let refusal = Server::refused(options).await;
     assert_eq!(refusal.status.code(), Some(1), "{}", refusal.stderr);
-    for word in words {
+    for text in texts {
         assert!(
-            refusal.stderr.contains(word),
-            "{word:?} is not in:\n{}",
+            refusal.stderr.contains(text),
+            "{text:?} is not in:\n{}",
             refusal.stderr
         );
     }
@@ -24,9 +24,9 @@ fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// The TLS key, and the file of the key that the database's keys are sealed with.
+/// The server refuses an exposed TLS key and an exposed at-rest key.
 #[tokio::test]
-async fn private_keys_that_lie_open_are_refused() {
+async fn exposed_private_keys_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at_rest = folder.path().join("at-rest.key");
     std::fs::write(&at_rest, "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=\n").unwrap();
@@ -44,15 +44,15 @@ async fn private_keys_that_lie_open_are_refused() {
     for (path, setting) in [(&tls.key, "[tls] key_path"), (&at_rest, "the key file")] {
         for mode in [0o640, 0o604, 0o620, 0o666] {
             chmod(path, mode);
-            let mend = format!("`chmod 600 {}`", path.display());
-            refused(options(), &[setting, &format!("(mode {mode:04o})"), &mend]).await;
+            let fix = format!("`chmod 600 {}`", path.display());
+            expect_refusal(options(), &[setting, &format!("(mode {mode:04o})"), &fix]).await;
         }
         chmod(path, 0o400);
     }
     Server::start(options()).await.terminate().await;
 }
 
-/// A file system of its own, of two megabytes; unmounted with the value.
+/// A file system of two megabytes, unmounted on drop.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -62,14 +62,14 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "none"])
             .arg(&path)
             .output()
-            .map_err(|error| format!("mount cannot be started: {error}"))?;
+            .map_err(|error| format!("cannot run mount: {error}"))?;
         match output.status.success() {
             true => Ok(Self(path)),
             false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         }
     }
 
-    /// Takes all that is left but so many bytes.
+    /// Fills the file system, except for `free` bytes.
     fn fill(&self, free: u64) {
         let mut filling = std::fs::File::create(self.0.join("filling")).unwrap();
         while std::io::Write::write_all(&mut filling, &[1; 4096]).is_ok() {}
@@ -84,19 +84,18 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the server, dropped later, may have files open in it.
+        // Lazily: the server is dropped later, and may still have files open in it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// With no room for a new database, or none for an old one's log, the error says how much is free
-/// and how much is needed. With room the server starts, and has what it had.
+/// If there is no space for a new database, or for an existing one's log, the error states how much
+/// is free and how much is needed. With enough space the server starts, with its data intact.
 #[tokio::test]
-async fn mounted_a_start_on_a_full_disk_says_what_is_needed() {
+async fn mounted_a_start_on_a_full_disk_reports_the_space_needed() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path().join("disk")).unwrap_or_else(|reason| {
-        panic!("nothing can be mounted here, so this test has shown nothing: {reason}")
-    });
+    let disk = SmallDisk::mount(folder.path().join("disk"))
+        .unwrap_or_else(|reason| panic!("this test needs the permission to mount: {reason}"));
     let url = format!("sqlite://{}", disk.0.join("mq.db").display());
     let options = || {
         Options::sqlite()
@@ -105,14 +104,14 @@ async fn mounted_a_start_on_a_full_disk_says_what_is_needed() {
     };
     for free in [0, 40_000, 100_000] {
         disk.fill(free);
-        let words = [
+        let texts = [
             "is full: ",
             "bytes are free",
             "Free space there",
             "1048576 bytes",
             "disk_reserve",
         ];
-        refused(options(), &words).await;
+        expect_refusal(options(), &texts).await;
         disk.free();
     }
     let mut server = Server::start(options()).await;
@@ -121,7 +120,7 @@ async fn mounted_a_start_on_a_full_disk_says_what_is_needed() {
     drop(client);
     server.terminate().await;
     disk.fill(0);
-    refused(
+    expect_refusal(
         options(),
         &["is full: 0 bytes are free", "Free space there"],
     )
@@ -135,7 +134,7 @@ async fn mounted_a_start_on_a_full_disk_says_what_is_needed() {
     assert_eq!(queues, 1);
     server.terminate().await;
 
-    // The at-rest key has no room either.
+    // There is no space for the at-rest key either.
     disk.fill(0);
     let nowhere = format!("sqlite://{}", disk.0.join("new/mq.db").display());
     let refusal = Server::refused(options().set("database", "url", nowhere.as_str())).await;

@@ -1,19 +1,19 @@
-//! What stands in the database and in the logs, and databases that cannot be used.
+//! The contents of the database and the logs, and databases that cannot be used.
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use ciphermq_tests::server::{Options, Refusal, Store};
+use ciphermq_tests::server::{Options, ServerExit, Store};
 use ciphermq_tests::{
     Backend, Database, EnvelopeText, Postgres, RawClient, Server, on_both_databases, ports,
 };
 use serde_json::Value;
 
-const KEY: [u8; 32] = *b"an X25519 key for all who look!!";
+const KEY: [u8; 32] = *b"an X25519 key, public as it is!!";
 
-async fn bound(server: &Server) -> RawClient {
+async fn sender_with_queue(server: &Server) -> RawClient {
     let mut sender = RawClient::connect(server, "sender").await;
     sender.ask("declare_queue q", "Queue declared").await;
     sender.ask("declare_exchange e", "Exchange declared").await;
@@ -21,9 +21,9 @@ async fn bound(server: &Server) -> RawClient {
     sender
 }
 
-/// Publishes, delivers and acks one message; leaves another delivered, and a third waiting.
-async fn some_work(server: &Server) {
-    let mut sender = bound(server).await;
+/// Publishes three messages: one is delivered and acked, one is delivered, one waits.
+async fn process_some_messages(server: &Server) {
+    let mut sender = sender_with_queue(server).await;
     let mut receiver = RawClient::connect(server, "receiver").await;
     let key = BASE64_STANDARD.encode(KEY);
     receiver
@@ -45,12 +45,12 @@ async fn some_work(server: &Server) {
     receiver.ask("ack acked", "ACK_CONFIRMED acked").await;
 }
 
-/// The mission's query of a message's status.
+/// The documented query returns the status of every message.
 async fn message_metadata_is_complete(backend: Backend) {
     let server = backend.server().await;
-    some_work(&server).await;
+    process_some_messages(&server).await;
     let database = server.database().await;
-    // A delivery's time is written on its own when the message stays unacknowledged.
+    // If a message stays unacknowledged, its time of delivery is written separately.
     let written = "SELECT count(*) FROM message_metadata WHERE delivered_time IS NOT NULL";
     database.eventually(written, 2).await;
     let rows = database
@@ -74,7 +74,7 @@ async fn message_metadata_is_complete(backend: Backend) {
         assert_eq!(times_given.len(), times, "{row:?}");
         assert!(times_given.is_sorted(), "{row:?}");
         for time in times_given {
-            // RFC 3339 in UTC, of one length, so that they sort as texts.
+            // RFC 3339 in UTC, all of one length, so that they sort as text.
             assert_eq!(time.len(), "2025-09-08T07:03:00.042000Z".len(), "{time}");
             assert!(
                 time.starts_with("20") && time.as_bytes()[10] == b'T' && time.ends_with('Z'),
@@ -97,7 +97,7 @@ async fn keys_are_sealed_and_no_secret_is_logged(backend: Backend) {
             .set("encryption", "aes_key", at_rest.as_str());
         let options = options.set("encryption", "algorithm", algorithm);
         let mut server = Server::start(options.set("logging", "level", "trace")).await;
-        some_work(&server).await;
+        process_some_messages(&server).await;
         let database = server.database().await;
         let rows = database
             .rows("SELECT client_id, public_key_ciphertext, nonce, tag, algorithm FROM public_keys")
@@ -130,12 +130,11 @@ async fn keys_are_sealed_and_no_secret_is_logged(backend: Backend) {
                 .unwrap();
                 assert!(
                     !text.contains(secret),
-                    "{secret:?} stands in the {level} log"
+                    "the {level} log contains {secret:?}"
                 );
             }
         }
-        // Neither does the key stand in the database's files: only its owner and the file that
-        // names it know it.
+        // The database's files contain neither the public key nor the at-rest key.
         if !backend.is_postgres() {
             for file in std::fs::read_dir(server.folder().join("data")).unwrap() {
                 let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -152,11 +151,11 @@ async fn keys_are_sealed_and_no_secret_is_logged(backend: Backend) {
     }
 }
 
-async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
+async fn log_files_contain_json_lines_of_their_levels(backend: Backend) {
     let options = backend.options().await.set("logging", "level", "debug");
     let mut server = Server::start(options).await;
-    some_work(&server).await;
-    // Something for the error log.
+    process_some_messages(&server).await;
+    // Causes an entry in the error log.
     drop(
         tokio::net::TcpStream::connect(server.address())
             .await
@@ -173,10 +172,7 @@ async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
         assert!(!lines.is_empty(), "server_{file}.log is empty");
         for line in lines {
             let level = line["level"].as_str().unwrap();
-            assert!(
-                levels.contains(&level),
-                "{line} stands in server_{file}.log"
-            );
+            assert!(levels.contains(&level), "server_{file}.log contains {line}");
             assert!(line["message"].is_string(), "{line}");
             let time = line["timestamp"].as_str().unwrap();
             assert!(time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
@@ -201,8 +197,8 @@ async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
     assert!(server.log("error").iter().any(failed));
 }
 
-/// What happened, and what to do; and no secret in it.
-fn expect_refusal(refusal: &Refusal, texts: &[&str]) {
+/// Expects exit code 1, and an error that contains these texts.
+fn expect_refusal(refusal: &ServerExit, texts: &[&str]) {
     assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
     let at = refusal.stderr.find("error: ");
     let error = at.map(|at| &refusal.stderr[at..]).unwrap_or_default();
@@ -225,9 +221,9 @@ async fn a_second_server_on_the_same_database_is_refused(backend: Backend) {
     let mut second = Options::sqlite();
     second.store = store;
     expect_refusal(&Server::refused(second.clone()).await, &["another", "stop"]);
-    // The first one has not noticed.
-    some_work(&server).await;
-    // The lock dies with its holder.
+    // The first one is not affected.
+    process_some_messages(&server).await;
+    // The lock ends with its holder.
     server.kill9().await;
     let mut second = Server::start(second).await;
     let mut receiver = RawClient::connect(&second, "receiver").await;
@@ -237,10 +233,10 @@ async fn a_second_server_on_the_same_database_is_refused(backend: Backend) {
     second.terminate().await;
 }
 
-/// Names with invisible characters, which new ones may not have, go on where they are in use.
-async fn names_in_use_go_on(backend: Backend) {
+/// Existing names with invisible characters, which new names may not have, remain usable.
+async fn existing_invalid_names_remain_usable(backend: Backend) {
     let mut server = backend.server().await;
-    drop(bound(&server).await);
+    drop(sender_with_queue(&server).await);
     server.terminate().await;
     let database = server.database().await;
     let old = |name: &str| format!("{name}\u{61c}\u{ad}");
@@ -289,15 +285,15 @@ async fn names_in_use_go_on(backend: Backend) {
 }
 
 on_both_databases!(
-    names_in_use_go_on,
+    existing_invalid_names_remain_usable,
     message_metadata_is_complete,
     keys_are_sealed_and_no_secret_is_logged,
-    log_files_hold_their_levels_in_the_missions_form,
+    log_files_contain_json_lines_of_their_levels,
     a_second_server_on_the_same_database_is_refused,
 );
 
 #[tokio::test]
-async fn postgres_that_cannot_be_used_is_told() {
+async fn postgres_that_cannot_be_used_is_reported() {
     let mut postgres = Postgres::start().await;
     let name = postgres.create_database().await;
     let good = postgres.url(&name);
@@ -339,7 +335,7 @@ async fn postgres_that_cannot_be_used_is_told() {
     let refusal = Server::refused(Options::postgres(&good)).await;
     expect_refusal(&refusal, &["cannot reach PostgreSQL at 127.0.0.1:"]);
 
-    // The fields say the same as the URL.
+    // Separate settings are equivalent to the URL.
     postgres.restart().await;
     let mut options = Options::sqlite().set("database", "port", i64::from(postgres.port()));
     for (field, value) in [
@@ -351,23 +347,23 @@ async fn postgres_that_cannot_be_used_is_told() {
         options = options.set("database", field, value);
     }
     let mut server = Server::start(options.without("database", "url")).await;
-    some_work_on(&server, &good).await;
+    expect_stored_in(&server, &good).await;
     server.terminate().await;
 }
 
-async fn some_work_on(server: &Server, url: &str) {
-    drop(bound(server).await);
+async fn expect_stored_in(server: &Server, url: &str) {
+    drop(sender_with_queue(server).await);
     let database = Database::connect(url).await;
     assert_eq!(database.number("SELECT count(*) FROM queues").await, 1);
 }
 
 #[tokio::test]
-async fn sqlite_that_cannot_be_used_is_told() {
+async fn sqlite_that_cannot_be_used_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("text.db");
     std::fs::write(
         &file,
-        "this is a letter to my mother, and no database at all. ".repeat(100),
+        "this is a text file, and not a database. ".repeat(100),
     )
     .unwrap();
     let with = |path: &std::path::Path| {
@@ -390,13 +386,13 @@ async fn sqlite_that_cannot_be_used_is_told() {
     );
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(
-        text.starts_with("this is a letter"),
-        "another's file is left alone"
+        text.starts_with("this is a text file"),
+        "the file is unchanged"
     );
 }
 
-/// A database of an older server: the mission's two tables with rows in them, its key sealed by
-/// AES-256-GCM without AAD.
+/// The oldest servers' database has two tables, and its keys are sealed with AES-256-GCM without
+/// associated data.
 #[tokio::test]
 async fn postgres_database_of_an_older_server_is_adopted() {
     use aes_gcm::aead::{Aead as _, KeyInit as _};
@@ -435,10 +431,10 @@ async fn postgres_database_of_an_older_server_is_adopted() {
         .set("encryption", "algorithm", "x25519_chacha20_poly1305")
         .set("encryption", "aes_key", text(&at_rest));
     let mut server = Server::start(options).await;
-    let mut sender = bound(&server).await;
+    let mut sender = sender_with_queue(&server).await;
     let key = format!("Public key: {}", text(&KEY));
     sender.ask("get_public_key receiver", &key).await;
-    // Sealed anew, now that it was read, and still readable.
+    // The key was sealed again, and can still be read.
     let sealed = "SELECT public_key_ciphertext, algorithm FROM public_keys";
     let rows = database.rows(sealed).await;
     assert_ne!(rows[0][0].as_deref(), Some(text(ciphertext).as_str()));
@@ -451,7 +447,7 @@ async fn postgres_database_of_an_older_server_is_adopted() {
         database.rows(metadata).await,
         [[time(0), time(1), time(2)], [time(0), None, None]]
     );
-    // An id of those days is in use; what waited then, the older server had in its memory only.
+    // The ids of old messages are in use; waiting messages were in the older server's memory only.
     let old = EnvelopeText::older("old-1", "receiver");
     sender.send_line(&format!("publish e k {old}")).await;
     sender.expect_prefix("Error: id_in_use: ").await;
@@ -464,7 +460,7 @@ async fn postgres_database_of_an_older_server_is_adopted() {
 }
 
 #[tokio::test]
-async fn the_at_rest_key_is_made_on_the_first_start_for_its_owner_only() {
+async fn the_at_rest_key_is_created_on_the_first_start_and_is_private() {
     let mut server = Server::start(Options::sqlite()).await;
     let path = server.folder().join("data/at-rest.key");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -476,21 +472,21 @@ async fn the_at_rest_key_is_made_on_the_first_start_for_its_owner_only() {
     );
     assert!(
         server.console().text().contains("at-rest.key"),
-        "it says so"
+        "it is logged"
     );
-    some_work(&server).await;
+    process_some_messages(&server).await;
     server.restart().await;
     assert_eq!(
         std::fs::read_to_string(&path).unwrap(),
         made,
-        "it is made once"
+        "it is created once"
     );
     let mut sender = RawClient::connect(&server, "sender").await;
     let key = format!("Public key: {}", BASE64_STANDARD.encode(KEY));
     sender.ask("get_public_key receiver", &key).await;
     server.terminate().await;
 
-    // Open to others, it is refused.
+    // An exposed key file is refused.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused = Server::refused(Options::sqlite().set(
         "encryption",
@@ -499,7 +495,7 @@ async fn the_at_rest_key_is_made_on_the_first_start_for_its_owner_only() {
     ))
     .await;
     expect_refusal(&refused, &[&path.display().to_string(), "chmod"]);
-    // With another key the directory cannot be read, and says so; it is not emptied.
+    // With another key the directory cannot be read, which is reported; it is not emptied.
     server.configure("encryption", "aes_key", BASE64_STANDARD.encode([1; 32]));
     server.restart().await;
     let mut sender = RawClient::connect(&server, "sender").await;
@@ -509,7 +505,7 @@ async fn the_at_rest_key_is_made_on_the_first_start_for_its_owner_only() {
 }
 
 #[tokio::test]
-async fn an_at_rest_key_that_is_none_is_told() {
+async fn an_invalid_at_rest_key_is_reported() {
     for bad in [
         "",
         "short",

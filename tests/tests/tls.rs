@@ -1,4 +1,4 @@
-//! TLS: who is let in, under what name, and what happens to those who are not.
+//! TLS: which clients are accepted, under which client id, and how others are refused.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Certificates of the server's CA, written beside each other.
+/// Certificates that the server's authority issues, written to a temporary folder.
 struct Certificates {
     pki: std::sync::Arc<Pki>,
     folder: tempfile::TempDir,
@@ -36,7 +36,7 @@ impl Certificates {
     }
 }
 
-/// The server must have said so on the console, and soon after in its error log.
+/// Waits for a text on the server's console, and then in its error log.
 async fn expect_logged(server: &Server, text: &str) {
     server.console().expect(text).await;
     let end = tokio::time::Instant::now() + PATIENCE;
@@ -47,9 +47,9 @@ async fn expect_logged(server: &Server, text: &str) {
     {
         assert!(
             tokio::time::Instant::now() < end,
-            "{text:?} stands on the console and not in the error log"
+            "{text:?} is on the console, but not in the error log"
         );
-        // Files are written by a thread that tells nobody.
+        // The thread that writes the files sends no notification.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -90,7 +90,7 @@ async fn certificates_that_do_not_verify_are_refused_in_the_handshake() {
             );
         }
     }
-    // Others are none the wiser.
+    // Other clients are not affected.
     RawClient::connect(&server, "good")
         .await
         .ask("ping", "PONG")
@@ -162,7 +162,7 @@ async fn the_client_id_is_the_common_name_and_nothing_else() {
     let certificates = Certificates::of(&server);
     let long = "n".repeat(64);
     for name in ["a", "Zürich→Bern", "receiver_1@example.org", &long] {
-        // Alternative names do not count, and usages may be left out.
+        // Alternative names are ignored, and extended key usages are optional.
         let request = Request::named(name).server_names(&["other.example"]);
         let files = certificates.issue(&format!("f{}", name.len()), request);
         let mut client =
@@ -177,7 +177,7 @@ async fn the_client_id_is_the_common_name_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_hybrid_key_exchange_is_taken_where_it_is_offered_and_plain_x25519_else() {
+async fn the_hybrid_key_exchange_is_preferred_and_x25519_is_accepted() {
     let server = Server::start(Options::sqlite()).await;
     let certificates = Certificates::of(&server);
     let identity = certificates.pki.client("client");
@@ -188,7 +188,7 @@ async fn the_hybrid_key_exchange_is_taken_where_it_is_offered_and_plain_x25519_e
         Some(rustls::NamedGroup::X25519MLKEM768)
     );
     client.ask("ping", "PONG").await;
-    // One that has never heard of it.
+    // A client without support for it.
     let plain = tls.key_exchange(rustls::crypto::aws_lc_rs::kx_group::X25519);
     let mut client = RawClient::handshake(server.address(), &plain)
         .await
@@ -198,7 +198,7 @@ async fn the_hybrid_key_exchange_is_taken_where_it_is_offered_and_plain_x25519_e
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_refused_and_older_tls_too() {
+async fn other_protocols_and_older_tls_versions_are_refused() {
     let server = Server::start(Options::sqlite()).await;
     // A ClientHello of TLS 1.1: version 3.2, one cipher suite of its time, no extensions.
     let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
@@ -215,7 +215,7 @@ async fn what_is_no_tls_is_refused_and_older_tls_too() {
     ] {
         let mark = server.console().mark();
         let mut socket = TcpStream::connect(server.address()).await.unwrap();
-        // It may be closed before all has been sent.
+        // The server may close it before everything has been sent.
         let _ = socket.write_all(&bytes).await;
         let mut answer = Vec::new();
         let end = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
@@ -230,7 +230,7 @@ async fn what_is_no_tls_is_refused_and_older_tls_too() {
             "{what}"
         );
     }
-    // One that comes and goes.
+    // A connection that is closed without a handshake.
     drop(TcpStream::connect(server.address()).await.unwrap());
     RawClient::connect(&server, "good")
         .await
@@ -239,7 +239,7 @@ async fn what_is_no_tls_is_refused_and_older_tls_too() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_ends_is_given_up_and_holds_up_nobody() {
+async fn unfinished_handshakes_time_out_and_do_not_delay_others() {
     let server = Server::start(Options::sqlite().set("limits", "handshake_timeout", "700ms")).await;
     let mut idle = Vec::new();
     for index in 0..50 {
@@ -249,7 +249,7 @@ async fn a_handshake_that_never_ends_is_given_up_and_holds_up_nobody() {
         }
         idle.push(socket);
     }
-    // While they all wait, others are served.
+    // While they all wait, other clients are served.
     let start = tokio::time::Instant::now();
     RawClient::connect(&server, "good")
         .await
@@ -263,13 +263,13 @@ async fn a_handshake_that_never_ends_is_given_up_and_holds_up_nobody() {
     for mut socket in idle {
         let mut answer = Vec::new();
         let end = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
-        assert!(end.is_ok(), "a handshake is waited for without end");
+        assert!(end.is_ok(), "an unfinished handshake does not time out");
     }
     expect_logged(&server, "TLS handshake failed").await;
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_refused_until_one_ends() {
+async fn connections_beyond_the_limit_are_refused_until_one_ends() {
     let server = Server::start(Options::sqlite().set("limits", "max_connections", 2)).await;
     let mut one = RawClient::connect(&server, "one").await;
     let mut two = RawClient::connect(&server, "two").await;
@@ -282,7 +282,7 @@ async fn more_connections_than_allowed_are_refused_until_one_ends() {
     drop(one);
     server.console().expect("Client disconnected").await;
     let end = tokio::time::Instant::now() + PATIENCE;
-    // Its place is free a moment after it has been said.
+    // Its slot is released shortly after the log line.
     let mut three = loop {
         match RawClient::handshake(server.address(), &tls).await {
             Ok(client) => break client,
@@ -292,7 +292,7 @@ async fn more_connections_than_allowed_are_refused_until_one_ends() {
     three.ask("ping", "PONG").await;
 }
 
-/// A server that does not start says what is wrong and what to do, in two lines, with an exit code.
+/// Expects that the server does not start, with exit code 1, and reports the cause and the fix.
 async fn expect_refusal(options: Options, texts: &[&str]) {
     let refusal = Server::refused(options).await;
     assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
@@ -300,10 +300,10 @@ async fn expect_refusal(options: Options, texts: &[&str]) {
         .stderr
         .find("error: ")
         .map(|at| &refusal.stderr[at..]);
-    let error = error.unwrap_or_else(|| panic!("no error is told:\n{}", refusal.stderr));
+    let error = error.unwrap_or_else(|| panic!("no error is reported:\n{}", refusal.stderr));
     assert!(
         error.lines().count() >= 2,
-        "it says what happened, and not what to do: {error}"
+        "the error has no advice: {error}"
     );
     for text in texts {
         assert!(error.contains(text), "{text:?} is not in: {error}");
@@ -311,14 +311,14 @@ async fn expect_refusal(options: Options, texts: &[&str]) {
 }
 
 #[tokio::test]
-async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
+async fn unusable_certificates_prevent_the_server_from_starting() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let stranger = Authority::new("other")
         .server(&["localhost"])
         .write(folder.path(), "stranger");
     std::fs::write(path("empty"), "").unwrap();
-    std::fs::write(path("text"), "this is no certificate").unwrap();
+    std::fs::write(path("text"), "this is not a certificate").unwrap();
     let with = |field: &str, file: String| Options::sqlite().set("tls", field, file);
     let missing = path("missing.pem");
 
@@ -328,7 +328,7 @@ async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
         &["cert_path and key_path", "cannot be used together"],
     )
     .await;
-    // The own certificate behind another one.
+    // The server's own certificate after another one.
     let [own, key] = [&stranger.certificate, &stranger.key].map(|path| path.display().to_string());
     let other = Authority::new("between").server(&["localhost"]);
     let swapped = other.certificate_pem() + &std::fs::read_to_string(&own).unwrap();
@@ -354,7 +354,7 @@ async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told() {
+async fn a_port_in_use_is_reported() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let options = Options::sqlite().set("server", "address", address.clone());

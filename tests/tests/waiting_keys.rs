@@ -1,4 +1,5 @@
-//! `list_waiting_keys`: by which of a receiver's keys the messages that wait for it are sealed.
+//! `list_waiting_keys`: the number of a receiver's waiting messages per key that they are sealed
+//! for.
 
 use ciphermq_protocol::waiting::{WaitingKey, WaitingPage, WaitingTally};
 use ciphermq_tests::{Backend, EnvelopeText, RawClient, on_both_databases};
@@ -18,7 +19,7 @@ async fn page(client: &mut RawClient, request: &str) -> WaitingPage {
     serde_json::from_str(&json).unwrap()
 }
 
-/// All pages of at most `limit` messages, added up; and how many pages that were.
+/// Requests all pages of at most `limit` messages, and returns their sum and the number of pages.
 async fn count(client: &mut RawClient, limit: u32) -> (Vec<WaitingKey>, usize) {
     let (mut tally, mut pages) = (WaitingTally::default(), 0);
     let mut request = format!(r#"{{"limit":{limit}}}"#);
@@ -34,8 +35,8 @@ async fn count(client: &mut RawClient, limit: u32) -> (Vec<WaitingKey>, usize) {
     }
 }
 
-/// Key id, suite and number of each.
-fn numbers(keys: &[WaitingKey]) -> Vec<(Option<&str>, Option<&str>, u64)> {
+/// Returns the key id, the suite and the number of messages of each key.
+fn counts(keys: &[WaitingKey]) -> Vec<(Option<&str>, Option<&str>, u64)> {
     keys.iter()
         .map(|key| (key.key_id.as_deref(), key.suite.as_deref(), key.messages))
         .collect()
@@ -46,7 +47,7 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
     let mut sender = RawClient::connect(&server, "sender").await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
     sender.ask("declare_exchange e", "Exchange declared").await;
-    // Everything goes to the two queues with the key `both`; `q1` gets nothing by itself.
+    // The routing key `both` leads to two queues; no key leads to `q1` alone.
     for (queue, keys) in [
         ("q1", &["both"][..]),
         ("q2", &["both", "k"]),
@@ -87,18 +88,18 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
     ];
     for (limit, at_least) in [(10_000, 1), (4_000_000, 1), (3, 2), (1, 6)] {
         let (keys, pages) = count(&mut receiver, limit).await;
-        assert_eq!(numbers(&keys), expected, "{limit} at a time");
+        assert_eq!(counts(&keys), expected, "{limit} at a time");
         assert!(pages >= at_least, "{pages} pages of {limit}");
     }
-    // The oldest time is the server's own, of the first of them.
+    // The oldest time is the server's own for the first of these messages.
     let (keys, _) = count(&mut receiver, 1).await;
     let oldest = keys[2].oldest_sent_time.as_deref().unwrap();
-    let of_this_time = format!(
+    let count_sent_then = format!(
         "SELECT count(*) FROM message_metadata WHERE message_id = 'a' AND sent_time = '{oldest}'"
     );
-    assert_eq!(server.database().await.number(&of_this_time).await, 1);
+    assert_eq!(server.database().await.number(&count_sent_then).await, 1);
 
-    // What is leased waits; what is acked or rejected does not; nobody sees what waits for others.
+    // Leased messages count as waiting, acked and rejected ones do not; other clients see none.
     receiver.send_line("fetch q2").await;
     receiver.expect_prefix("Message: a ").await;
     assert_eq!(count(&mut receiver, 2).await.0[2].messages, 3);
@@ -108,7 +109,7 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
         .await;
     let (keys, _) = count(&mut receiver, 2).await;
     assert_eq!(
-        numbers(&keys),
+        counts(&keys),
         [
             (None, suite, 1),
             (Some(OLD), suite, 2),
@@ -127,7 +128,7 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
             .expect_prefix("Error: bad_argument: list_waiting_keys takes a JSON object: ")
             .await;
     }
-    // A cursor is a place, wherever it points to.
+    // A cursor is a position, which need not exist.
     for after in [
         r#"{"queue":9223372036854775807,"seq":9223372036854775807}"#,
         r#"{"queue":1000000,"seq":-1}"#,
@@ -140,11 +141,11 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
         r#"{"after":{"queue":-1,"seq":-9223372036854775808}}"#,
     )
     .await;
-    assert_eq!(numbers(&before.keys), numbers(&keys));
+    assert_eq!(counts(&before.keys), counts(&keys));
 }
 
-/// More than one command looks at, while messages flow.
-async fn a_long_queue_is_counted_in_parts(backend: Backend) {
+/// A queue that exceeds the limit of one command is counted page by page.
+async fn a_long_queue_is_counted_in_pages(backend: Backend) {
     let server = backend.server().await;
     let mut sender = RawClient::connect(&server, "sender").await;
     sender.ask("declare_queue q", "Queue declared").await;
@@ -174,7 +175,7 @@ async fn a_long_queue_is_counted_in_parts(backend: Backend) {
     let (keys, pages) = count(&mut receiver, 10_000).await;
     let suite = Some("X25519-AES256GCM");
     assert_eq!(
-        (numbers(&keys), pages),
+        (counts(&keys), pages),
         (
             vec![(Some(OLD), suite, 2_500), (Some(NEW), suite, 10_000)],
             2
@@ -184,5 +185,5 @@ async fn a_long_queue_is_counted_in_parts(backend: Backend) {
 
 on_both_databases!(
     waiting_messages_are_counted_by_their_keys,
-    a_long_queue_is_counted_in_parts,
+    a_long_queue_is_counted_in_pages,
 );

@@ -1,5 +1,5 @@
-//! The README, followed to the letter: its commands are read from it, so that it cannot promise
-//! what does not work.
+//! The README's walkthrough, with the commands taken from the README itself, so that it cannot
+//! document commands that fail.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,9 +10,10 @@ use ciphermq_tests::{Cli, PATIENCE, Postgres, binaries, data, ports, received};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// What stands in the README's fenced blocks of this language, in the section with this title.
+/// Returns the README's fenced blocks of a language, in the section with this title.
 fn blocks(section: &str, language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(checkout().join("README.md")).expect("there is a README");
+    let readme =
+        std::fs::read_to_string(checkout().join("README.md")).expect("the README can be read");
     let (_, section_on) = readme
         .split_once(&format!("\n## {section}\n"))
         .unwrap_or_else(|| panic!("the README has no section {section:?}"));
@@ -27,19 +28,19 @@ fn blocks(section: &str, language: &str) -> Vec<String> {
 fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("the tests lie in the checkout")
+        .expect("the tests are in the checkout")
         .to_owned()
 }
 
-/// A reader's folder: what the commands need of "the folder of this README".
-struct Reader {
+/// A copy of those files in the README's folder that its commands need.
+struct ReadmeFolder {
     folder: TempDir,
     path: OsString,
     port: u16,
     environment: Vec<(&'static str, String)>,
 }
 
-impl Reader {
+impl ReadmeFolder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sample = "tests/data/sensor-readings.jsonl";
@@ -49,7 +50,7 @@ impl Reader {
             std::fs::copy(checkout().join(name), to)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
-        // As after `cargo install`: the programs are found by their names.
+        // As after `cargo install`, the programs are found in the PATH.
         let programs = binaries::binary("ciphermq-cli")
             .parent()
             .unwrap()
@@ -66,15 +67,13 @@ impl Reader {
         }
     }
 
-    /// A shell's command line, in a terminal of its own. `exec` lets signals reach the program
-    /// itself.
+    /// Returns a shell that runs a script in the folder.
     fn shell(&self, script: &str) -> Cli {
         let mut shell = Cli::program("sh")
             .args(["-e", "-c", script])
             .current_dir(self.folder.path())
             .env("PATH", &self.path)
-            // The only thing that differs from what the README says: several of these tests run at
-            // once.
+            // The only difference from the README: several of these tests run at the same time.
             .env(
                 "CIPHERMQ_SERVER_ADDRESS",
                 format!("127.0.0.1:{}", self.port),
@@ -86,33 +85,34 @@ impl Reader {
         shell
     }
 
-    /// A command that goes on in its terminal.
+    /// Starts a command that keeps running, and waits until it is ready.
     async fn background(&self, command: &str, ready: &str) -> Process {
         assert_eq!(
             command.lines().count(),
             1,
-            "one command a terminal: {command}"
+            "each terminal has one command: {command}"
         );
+        // With `exec`, signals reach the program itself.
         let process = self.shell(&format!("exec {command}")).spawn();
         process.stderr.expect(ready).await;
         process
     }
 
-    /// Gives a second receiver its keys, starts it, and sends it a message.
-    async fn follow_second(&self, [make_keys, start_receiver, send]: [String; 3]) {
+    /// Creates the keys of a second receiver, starts it, and sends it a message.
+    async fn run_second_receiver(&self, [make_keys, start_receiver, send]: [String; 3]) {
         self.shell(&make_keys).run().await.success();
         let mut receiver = self.background(&start_receiver, "Receiving from").await;
         self.shell(&send).run().await.success();
         let output = self.folder.path().join("data/receiver_2.jsonl");
-        lines_come(&output, 1).await;
+        wait_for_lines(&output, 1).await;
         receiver.signal(Signal::INT);
         assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
         let received = std::fs::read_to_string(&output).unwrap();
         assert!(received.contains("for the second one"), "{received}");
     }
 
-    /// Does everything that the section says, and checks what it promises.
-    async fn follow(&self) {
+    /// Runs the commands of the section, and checks the results that it describes.
+    async fn run_walkthrough(&self) {
         let mut blocks: VecDeque<String> = blocks("By hand, in three terminals", "sh").into();
         let mut next = |begins: &str| -> String {
             let block = blocks
@@ -128,7 +128,7 @@ impl Reader {
             next("ciphermq-cli receive"),
             next("ciphermq-cli send"),
         ];
-        assert!(blocks.is_empty(), "what are these for? {blocks:?}");
+        assert!(blocks.is_empty(), "unexpected blocks: {blocks:?}");
 
         self.shell(&make_keys).run().await.success();
         let mut server = self.background(&start_server, "listening on").await;
@@ -149,19 +149,19 @@ impl Reader {
         assert!(send.contains(echoed), "{send}");
         let expected: Vec<&str> = [echoed].into_iter().chain(readings.lines()).collect();
         let output = self.folder.path().join("data/received_messages.jsonl");
-        lines_come(&output, expected.len()).await;
-        self.follow_second(second).await;
+        wait_for_lines(&output, expected.len()).await;
+        self.run_second_receiver(second).await;
         receiver.signal(Signal::INT);
         assert_eq!(
             receiver.ended(PATIENCE).await.code(),
             Some(0),
-            "Ctrl-C ends the receiver well"
+            "Ctrl-C ends the receiver with success"
         );
         server.signal(Signal::INT);
         assert_eq!(
             server.ended(PATIENCE).await.code(),
             Some(0),
-            "Ctrl-C ends the server well"
+            "Ctrl-C ends the server with success"
         );
 
         let received = received::read(&output);
@@ -169,7 +169,7 @@ impl Reader {
         let order: Vec<&str> = received.iter().filter_map(|line| line.json()).collect();
         assert!(
             order == expected,
-            "they came in the order in which they were sent"
+            "they are in the order in which they were sent"
         );
         assert!(
             received
@@ -179,8 +179,8 @@ impl Reader {
     }
 }
 
-/// Waits until a file has so many lines.
-async fn lines_come(path: &Path, count: usize) {
+/// Waits until a file has at least `count` lines.
+async fn wait_for_lines(path: &Path, count: usize) {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         let lines = std::fs::read(path)
@@ -191,18 +191,18 @@ async fn lines_come(path: &Path, count: usize) {
         }
         assert!(
             tokio::time::Instant::now() < end,
-            "{lines} lines of {count} have come"
+            "the file has {lines} lines of {count}"
         );
-        // A file tells nobody when it grows.
+        // A file sends no notification when it grows.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_terminals_on_sqlite() {
-    let reader = Reader::new();
-    reader.follow().await;
-    let path = |name: &str| reader.folder.path().join(name);
+    let readme = ReadmeFolder::new();
+    readme.run_walkthrough().await;
+    let path = |name: &str| readme.folder.path().join(name);
     // "It makes its database, `data/ciphermq.db`, and the key that public keys are sealed with at
     // rest".
     for name in [
@@ -217,7 +217,7 @@ async fn three_terminals_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_terminals_on_postgres() {
     let postgres = Postgres::start().await;
-    let reader = postgres_reader(&postgres).await;
+    let readme = postgres_readme(&postgres).await;
 
     // "name them in `config.toml` in place of `url`".
     let [section] = blocks("PostgreSQL", "toml")
@@ -226,43 +226,43 @@ async fn three_terminals_on_postgres() {
     let section = section
         .trim()
         .strip_prefix("[database]")
-        .expect("it is the database's");
+        .expect("the section [database]");
     let section = section.replace("port = 5432", &format!("port = {}", postgres.port()));
-    let config = reader.folder.path().join("config.toml");
+    let config = readme.folder.path().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     let url = "url = \"sqlite://data/ciphermq.db\"";
     assert!(text.contains(url));
     std::fs::write(&config, text.replace(url, section.trim())).unwrap();
 
-    reader.follow().await;
-    assert!(!reader.folder.path().join("data/ciphermq.db").exists());
+    readme.run_walkthrough().await;
+    assert!(!readme.folder.path().join("data/ciphermq.db").exists());
     assert_stored(&postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_named_by_the_environment() {
     let postgres = Postgres::start().await;
-    let mut reader = postgres_reader(&postgres).await;
+    let mut folder = postgres_readme(&postgres).await;
     // "The environment can do the same": CIPHERMQ_DATABASE_URL=... ciphermq-server ...
     let readme = std::fs::read_to_string(checkout().join("README.md")).unwrap();
-    // The command wraps like the text around it.
+    // The command is wrapped like the surrounding text.
     let readme = readme.replace('\n', " ");
     let (_, after) = readme
         .split_once("CIPHERMQ_DATABASE_URL=")
-        .expect("the README tells of the variable");
+        .expect("the README documents the variable");
     let (url, command) = after.split_once(' ').unwrap();
     assert!(
         command.starts_with("ciphermq-server --config config.toml`"),
         "{command:.60}"
     );
     let url = url.replace("@localhost/", &format!("@localhost:{}/", postgres.port()));
-    reader.environment.push(("CIPHERMQ_DATABASE_URL", url));
-    reader.follow().await;
+    folder.environment.push(("CIPHERMQ_DATABASE_URL", url));
+    folder.run_walkthrough().await;
     assert_stored(&postgres).await;
 }
 
-/// A reader who has made role and database as the README says.
-async fn postgres_reader(postgres: &Postgres) -> Reader {
+/// Creates the role and the database with the README's statements.
+async fn postgres_readme(postgres: &Postgres) -> ReadmeFolder {
     let [commands] = blocks("PostgreSQL", "sh")
         .try_into()
         .expect("one block of commands");
@@ -272,10 +272,10 @@ async fn postgres_reader(postgres: &Postgres) -> Reader {
     for statement in statements {
         database.execute(statement).await;
     }
-    Reader::new()
+    ReadmeFolder::new()
 }
 
-/// All of it went through the database that the README names.
+/// Checks that all messages went through the database that the README names.
 async fn assert_stored(postgres: &Postgres) {
     let database = ciphermq_tests::Database::connect(&postgres.url("ciphermq")).await;
     let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
@@ -302,7 +302,7 @@ async fn two_demos_at_once() {
     let mut outputs = Vec::new();
     for outcome in [one, two] {
         let outcome = outcome.success();
-        let told = |name: &str| -> String {
+        let value = |name: &str| -> String {
             let line = outcome
                 .stdout
                 .lines()
@@ -312,17 +312,17 @@ async fn two_demos_at_once() {
                 .to_owned()
         };
         assert!(
-            told("sent").starts_with("17518 messages, all acknowledged, in "),
+            value("sent").starts_with("17518 messages, all acknowledged, in "),
             "{}",
-            told("sent")
+            value("sent")
         );
         assert!(
-            told("received").starts_with("17518 messages"),
+            value("received").starts_with("17518 messages"),
             "{}",
-            told("received")
+            value("received")
         );
-        assert!(told("sent").ends_with("/s)") && told("received").ends_with("/s)"));
-        let output = PathBuf::from(told("output"));
+        assert!(value("sent").ends_with("/s)") && value("received").ends_with("/s)"));
+        let output = PathBuf::from(value("output"));
         received::assert_exactly(&received::read(&output), readings.lines());
         assert!(output.starts_with(folder.path()), "{}", output.display());
         outputs.push(output);
@@ -330,9 +330,9 @@ async fn two_demos_at_once() {
     assert_ne!(outputs[0], outputs[1]);
 }
 
-/// A demo that did not do what it should says so by its exit code.
+/// A failed demo reports it by its exit code.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_demo_of_nothing_fails() {
+async fn a_demo_without_messages_fails() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.jsonl");
     std::fs::write(&empty, "\n\n").unwrap();

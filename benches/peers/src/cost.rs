@@ -1,4 +1,4 @@
-//! What a process has cost, from what Linux tells of it (proc(5)).
+//! CPU time and memory of a process, from `/proc` (proc(5)).
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     pub cpu: Duration,
-    /// Resident memory at its highest, in bytes.
+    /// Peak resident memory, in bytes.
     pub peak_memory: u64,
 }
 
-/// `None` if there is no such process, or no such file system.
+/// Reads the cost of a process. Returns `None` if there is no such process, or no `/proc`.
 pub fn cost(pid: u32) -> Option<Cost> {
     let folder = Path::new("/proc").join(pid.to_string());
     let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
@@ -19,8 +19,8 @@ pub fn cost(pid: u32) -> Option<Cost> {
 }
 
 fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Cost> {
-    // The program's name, in brackets, may hold anything. After it, `utime` is the 12th field and
-    // `stime` the 13th.
+    // The program's name, in parentheses, may contain any character. After it, `utime` is the 12th
+    // field, and `stime` the 13th.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
     let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_linux_tells_of_a_process() {
+    fn parses_the_files_of_a_process() {
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 5 0 0 0 150 75 0 0 20 0 4 0 100 1 1";
         let expected = Cost {
             cpu: Duration::from_millis(2250),

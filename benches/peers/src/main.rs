@@ -1,9 +1,10 @@
-//! The work of `ciphermq-cli bench`, done through other brokers: messages are sealed by a sender
-//! with a session key that is used again, published with confirms and at most a window of them
-//! under way, opened by a receiver and acknowledged. Time runs from the first publish until the
-//! last message was opened and acknowledged.
+//! The workload of `ciphermq-cli bench` with other brokers: a sender seals messages with one
+//! session key and publishes them with confirms, with at most a window of them in flight; a
+//! receiver opens and acknowledges them. The time is measured from the first publish until the last
+//! message was opened and acknowledged.
 //!
-//! `scripts/compare` starts the brokers and calls this. One JSON object is printed for each run.
+//! `scripts/compare` starts the brokers and runs this program, which prints one JSON object for
+//! each run.
 
 mod cost;
 mod nats;
@@ -11,7 +12,7 @@ mod plot;
 mod rabbitmq;
 mod redis_streams;
 mod summary;
-mod work;
+mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,15 +21,15 @@ use async_nats::jetstream::stream::RetentionPolicy;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use work::{Plan, Work};
+use workload::{MessageCipher, Settings};
 
 #[derive(Debug, Parser)]
 enum Command {
-    /// Does the work once, and prints what it took
+    /// Run the workload once, and print the measurements
     Run(Args),
-    /// Prints medians and ratios of the runs in a file of JSON lines
+    /// Print medians and ratios of the runs in a file of JSON lines
     Summary { file: PathBuf },
-    /// Draws what `scripts/measure` has measured
+    /// Plot the measurements of `scripts/measure`
     Plot { file: PathBuf, folder: PathBuf },
 }
 
@@ -36,25 +37,25 @@ enum Command {
 struct Args {
     #[arg(long)]
     broker: Broker,
-    /// Where the broker listens with TLS, on localhost.
+    /// TLS port of the broker on localhost
     #[arg(long)]
     port: u16,
-    /// `ca.crt`, `client.crt` and `client.key`.
+    /// Folder with `ca.crt`, `client.crt` and `client.key`
     #[arg(long)]
     certs: PathBuf,
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
-    /// Bytes of a payload before it is sealed.
+    /// Size of a payload before it is sealed, in bytes
     #[arg(long, default_value_t = 256)]
     size: usize,
     #[arg(long, default_value_t = 1000)]
     window: usize,
-    /// The broker's process, for its processor time and memory.
+    /// Process id of the broker, for measuring its CPU time and memory
     #[arg(long)]
     server_pid: Option<u32>,
     #[arg(long, default_value = "")]
     server_version: String,
-    /// The name in the report, if it is to be another than the broker's.
+    /// Name in the report, if other than the broker's
     #[arg(long)]
     system: Option<String>,
 }
@@ -63,9 +64,9 @@ struct Args {
 enum Broker {
     RabbitmqQuorum,
     RabbitmqClassic,
-    /// The stream keeps messages that were acknowledged
+    /// The stream keeps acknowledged messages
     Nats,
-    /// The stream removes them, as a queue does
+    /// The stream removes acknowledged messages, like a queue
     NatsWorkqueue,
     Redis,
 }
@@ -79,20 +80,20 @@ async fn main() -> anyhow::Result<()> {
     };
     // Several of the clients bring rustls providers; one has to be chosen.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let plan = Plan {
+    let settings = Settings {
         port: args.port,
         certs: args.certs.clone(),
         messages: args.messages,
         window: args.window,
         server_pid: args.server_pid,
     };
-    let work = Arc::new(Work::new(args.size)?);
+    let cipher = Arc::new(MessageCipher::new(args.size)?);
     let measured = match args.broker {
-        Broker::Nats => nats::run(&plan, &work, RetentionPolicy::Limits).await?,
-        Broker::NatsWorkqueue => nats::run(&plan, &work, RetentionPolicy::WorkQueue).await?,
-        Broker::Redis => redis_streams::run(&plan, &work).await?,
-        Broker::RabbitmqQuorum => rabbitmq::run(&plan, &work, "quorum").await?,
-        Broker::RabbitmqClassic => rabbitmq::run(&plan, &work, "classic").await?,
+        Broker::Nats => nats::run(&settings, &cipher, RetentionPolicy::Limits).await?,
+        Broker::NatsWorkqueue => nats::run(&settings, &cipher, RetentionPolicy::WorkQueue).await?,
+        Broker::Redis => redis_streams::run(&settings, &cipher).await?,
+        Broker::RabbitmqQuorum => rabbitmq::run(&settings, &cipher, "quorum").await?,
+        Broker::RabbitmqClassic => rabbitmq::run(&settings, &cipher, "classic").await?,
     };
     let name = args.system.or_else(|| {
         let value = args.broker.to_possible_value()?;

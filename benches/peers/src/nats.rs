@@ -8,19 +8,19 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use futures_util::StreamExt as _;
 
-use crate::work::{Measured, Plan, Work, histogram, measure};
+use crate::workload::{Measurement, MessageCipher, Settings, histogram, measure};
 
 const SUBJECT: &str = "peers.work";
 
-async fn connect(plan: &Plan) -> anyhow::Result<async_nats::jetstream::Context> {
+async fn connect(settings: &Settings) -> anyhow::Result<async_nats::jetstream::Context> {
     let client = async_nats::ConnectOptions::new()
-        .add_root_certificates(plan.path("ca.crt"))
-        .add_client_certificate(plan.path("client.crt"), plan.path("client.key"))
+        .add_root_certificates(settings.path("ca.crt"))
+        .add_client_certificate(settings.path("client.crt"), settings.path("client.key"))
         .require_tls(true)
-        .connect(("localhost", plan.port).into_address())
+        .connect(("localhost", settings.port).into_address())
         .await?;
     Ok(async_nats::jetstream::context::ContextBuilder::new()
-        .max_ack_inflight(plan.window.max(16))
+        .max_ack_inflight(settings.window.max(16))
         .build(client))
 }
 
@@ -35,11 +35,11 @@ impl IntoAddress for (&str, u16) {
 }
 
 pub async fn run(
-    plan: &Plan,
-    work: &Arc<Work>,
+    settings: &Settings,
+    cipher: &Arc<MessageCipher>,
     retention: RetentionPolicy,
-) -> anyhow::Result<Measured> {
-    let (sender, receiver) = (connect(plan).await?, connect(plan).await?);
+) -> anyhow::Result<Measurement> {
+    let (sender, receiver) = (connect(settings).await?, connect(settings).await?);
     let _ = receiver.delete_stream("PEERS").await;
     let mut stream = receiver
         .create_stream(Config {
@@ -60,11 +60,12 @@ pub async fn run(
         .await?;
     let mut messages = consumer
         .stream()
-        .max_messages_per_batch(plan.window.max(100))
+        .max_messages_per_batch(settings.window.max(100))
         .messages()
         .await?;
 
-    let (messages_to_send, window, sealing) = (plan.messages, plan.window, Arc::clone(work));
+    let (messages_to_send, window, sealing) =
+        (settings.messages, settings.window, Arc::clone(cipher));
     let send = async move {
         let mut confirms = VecDeque::with_capacity(window);
         for _ in 0..messages_to_send {
@@ -81,7 +82,7 @@ pub async fn run(
         }
         anyhow::Ok(())
     };
-    let (expected, opening) = (plan.messages, Arc::clone(work));
+    let (expected, opening) = (settings.messages, Arc::clone(cipher));
     let receive = async move {
         let mut latencies = histogram()?;
         while latencies.len() < expected {
@@ -93,11 +94,11 @@ pub async fn run(
             let acked = message.ack().await;
             acked.map_err(|error| anyhow::anyhow!("cannot ack: {error}"))?;
         }
-        // Acks are not confirmed one by one: the server says when it has them all.
+        // Acks are not confirmed individually, so the server is polled until it has all of them.
         while consumer.info().await?.num_ack_pending > 0 {}
         anyhow::Ok(latencies)
     };
-    let measured = measure(plan, send, receive).await?;
+    let measured = measure(settings, send, receive).await?;
     if retention == RetentionPolicy::WorkQueue {
         let left = stream.info().await?.state.messages;
         anyhow::ensure!(

@@ -1,4 +1,4 @@
-//! Plots of what `scripts/measure` has measured.
+//! Plots of the measurements of `scripts/measure`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::summary::median;
 
-/// Medians by database, then by x.
+/// Measured values by database, then by x.
 type Lines = BTreeMap<String, BTreeMap<u64, Vec<f64>>>;
 
 struct Series {
@@ -46,7 +46,7 @@ const SERIES: [Series; 5] = [
     },
 ];
 
-/// Draws each series into the folder, from a file of JSON lines.
+/// Draws one plot per series into a folder, from a file of JSON lines.
 pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(measurements)?;
     let runs: Vec<Value> = text
@@ -99,7 +99,7 @@ pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
 
 fn chart(path: &Path, series: &Series, y: &str, lines: &Lines) -> anyhow::Result<()> {
     let points = |line: &BTreeMap<u64, Vec<f64>>| -> Vec<(f64, f64)> {
-        // 0 stands at 1 on a logarithmic axis.
+        // A logarithmic axis has no 0, which is drawn at 1.
         line.iter()
             .map(|(&x, values)| (x.max(1) as f64, median(values)))
             .collect()

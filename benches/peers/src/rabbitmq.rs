@@ -1,4 +1,5 @@
-//! RabbitMQ: a durable queue, persistent messages, publisher confirms, acks of many at once.
+//! RabbitMQ: a durable queue, persistent messages, publisher confirms, and acks of several messages
+//! at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,23 +13,23 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 
-use crate::work::{Measured, Plan, Work, histogram, measure};
+use crate::workload::{Measurement, MessageCipher, Settings, histogram, measure};
 
 const QUEUE: &str = "peers";
-/// So many messages are acked at once, or all that have come if no more are there.
+/// Number of messages acked at once. Fewer are acked if no more have arrived.
 const ACK_TOGETHER: u64 = 100;
 
-async fn connect(plan: &Plan) -> anyhow::Result<Connection> {
+async fn connect(settings: &Settings) -> anyhow::Result<Connection> {
     let tls = OwnedTLSConfig {
         identity: Some(OwnedIdentity::PKCS8 {
-            pem: plan.read("client.crt")?,
-            key: plan.read("client.key")?,
+            pem: settings.read("client.crt")?,
+            key: settings.read("client.key")?,
         }),
-        cert_chain: Some(String::from_utf8(plan.read("ca.crt")?)?),
+        cert_chain: Some(String::from_utf8(settings.read("ca.crt")?)?),
     };
     let uri = format!(
         "amqps://guest:guest@localhost:{}/%2f?frame_max=131072",
-        plan.port
+        settings.port
     );
     let runtime = lapin::runtime::default_runtime()?;
     Ok(
@@ -37,8 +38,12 @@ async fn connect(plan: &Plan) -> anyhow::Result<Connection> {
     )
 }
 
-pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Measured> {
-    let (sending, receiving) = (connect(plan).await?, connect(plan).await?);
+pub async fn run(
+    settings: &Settings,
+    cipher: &Arc<MessageCipher>,
+    kind: &str,
+) -> anyhow::Result<Measurement> {
+    let (sending, receiving) = (connect(settings).await?, connect(settings).await?);
     let (sender, receiver) = (
         sending.create_channel().await?,
         receiving.create_channel().await?,
@@ -60,7 +65,7 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
     sender
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
-    let prefetch = u16::try_from(plan.window.max(100)).unwrap_or(u16::MAX);
+    let prefetch = u16::try_from(settings.window.max(100)).unwrap_or(u16::MAX);
     receiver
         .basic_qos(prefetch, BasicQosOptions::default())
         .await?;
@@ -73,7 +78,7 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
         )
         .await?;
 
-    let (messages, window, sealing) = (plan.messages, plan.window, Arc::clone(work));
+    let (messages, window, sealing) = (settings.messages, settings.window, Arc::clone(cipher));
     let persistent = BasicProperties::default().with_delivery_mode(2);
     let send = async move {
         let mut confirms = VecDeque::with_capacity(window);
@@ -101,7 +106,7 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
         }
         anyhow::Ok(())
     };
-    let (expected, opening) = (plan.messages, Arc::clone(work));
+    let (expected, opening) = (settings.messages, Arc::clone(cipher));
     let receive = async move {
         let mut latencies = histogram()?;
         let all = BasicAckOptions { multiple: true };
@@ -128,12 +133,13 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
             };
         }
         anyhow::ensure!(latencies.len() == expected, "the consumer ended");
-        // Acks are not confirmed; the answer to whatever comes after them on the channel is.
+        // Acks are not confirmed, but a reply to a later method on the channel shows that the
+        // broker has processed them.
         receiver.close(200, "done".into()).await?;
         anyhow::Ok(latencies)
     };
-    let measured = measure(plan, send, receive).await?;
-    // Closing the channel has made ready again what was not acknowledged.
+    let measured = measure(settings, send, receive).await?;
+    // Closing the channel has requeued messages that were not acknowledged.
     let checking = receiving.create_channel().await?;
     let left = checking
         .queue_declare(QUEUE.into(), durable, arguments)

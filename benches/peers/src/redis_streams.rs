@@ -1,5 +1,5 @@
-//! Redis Streams: XADD in pipelines, a consumer group, XACK and XDEL of many at once, not waited
-//! for before the next read.
+//! Redis Streams: XADD in pipelines, a consumer group, and XACK and XDEL of several messages at
+//! once, without waiting for them before the next read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands as _, ClientTlsConfig, Pipeline, TlsCertificates, Value};
 use tokio::task::JoinHandle;
 
-use crate::work::{Measured, Plan, Work, histogram, measure};
+use crate::workload::{Measurement, MessageCipher, Settings, histogram, measure};
 
 const STREAM: &str = "peers";
 const GROUP: &str = "receivers";
-/// So many pipelines share the window; and so many of acks are under way.
+/// Number of pipelines that share the window, and maximum number of ack pipelines in flight.
 const PIPELINES: usize = 4;
 
-async fn connect(plan: &Plan) -> anyhow::Result<MultiplexedConnection> {
+async fn connect(settings: &Settings) -> anyhow::Result<MultiplexedConnection> {
     let client = redis::Client::build_with_tls(
-        format!("rediss://localhost:{}", plan.port),
+        format!("rediss://localhost:{}", settings.port),
         TlsCertificates {
             client_tls: Some(ClientTlsConfig {
-                client_cert: plan.read("client.crt")?,
-                client_key: plan.read("client.key")?,
+                client_cert: settings.read("client.crt")?,
+                client_key: settings.read("client.key")?,
             }),
-            root_cert: Some(plan.read("ca.crt")?),
+            root_cert: Some(settings.read("ca.crt")?),
         },
     )?;
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
@@ -33,17 +33,17 @@ async fn connect(plan: &Plan) -> anyhow::Result<MultiplexedConnection> {
         .await?)
 }
 
-pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
-    // Reading blocks its connection, so acks have one of their own.
+pub async fn run(settings: &Settings, cipher: &Arc<MessageCipher>) -> anyhow::Result<Measurement> {
+    // A blocking read occupies its connection, so acks use another one.
     let (sender, mut receiver, acks) = (
-        connect(plan).await?,
-        connect(plan).await?,
-        connect(plan).await?,
+        connect(settings).await?,
+        connect(settings).await?,
+        connect(settings).await?,
     );
     let () = receiver.del(STREAM).await?;
     let () = receiver.xgroup_create_mkstream(STREAM, GROUP, "$").await?;
 
-    let (messages, window, sealing) = (plan.messages, plan.window, Arc::clone(work));
+    let (messages, window, sealing) = (settings.messages, settings.window, Arc::clone(cipher));
     let send = async move {
         let together = window.div_ceil(PIPELINES);
         let mut under_way = VecDeque::new();
@@ -67,10 +67,10 @@ pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
         }
         anyhow::Ok(())
     };
-    let (expected, opening) = (plan.messages, Arc::clone(work));
+    let (expected, opening) = (settings.messages, Arc::clone(cipher));
     let options = StreamReadOptions::default()
         .group(GROUP, "receiver")
-        .count(plan.window.max(100))
+        .count(settings.window.max(100))
         .block(1000);
     let acknowledging = acks.clone();
     let receive = async move {
@@ -109,7 +109,7 @@ pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
         }
         anyhow::Ok(latencies)
     };
-    let measured = measure(plan, send, receive).await?;
+    let measured = measure(settings, send, receive).await?;
     let left: u64 = acks.clone().xlen(STREAM).await?;
     anyhow::ensure!(
         left == 0,
@@ -118,7 +118,7 @@ pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-/// A pipeline is only sent while it is polled: the task does that.
+/// Runs a pipeline in a task, because it is only sent while it is polled.
 fn in_background(
     pipe: Pipeline,
     connection: &MultiplexedConnection,

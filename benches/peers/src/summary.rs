@@ -1,4 +1,4 @@
-//! Medians and ratios of many runs.
+//! Medians and ratios of a series of runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,13 +7,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// The runs of a system, with one window.
+/// The runs of one system with one window.
 #[derive(Default)]
 struct Runs {
     rates: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
-    /// Microseconds of the server's processor time for a message; empty where it is not known.
+    /// CPU time of the server per message, in microseconds. Empty if it is not known.
     server: Vec<f64>,
 }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_medians_and_how_they_compare() {
+    fn prints_medians_and_ratios() {
         let runs = [
             line("redis", 1000, 100.0, "null"),
             line("ciphermq-sqlite", 1000, 300.0, "0.002"),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_number_has_its_middle_between_two() {
+    fn the_median_of_an_even_number_of_values_is_between_two() {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
     }

@@ -69,21 +69,21 @@ impl PemError {
         }
     }
 
-    /// Returns what to do about it, for a file of this name.
+    /// Returns advice for a file with this name.
     #[must_use]
     pub fn advice(&self, file: &str) -> String {
         match self {
-            Self::Empty(_) => "It is empty: name the right file, or write it anew.".to_owned(),
+            Self::Empty(_) => "It is empty: name the right file, or create it again.".to_owned(),
             Self::Encrypted => decrypt(file),
             Self::Broken(_) => {
-                "It was cut or changed: copy or write it anew, from its `-----BEGIN` to its \
+                "It is truncated or altered: copy or create it again, from its `-----BEGIN` to its \
                  `-----END` line."
                     .to_owned()
             }
             Self::Other(expected, label) => other(*expected, label, file),
             Self::Joined(_) => format!(
-                "Its line breaks are lost, or something stands beside its `-----BEGIN` line: copy \
-                 it anew as it was, or put the line breaks back and name that file: (umask 077; \
+                "Its line breaks are lost, or its `-----BEGIN` line contains other text: copy it \
+                 again unchanged, or restore the line breaks and name that file: (umask 077; \
                  awk '{PUT_LINE_BREAKS}' {file} > {file}.pem)"
             ),
             Self::Binary(expected, binary) => convert(*expected, *binary, file),
@@ -94,13 +94,13 @@ impl PemError {
     }
 }
 
-/// An awk program that puts the marks of sections on lines of their own.
+/// An awk program that puts the `BEGIN` and `END` marks of sections on separate lines.
 const PUT_LINE_BREAKS: &str =
     r#"{gsub(/\\n/,"\n"); gsub(/-----(BEGIN|END) [A-Z0-9 ]*-----/,"\n&\n"); print}"#;
 
 fn decrypt(file: &str) -> String {
     format!(
-        "Decrypt it into a file of its own: (umask 077; openssl pkey -in {file} -out \
+        "Decrypt it into another file: (umask 077; openssl pkey -in {file} -out \
          {file}.plain), and name that one."
     )
 }
@@ -153,7 +153,7 @@ fn convert(expected: Expected, binary: BinaryFormat, file: &str) -> String {
              {file} -out {file}.pem)"
         ),
         (Expected::PrivateKey, BinaryFormat::EncryptedPrivateKey) => format!(
-            "It is DER. Decrypt it into a file of its own: (umask 077; openssl pkcs8 -inform der \
+            "It is DER. Decrypt it into another file: (umask 077; openssl pkcs8 -inform der \
              -in {file} -out {file}.plain), and name that one."
         ),
         (Expected::Certificates, BinaryFormat::Pkcs12) => {

@@ -97,12 +97,12 @@ fn errors_describe_the_contents_and_advise() {
         (
             certificate.replace("END", "EMD").into_bytes(),
             "a broken certificate",
-            "cut or changed",
+            "truncated or altered",
         ),
         (
             certificate.replacen('M', "*", 1).into_bytes(),
             "a broken certificate",
-            "cut or changed",
+            "truncated or altered",
         ),
     ] {
         let error = certificates(&text).unwrap_err();
@@ -135,7 +135,7 @@ fn errors_describe_the_contents_and_advise() {
         (
             key.replacen('M', "*", 1).into_bytes(),
             "a broken private key",
-            "cut or changed",
+            "truncated or altered",
         ),
     ] {
         let error = private_key(&text).unwrap_err();
@@ -167,9 +167,9 @@ fn binary_formats_are_recognised_by_their_first_bytes() {
     }
 }
 
-/// Files as a paste, a variable or an editor leaves them.
+/// Pasting, environment variables and editors damage files in these ways.
 #[test]
-fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
+fn errors_reveal_nothing_of_a_key_without_line_breaks() {
     let (certificate, key) = pair();
     let forms: [fn(&str) -> String; 6] = [
         |text| text.replace('\n', ""),
@@ -188,15 +188,15 @@ fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
             "{}",
             form(&key)
         );
-        let told = format!("{error:?} {} {}", error.reason(), error.advice("F"));
-        assert!(told.contains("line breaks"), "{told}");
+        let message = format!("{error:?} {} {}", error.reason(), error.advice("F"));
+        assert!(message.contains("line breaks"), "{message}");
         assert!(
-            !secret.iter().any(|line| told.contains(&line[..8])),
-            "{told}"
+            !secret.iter().any(|line| message.contains(&line[..8])),
+            "{message}"
         );
         let error = certificates(form(&certificate).as_bytes()).unwrap_err();
         assert_eq!(error, PemError::Joined(Expected::Certificates));
-        // A key that was named as the certificate is no less secret.
+        // A key that is given in place of a certificate must not be revealed either.
         let error = certificates(form(&key).as_bytes()).unwrap_err();
         assert_eq!(error, PemError::Joined(Expected::Certificates));
     }
@@ -206,7 +206,7 @@ fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
 }
 
 #[test]
-fn the_advised_command_puts_lost_line_breaks_back() {
+fn the_advised_command_restores_line_breaks() {
     let (_, key) = pair();
     let secret = private_key(key.as_bytes()).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `ack`: acks messages by their ids.
+//! `ack`: acknowledges messages by their ids.
 
 use ciphermq_client::MessageId;
 
@@ -7,13 +7,13 @@ use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// Ack messages that were received, by their ids
+/// Acknowledge received messages by their ids
 ///
-/// They must be for this client, and leave the queues for good. The ids of those that were not
-/// acknowledged are listed on standard output, one a line.
+/// The messages must be for this client; they leave the queues permanently. The ids of those that
+/// were not acknowledged are listed on standard output, one per line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The messages
+    /// The ids of the messages
     #[arg(required = true, value_name = "MESSAGE_ID")]
     message_ids: Vec<MessageId>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             }
         }
     }
-    console.say(format_args!("{acked} acknowledged, {} not", failed.len()));
+    console.info(format_args!("{acked} acknowledged, {} not", failed.len()));
     match failed.first() {
         None => Ok(Exit::Done),
         Some(first) => {

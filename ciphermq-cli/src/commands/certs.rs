@@ -1,4 +1,4 @@
-//! `certs`: a certificate authority and certificates, as the program `keygen certs` makes them.
+//! `certs`: makes a certificate authority and certificates, like the program `keygen certs`.
 
 use ciphermq_client::Timestamp;
 use keygen::CertsArgs;
@@ -9,8 +9,8 @@ use crate::exit::{Exit, Failure};
 
 /// Make a certificate authority, and certificates for the server and for clients
 ///
-/// An authority that is there is used, and a server certificate that is there is kept: so clients
-/// can be added later.
+/// An existing authority is used, and an existing server certificate is kept, so that clients can
+/// be added later.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

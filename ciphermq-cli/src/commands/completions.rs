@@ -1,4 +1,4 @@
-//! `completions`: a script that completes the commands and flags in a shell.
+//! `completions`: prints a script that completes commands and flags in a shell.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
@@ -23,9 +23,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     let mut command = Cli::command();
     match args.shell {
-        // clap_complete's script for bash takes the hyphen in the program's name for two different
-        // things, and would know no subcommand: it is made for a name without one, and then bound
-        // to ours.
+        // clap_complete's script for bash treats the hyphen in the program's name inconsistently,
+        // and would complete no subcommand. So it is generated for a name without hyphen, and then
+        // bound to the real one.
         Shell::Bash => {
             let mut text = Vec::new();
             clap_complete::generate(Shell::Bash, &mut command, "ciphermq_cli", &mut text);

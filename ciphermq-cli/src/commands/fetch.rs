@@ -1,4 +1,4 @@
-//! `fetch`: one message of a queue, opened and shown.
+//! `fetch`: takes one message from a queue, opens and shows it.
 
 use ciphermq_client::{
     Client, Envelope, OpenError, OpenPolicy, Opened, Opener, QueueName, Timestamp, keys,
@@ -8,14 +8,14 @@ use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::Received;
-use crate::output::pipe::Put;
+use crate::output::pipe::WriteOutcome;
 use crate::output::sink::{SinkError, Stream};
 use crate::output::stdout;
 
-/// Take one message of a queue, and show it
+/// Take one message from a queue, and show it
 ///
-/// The message is printed as `receive` would write it. Without --ack it stays in the queue. An
-/// empty queue is exit code 4.
+/// The message is printed as `receive` would write it. Without --ack it stays in the queue. If the
+/// queue is empty, the exit code is 4.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The queue [default: {client id}_queue]
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Acknowledge the message once it is printed: it leaves the queue
     #[arg(long)]
     ack: bool,
-    /// Also open messages that do not prove who sent them, as those of older clients
+    /// Also open messages without proof of their sender, such as those of older clients
     #[arg(long)]
     allow_unverified_senders: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         })?,
     };
     let Some(delivery) = client.fetch(&queue).await? else {
-        console.say(format_args!("No messages in {queue} for {}", client.id()));
+        console.info(format_args!("No messages in {queue} for {}", client.id()));
         return Ok(Exit::Less);
     };
     let policy = OpenPolicy {
@@ -82,22 +82,22 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .map_err(|error| unopenable(&error))?;
     let line = line(&opened);
     let printed = tokio::task::spawn_blocking(move || {
-        Stream::stdout().map(|mut out| out.put(&line, &mut || {}))
+        Stream::stdout().map(|mut out| out.write(&line, &mut || {}))
     });
     let printed = printed
         .await
         .map_err(|error| Failure::plain(format!("The message was not printed: {error}.")))?;
     match printed? {
-        Ok(Put::Taken) => {}
-        // What nobody has read stays in the queue.
-        Ok(Put::Stopped) | Err(SinkError::ReaderGone) => return Ok(Exit::Done),
+        Ok(WriteOutcome::Read) => {}
+        // A message that nobody has read stays in the queue.
+        Ok(WriteOutcome::Stopped) | Err(SinkError::ReaderGone) => return Ok(Exit::Done),
         Err(SinkError::Failed(failure)) => return Err(failure),
     }
     if args.ack {
         for (_, result) in client.ack(std::slice::from_ref(&opened.message_id)).await {
             result?;
         }
-        console.say(format_args!(
+        console.info(format_args!(
             "Server confirmed ACK for message {}",
             opened.message_id
         ));
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Opens a message, and asks for its sender's certificate for that.
+/// Opens a message, after requesting its sender's certificate if necessary.
 async fn open(
     client: &Client,
     opener: &mut Opener,

@@ -1,4 +1,4 @@
-//! `get-key`: a client's public key, as the server has it.
+//! `get-key`: shows a client's public key, as the server has it.
 
 use std::path::PathBuf;
 
@@ -15,9 +15,9 @@ use crate::output::stdout;
 /// owner has signed, go to standard error. Exit code 4 if none is registered.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The client whose key is asked for
+    /// The client whose key is shown
     client: ClientId,
-    /// Keep it in {CLIENT}_public.key beside the certificates, too
+    /// Also save the key in {CLIENT}_public.key beside the certificates
     #[arg(long)]
     save: bool,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         });
     };
     stdout::print(key.to_base64() + "\n")?;
-    console.say(format_args!(
+    console.info(format_args!(
         "Public key of {}, key id {}, SHA-256 fingerprint {}",
         args.client,
         key.key_id(),
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match verified {
         None => {
             console.warn(
-                "The key is not signed: whoever runs the server could have put in one of their own",
+                "The key is not signed: whoever runs the server could have substituted their own",
             );
         }
         Some(Err(error)) => {
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         }
         Some(Ok(verified)) => {
             let announced = verified.announcement;
-            console.say(format_args!(
+            console.info(format_args!(
                 "Signed by {}, epoch {}, valid from {} until {}",
                 verified.certificate.client_id(),
                 announced.epoch,
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 announced.not_after
             ));
             for key in &announced.keys {
-                console.say(format_args!(
+                console.info(format_args!(
                     "Accepts {}, key id {}",
                     key.suite(),
                     key.key_id()
@@ -82,12 +82,12 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     }
     if args.save {
         let path = save(settings.certificates_folder().to_owned(), args.client, key).await?;
-        console.say(format_args!("Saved in {}", path.display()));
+        console.info(format_args!("Saved in {}", path.display()));
     }
     Ok(Exit::Done)
 }
 
-/// Keeps the key as `send` does, whole or not at all.
+/// Writes the key's record atomically, as `send` does.
 async fn save(folder: PathBuf, client: ClientId, key: PublicKey) -> Result<PathBuf, Failure> {
     let written =
         tokio::task::spawn_blocking(move || keys::write_record(&folder, &client, &key.into()))
@@ -97,7 +97,7 @@ async fn save(folder: PathBuf, client: ClientId, key: PublicKey) -> Result<PathB
     written.map_err(|error| {
         let advice = match error {
             keys::RecordError::File(_) => {
-                "Check that the folder is yours to write, or redirect standard output into a file."
+                "Check that you may write to the folder, or redirect standard output into a file."
             }
             _ => "Redirect standard output into a file.",
         };
@@ -105,13 +105,13 @@ async fn save(folder: PathBuf, client: ClientId, key: PublicKey) -> Result<PathB
     })
 }
 
-/// The client has announced keys of other suites alone.
+/// The error for a client that has announced only keys of other suites.
 fn no_bare_key(client: &ClientId, verified: &VerifiedKeys) -> Failure {
     let keys = verified.announcement.keys.iter();
     let suites: Vec<&str> = keys.map(|key| key.suite().as_str()).collect();
     Failure::new(
         format!(
-            "{client} has no bare X25519 key: its signed key announces {} alone.",
+            "{client} has no bare X25519 key: its signed key announces only {}.",
             suites.join(", ")
         ),
         format!("`send` uses the signed key; `ciphermq-cli verify-key {client}` shows it."),
@@ -119,6 +119,7 @@ fn no_bare_key(client: &ClientId, verified: &VerifiedKeys) -> Failure {
     .with_exit(Exit::Less)
 }
 
+/// The error for a client without any key.
 pub(super) fn no_key(client: &ClientId) -> Failure {
     Failure::new(
         format!("{client} has no public key registered."),

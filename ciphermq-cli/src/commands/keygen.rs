@@ -1,4 +1,4 @@
-//! `keygen`: a receiver's key pairs, as the program `keygen` makes them.
+//! `keygen`: makes a receiver's key pairs, like the program `keygen`.
 
 use clap::Subcommand;
 use keygen::{KeysArgs, Report, RotateArgs};
@@ -8,11 +8,11 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// Make a receiver's key pair, or a new one in place of it
+/// Make a receiver's key pair, or replace it
 ///
 /// The files are receiver_private.key, which only its owner can read, and receiver_public.key; with
-/// --post-quantum also receiver_xwing_private.key and receiver_xwing_public.key. Nothing that
-/// exists is overwritten without --force.
+/// --post-quantum also receiver_xwing_private.key and receiver_xwing_public.key. Existing files are
+/// not overwritten without --force.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make new keys in place of those that are there, which are kept for what was sealed for them
+    /// Make new keys, and keep the old private keys for messages that were sealed for them
     Rotate(RotateArgs),
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     print(&report.map_err(failure)?, console)
 }
 
-/// The files on standard output, what to do next on standard error.
+/// Prints the files on standard output, and hints on standard error.
 pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure> {
     stdout::print(report.lines().map(|line| line + "\n").collect::<String>())?;
     for next in &report.next {
@@ -45,6 +45,7 @@ pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
+/// Converts an error of key generation, with its advice.
 pub(crate) fn failure(error: keygen::Error) -> Failure {
     let failure = Failure::new(sentence(&error.to_string()), sentence(&error.advice()));
     match error.is_usage() {

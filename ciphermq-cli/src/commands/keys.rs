@@ -1,4 +1,4 @@
-//! `keys`: this receiver's keys, and for which of them messages wait.
+//! `keys`: lists this receiver's keys, and the numbers of messages that wait for them.
 
 use serde_json::json;
 
@@ -9,10 +9,10 @@ use crate::output::stdout;
 
 /// List this receiver's keys, and how many queued messages wait for each
 ///
-/// One JSON object a line: {"key_id":"…","suite":"…","messages":N,"held":true}. "held" says whether
-/// the private key is there to open them. A key without messages that is no longer announced may be
-/// destroyed, once every sender has the new one: after 5 minutes, unless they were told to keep
-/// keys for longer. Messages of older clients name no key; their key_id is null.
+/// One JSON object per line: {"key_id":"…","suite":"…","messages":N,"held":true}. "held" says
+/// whether the private key to open them is here. A key without messages that is no longer announced
+/// may be destroyed once every sender has the new one: after 5 minutes, unless they are configured
+/// to cache keys for longer. Messages of older clients name no key; their key_id is null.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

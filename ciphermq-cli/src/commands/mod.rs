@@ -1,4 +1,4 @@
-//! One command, one file: its arguments, what they mean, and what it does.
+//! The commands, one module each: arguments and implementation.
 
 pub(crate) mod ack;
 pub(crate) mod bench;
@@ -26,11 +26,11 @@ use crate::args::Command;
 use crate::console::{Console, Role, Verbosity};
 use crate::exit::{Exit, Failure};
 
-/// Does what the command line says.
+/// Runs a command.
 ///
 /// # Errors
 ///
-/// [`Failure`] with what happened and what to do.
+/// [`Failure`] with the error and advice.
 pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failure> {
     let console = |role| Console::new(role, verbosity);
     match command {
@@ -61,47 +61,47 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
             Failure::plain(format!("The program cannot start its threads: {error}."))
         })?;
     let result = runtime.block_on(command);
-    // A thread may still wait for standard input: the process does not wait for it.
+    // A thread may still be blocked on standard input: do not wait for it.
     runtime.shutdown_background();
     result
 }
 
-/// Warns if it is not remembered here what was announced.
-fn tell_unrecorded(registration: &Registration, console: &Console) {
+/// Warns if an announcement of keys could not be recorded.
+fn warn_unrecorded(registration: &Registration, console: &Console) {
     if let Some(reason) = &registration.not_recorded {
         console.warn(format_args!(
-            "{reason}. If the server's database is set back, and this machine's clock too, senders \
-             may refuse the next keys"
+            "{reason}. If the server's database is restored from a backup, and this machine's clock \
+             is set back, too, senders may refuse the next keys"
         ));
     }
 }
 
-/// Tells people what happens to a connection, until it is closed for good.
-fn tell_events(mut events: Events, console: Console) {
+/// Reports the events of a connection until it is closed permanently.
+fn report_events(mut events: Events, console: Console) {
     tokio::spawn(async move {
-        // The first connection is no news.
+        // The first connection is not reported.
         let mut was_lost = false;
         while let Some(event) = events.next().await {
             match &event {
                 Event::Disconnected { reason } => {
-                    console.say(format_args!("Connection lost: {reason}"));
+                    console.info(format_args!("Connection lost: {reason}"));
                 }
                 Event::ConnectFailed { reason } => {
-                    console.say(format_args!("No connection yet: {reason}"));
+                    console.info(format_args!("No connection yet: {reason}"));
                 }
                 Event::Reconnecting { after, attempt } => {
-                    console.say(format_args!(
+                    console.info(format_args!(
                         "Trying to connect again in {:.1} s (try {attempt})",
                         after.as_secs_f64()
                     ));
                 }
-                Event::Connected if was_lost => console.say("Connected again"),
+                Event::Connected if was_lost => console.info("Connected again"),
                 Event::KeysAnnounced { registration } => {
-                    console.say(format_args!(
+                    console.info(format_args!(
                         "Public keys registered again, epoch {}",
                         registration.epoch.unwrap_or_default()
                     ));
-                    tell_unrecorded(registration, &console);
+                    warn_unrecorded(registration, &console);
                 }
                 Event::KeysNotAnnounced { reason } => console.warn(format_args!(
                     "The public keys are not registered as they should be: {reason}. {}",

@@ -1,4 +1,4 @@
-//! `register-key`: stores this client's public key on the server, so that others can send to it.
+//! `register-key`: signs this client's public keys and registers them with the server.
 
 use ciphermq_client::keys::{EarlierSignedKey, Registration};
 use ciphermq_client::{Client, keys};
@@ -9,13 +9,13 @@ use crate::exit::{Exit, Failure};
 
 /// Sign this client's public key and register it with the server
 ///
-/// `receive` does the same; this is for receivers that are to get messages before they first run,
-/// and for new keys. The keys are signed anew, above all that this client has ever signed, so that
-/// senders take them.
+/// `receive` does the same; this command is for receivers that are to get messages before they
+/// first run, and for new keys. The keys are signed with an epoch above all that this client has
+/// ever signed, so that senders accept them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Sign above this epoch: for a receiver that has lost its record of what it signed. The
-    /// sender's error names it
+    /// Sign with an epoch above this one: for a receiver that has lost its record of what it
+    /// signed. The sender's error names the epoch
     #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(..=keys::HIGHEST_ABOVE))]
     above: Option<u64>,
     #[command(flatten)]
@@ -40,16 +40,16 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             )
         })?;
     for key in keyring.recipient_keys() {
-        console.say(format_args!(
+        console.info(format_args!(
             "Public key of {} registered, key id {}, suite {}",
             client.id(),
             key.key_id(),
             key.suite()
         ));
     }
-    super::tell_unrecorded(&registration, &console);
+    super::warn_unrecorded(&registration, &console);
     if let Some(epoch) = registration.epoch {
-        console.say(format_args!("Signed with the epoch {epoch}"));
+        console.info(format_args!("Signed with the epoch {epoch}"));
     } else {
         console.warn(unsigned(&client, &registration));
     }
@@ -57,26 +57,26 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Which key senders use when a client has registered a bare one, and why it is not signed.
+/// The warning after a bare key was registered: which key senders use, and why it is not signed.
 pub(super) fn unsigned(client: &Client, registration: &Registration) -> String {
     let senders = match &registration.earlier {
         None => "senders refuse it, unless they use --allow-unsigned-keys --suite X25519-AES256GCM"
             .to_owned(),
         Some(EarlierSignedKey::InUse { until }) => {
-            format!("senders go on using the signed key that the server has, until {until}")
+            format!("senders continue to use the signed key that the server has, until {until}")
         }
         Some(EarlierSignedKey::Refused(error)) => format!(
-            "senders refuse it, since the server has a signed key, and they do not trust that one: \
-             {error}"
+            "senders refuse it, because the server has a signed key, which they do not trust \
+             either: {error}"
         ),
     };
     let why = match client.cannot_sign() {
         Some(error) => format!("{error}. {}", error.advice()),
-        None => "the server is of a version that keeps no signed keys.".to_owned(),
+        None => "the server's version does not support signed keys.".to_owned(),
     };
     format!(
-        "The public key of {} is registered without a signature: {senders}. It is not signed as \
-         {why}",
+        "The public key of {} is registered without a signature: {senders}. It is not signed \
+         because {why}",
         client.id()
     )
 }

@@ -1,13 +1,13 @@
-//! `rejected`: messages that their receivers could not use.
+//! `rejected`: lists messages that their receivers rejected.
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// List messages that their receivers could not use: those sent by this client, and those for it
+/// List messages that their receivers rejected: those sent by this client, and those for it
 ///
-/// One JSON object a line, in the order of rejection. The server keeps their envelopes in its
+/// One JSON object per line, in the order of rejection. The server keeps the envelopes in its
 /// database.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         }
     }
     client.close().await;
-    console.say(format_args!(
+    console.info(format_args!(
         "{count} rejected {}",
         Messages(count).verb("message", "messages")
     ));

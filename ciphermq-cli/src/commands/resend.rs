@@ -1,4 +1,4 @@
-//! `resend`: puts an unacknowledged message of this sender's up for delivery again.
+//! `resend`: requests the redelivery of an unacknowledged message.
 
 use ciphermq_client::{MessageId, ResendOutcome};
 
@@ -6,12 +6,12 @@ use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// Ask the server to deliver a message of this sender's again
+/// Request redelivery of a message that this client has sent
 ///
-/// Only messages that this client has sent, and that their receivers have not acknowledged.
+/// Only messages that their receivers have not acknowledged can be delivered again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The message
+    /// The id of the message
     #[arg(value_name = "MESSAGE_ID")]
     message_id: MessageId,
     #[command(flatten)]
@@ -29,17 +29,17 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let id = &args.message_id;
     match outcome {
         ResendOutcome::Requested => {
-            console.say(format_args!("Resend of message {id} requested"));
+            console.info(format_args!("Redelivery of message {id} requested"));
             Ok(Exit::Done)
         }
         ResendOutcome::Unauthorized => Err(Failure::new(
-            format!("Message {id} is not {client_id}'s to send again."),
-            "Only its sender may ask for that: use the sender's --cert and --key.",
+            format!("Message {id} was not sent by {client_id}."),
+            "Only its sender may request redelivery: use the sender's --cert and --key.",
         )),
         _ => Err(Failure::new(
             format!("No message {id} is waiting to be delivered."),
-            "It was acknowledged or rejected by its receiver, or the server has never seen it: \
-             check the id.",
+            "It was acknowledged or rejected by its receiver, or the server has never received \
+             it: check the id.",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! `status`: the server, the limits in force, and how this client is connected.
+//! `status`: shows the server, the limits in force, and this client's connection.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// Show the server, the limits in force, and how this client is connected
+/// Show the server, the limits in force, and this client's connection
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print one JSON object, for programs
+    /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-/// How many pings are measured.
+/// The number of pings that are measured.
 const PINGS: usize = 11;
 
 pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
@@ -92,7 +92,7 @@ fn table_of(connection: &Connection, times: &mut [Duration]) -> Table {
     table
 }
 
-/// The object that docs/cli.md describes, as a line.
+/// The JSON object that docs/cli.md describes, on one line.
 fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
     let server = &connection.server;
     let (least, median) = least_and_median(times);
@@ -111,7 +111,7 @@ fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
     format!("{object}\n")
 }
 
-/// In milliseconds, to the microsecond: what is finer is noise.
+/// Converts to milliseconds, rounded to the microsecond, because smaller differences are noise.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -1,4 +1,4 @@
-//! `verify-key`: whether a receiver's key is to be trusted, and why.
+//! `verify-key`: verifies a receiver's key, and explains the result.
 
 use ciphermq_client::{ClientId, keys};
 
@@ -8,10 +8,10 @@ use crate::console::Console;
 use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
 
-/// Verify a client's public key, as `send` does, and explain
+/// Verify a client's public key as `send` does, and explain the result
 ///
-/// Exit code 0 if `send` would use the key, 1 if not, 4 if none is registered. Nothing is
-/// remembered of it.
+/// Exit code 0 if `send` would use the key, 1 if not, 4 if none is registered. The key is not
+/// pinned.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The client whose key is verified
@@ -41,8 +41,8 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         None if is_bare => {
             return Err(Failure::new(
                 format!(
-                    "The key of {name} is not signed: whoever runs the server could have put in \
-                     one of their own."
+                    "The key of {name} is not signed: whoever runs the server could have \
+                     substituted their own."
                 ),
                 "Start the receiver with a version that signs its key. `send \
                  --allow-unsigned-keys` uses such a key.",
@@ -86,10 +86,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     table.print()?;
     if let Err(error) = pinned {
         return Err(Failure::new(
-            format!("The key of {name} is {name}'s, but: {error}."),
+            format!("The key of {name} is signed by {name}, but: {error}."),
             error.advice(name),
         ));
     }
-    console.say(format_args!("The key of {name} is {name}'s"));
+    console.info(format_args!("The key of {name} is verified"));
     Ok(Exit::Done)
 }

@@ -1,12 +1,12 @@
-//! What people read while the program works, all of it on stderr.
+//! Messages for people while the program runs, all of them on stderr.
 //!
 //! ```text
 //! [2025-09-08 07:03:00] [SENDER] Server ACK received for message 0198...
 //! ```
 //!
-//! Times are UTC. On a terminal, and without `-v`, a progress bar stands below the lines.
+//! Times are UTC. On a terminal, and without `-v`, a progress bar is shown below the lines.
 
-pub(crate) mod pace;
+pub(crate) mod rate;
 pub(crate) mod stderr;
 pub(crate) mod table;
 
@@ -18,14 +18,14 @@ use jiff::Timestamp;
 
 use crate::exit::Failure;
 
-/// Who speaks.
+/// The role of the program in a line's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// `[SENDER]`
     Sender,
     /// `[RECEIVER]`
     Receiver,
-    /// `[CLIENT]`: commands that are neither.
+    /// `[CLIENT]`: commands that neither send nor receive.
     Client,
     /// `[DEMO]`
     Demo,
@@ -42,23 +42,23 @@ impl fmt::Display for Role {
     }
 }
 
-/// How much is told.
+/// The verbosity on standard error. Each level includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verbosity {
-    /// Errors only.
+    /// Errors and warnings only.
     Quiet,
-    /// What happens to the whole.
+    /// The progress of the whole.
     Normal,
-    /// And a line or more a message.
+    /// A line or more per message.
     Messages,
-    /// And what stands in them, and what the SDK logs.
+    /// The payloads of messages, and the SDK's debug log.
     Payloads,
-    /// And all that the SDK logs.
+    /// The SDK's complete log.
     Trace,
 }
 
 impl Verbosity {
-    /// Of `--quiet` and the number of `-v`.
+    /// The verbosity for `--quiet` and the number of `-v`.
     pub(crate) fn of(quiet: bool, verbose: u8) -> Self {
         match (quiet, verbose) {
             (true, _) => Self::Quiet,
@@ -70,7 +70,7 @@ impl Verbosity {
     }
 }
 
-/// One speaker's way to standard error.
+/// Prints lines with a role's prefix to standard error.
 #[derive(Debug, Clone)]
 pub(crate) struct Console {
     role: Role,
@@ -78,13 +78,11 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Of this speaker.
     pub(crate) fn new(role: Role, verbosity: Verbosity) -> Self {
         Self { role, verbosity }
     }
 
-    /// Shows `bar` below the lines, everybody's, if stderr is a terminal and the lines leave it
-    /// room.
+    /// Shows `bar` below all lines, if stderr is a terminal and the verbosity is normal.
     pub(crate) fn with_bar(self, bar: ProgressBar) -> Self {
         if self.verbosity == Verbosity::Normal && stderr::is_terminal() {
             stderr::show_bar(bar);
@@ -92,43 +90,43 @@ impl Console {
         self
     }
 
-    /// The progress bar; setting a hidden one does nothing.
+    /// The progress bar; a hidden one if none is shown.
     pub(crate) fn bar(&self) -> ProgressBar {
         stderr::bar()
     }
 
-    /// Whether lines a message are wanted: where they aren't, none need be made.
-    pub(crate) fn tells_messages(&self) -> bool {
+    /// Whether [`message`](Self::message) prints anything.
+    pub(crate) fn shows_messages(&self) -> bool {
         self.verbosity >= Verbosity::Messages
     }
 
     /// Whether payloads may be shown.
-    pub(crate) fn tells_payloads(&self) -> bool {
+    pub(crate) fn shows_payloads(&self) -> bool {
         self.verbosity >= Verbosity::Payloads
     }
 
-    /// Something about the whole, told unless quiet.
-    pub(crate) fn say(&self, text: impl fmt::Display) {
+    /// Prints a line about the whole, unless quiet.
+    pub(crate) fn info(&self, text: impl fmt::Display) {
         if self.verbosity >= Verbosity::Normal {
             self.line(&text);
         }
     }
 
-    /// Something to know or to do next, told unless quiet, as it is: it is about no moment.
+    /// Prints a hint about what to do next, without a prefix, unless quiet.
     pub(crate) fn hint(&self, text: impl fmt::Display) {
         if self.verbosity >= Verbosity::Normal {
             stderr::line(text);
         }
     }
 
-    /// Something about one message, told with `-v`.
+    /// Prints a line about one message, with `-v`.
     pub(crate) fn message(&self, text: impl fmt::Display) {
-        if self.tells_messages() {
+        if self.shows_messages() {
             self.line(&text);
         }
     }
 
-    /// Something that went wrong without ending the work; told even when quiet.
+    /// Prints a warning about a problem that does not end the program, even when quiet.
     pub(crate) fn warn(&self, text: impl fmt::Display) {
         self.line(&format_args!("Warning: {text}"));
     }
@@ -138,13 +136,13 @@ impl Console {
     }
 }
 
-/// Tells why the program ends: what happened, and below it what to do.
+/// Prints the error that ends the program: what happened, and below it what to do.
 pub(crate) fn error(failure: &Failure) {
     stderr::clear_bar();
     stderr::lines(format_args!("error: {failure}"));
 }
 
-/// Something to mend that ends nothing, about no moment and by no speaker: told even when quiet.
+/// Prints a warning about the configuration, without time and role, even when quiet.
 pub(crate) fn warning(text: impl fmt::Display) {
     stderr::line(format_args!("warning: {text}"));
 }
@@ -157,12 +155,12 @@ fn stamped(now: Timestamp, role: Role, text: &dyn fmt::Display) -> String {
     )
 }
 
-/// So many messages: `1 message`, `17518 messages`. Numbers have one form wherever they stand:
-/// their digits.
+/// Formats a number of messages: `1 message`, `17518 messages`. Numbers are digits without
+/// separators everywhere.
 pub(crate) struct Messages(pub(crate) u64);
 
 impl Messages {
-    /// The verb that goes with them.
+    /// Chooses the singular or the plural of a word.
     pub(crate) fn verb(&self, of_one: &'static str, of_many: &'static str) -> &'static str {
         if self.0 == 1 { of_one } else { of_many }
     }
@@ -175,11 +173,11 @@ impl fmt::Display for Messages {
     }
 }
 
-/// So many bytes, in words.
+/// Formats a number of bytes: `1 byte`, `2 bytes`.
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl Bytes {
-    /// The verb that goes with them.
+    /// Chooses the singular or the plural of a word.
     pub(crate) fn verb(&self, of_one: &'static str, of_many: &'static str) -> &'static str {
         if self.0 == 1 { of_one } else { of_many }
     }
@@ -197,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_message_is_one() {
+    fn one_message_is_singular() {
         let texts = [0, 1, 2, 1000].map(|count| Messages(count).to_string());
         assert_eq!(
             texts,
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_elsewhere_stays_in_its_line() {
+    fn foreign_text_stays_on_its_line() {
         let at = Timestamp::UNIX_EPOCH;
         let line = stamped(at, Role::Receiver, &"a\n[fake] \x1b[31mZürich\u{7f}");
         assert_eq!(

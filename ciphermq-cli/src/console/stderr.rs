@@ -1,8 +1,8 @@
-//! Standard error: the one way to it, and the progress bar at its end.
+//! The only path to standard error, and the progress bar below it.
 //!
-//! Whoever writes for people comes through here, and nothing that others chose steers their
-//! terminal: it is [escaped](ciphermq_client::text). A standard error that is closed, full or gone
-//! ends nothing: the work is what counts.
+//! All text for people is [escaped](ciphermq_client::text) here, so that foreign text cannot
+//! control their terminal. Errors of writing are ignored: a standard error that is closed, full or
+//! gone must not end the work.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,11 +14,11 @@ use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
 
-/// The bar that is shown. There is one terminal, so there is one bar: whoever writes finds it,
-/// whenever it was made.
+/// The bar that is shown. There is one terminal, so there is one bar, and every writer must hide it
+/// while it writes.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Writes lines: those that `text` has, each with what steers terminals escaped.
+/// Writes the lines of `text`, with control characters escaped.
 pub(crate) fn lines(text: impl fmt::Display) {
     let mut lines = String::new();
     for line in text.to_string().trim_end_matches('\n').split('\n') {
@@ -28,41 +28,41 @@ pub(crate) fn lines(text: impl fmt::Display) {
     write(lines.as_bytes());
 }
 
-/// Writes one line, whatever stands in it.
+/// Writes `text` on one line, with control characters escaped.
 pub(crate) fn line(text: impl fmt::Display) {
     write(format!("{}\n", Escaped(text)).as_bytes());
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one way to standard error")]
+#[expect(clippy::disallowed_methods, reason = "the only path to standard error")]
 fn write(lines: &[u8]) {
     while_hidden(|| {
         let _ = io::stderr().lock().write_all(lines);
     });
 }
 
-/// Whether somebody looks at it.
-#[expect(clippy::disallowed_methods, reason = "only asked what it is")]
+/// Whether standard error is a terminal.
+#[expect(clippy::disallowed_methods, reason = "writes nothing")]
 pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Whether colours would be seen as such, and are wanted. See <https://no-color.org>.
+/// Whether colours are supported and wanted. See <https://no-color.org>.
 pub(crate) fn has_colours() -> bool {
     is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Shows a bar below all that is written from now on.
+/// Shows a bar below everything that is written from now on.
 pub(crate) fn show_bar(bar: ProgressBar) {
     bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
     *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
 }
 
-/// The bar that is shown; else a hidden one, which nobody sees moving.
+/// The bar that is shown, or a hidden one.
 pub(crate) fn bar() -> ProgressBar {
     shown().unwrap_or_else(ProgressBar::hidden)
 }
 
-/// Takes the bar away.
+/// Removes the bar.
 pub(crate) fn clear_bar() {
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(bar) = bar {
@@ -70,7 +70,7 @@ pub(crate) fn clear_bar() {
     }
 }
 
-/// Does something, writing to the terminal for example, with the bar out of the way.
+/// Runs `f`, which may write to the terminal, while the bar is hidden.
 pub(crate) fn while_hidden<T>(f: impl FnOnce() -> T) -> T {
     match shown() {
         Some(bar) => bar.suspend(f),
@@ -82,8 +82,8 @@ fn shown() -> Option<ProgressBar> {
     BAR.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Where the log goes, an event at a time. Its fields are escaped before, by [`fields`]; the rest
-/// is ours.
+/// The log's writer, which gets one event per write. The fields are escaped by [`fields`] before;
+/// the rest is not foreign text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Log;
 
@@ -106,7 +106,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// How the log shows fields: escaped.
+/// The formatter of the log's fields, which escapes their values.
 pub(crate) fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(
         |writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn fmt::Debug| {

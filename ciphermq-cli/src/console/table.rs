@@ -1,4 +1,4 @@
-//! What a command has found out, for people: a name and a value a line, on standard output.
+//! Tables for people: a name and a value per line, on standard output.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use ciphermq_client::text::Escaped;
 use crate::exit::Failure;
 use crate::output::stdout;
 
-/// Lines of a name and a value. What others chose is escaped, wherever the lines go: who reads them
-/// is a person.
+/// A table of names and values. Control characters are escaped even in a file or a pipe, because
+/// tables are read by people.
 #[derive(Debug)]
 pub(crate) struct Table {
     width: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// An empty one, with the values in this column.
+    /// Creates an empty table, with the values in the column `width`.
     pub(crate) fn new(width: usize) -> Self {
         Self {
             width,
@@ -24,17 +24,17 @@ impl Table {
         }
     }
 
-    /// Adds a line.
+    /// Adds a row.
     pub(crate) fn row(&mut self, name: &str, value: impl fmt::Display) {
         let (width, value) = (self.width, Escaped(value));
         self.text += &format!("{name:<width$}{value}\n");
     }
 
-    /// Prints it.
+    /// Prints the table to standard output.
     ///
     /// # Errors
     ///
-    /// [`Failure`] as [`stdout::print`].
+    /// [`Failure`] as for [`stdout::print`].
     pub(crate) fn print(self) -> Result<(), Failure> {
         stdout::print(self.text)
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_stays_in_its_line() {
+    fn a_value_stays_on_its_line() {
         let mut table = Table::new(8);
         table.row("server", "a\nclient  b\x1b[2J");
         table.row("tls", 1.3);

@@ -1,4 +1,4 @@
-//! A program that this one starts: watched, and ended with it.
+//! A child process that ends with this one, and whose output is watched.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -11,14 +11,14 @@ use tokio::sync::watch;
 
 use crate::exit::Failure;
 
-/// How many of its last lines are shown when a program fails.
+/// The number of last lines of a failed program's output that are shown.
 const TAIL: usize = 8;
 
-/// A started program. It is killed when this is dropped.
+/// A started program, killed when dropped.
 pub(crate) struct Child {
     name: &'static str,
     child: tokio::process::Child,
-    /// What it has written to stderr; `None` where people see it themselves.
+    /// Its lines on stderr; `None` if it shares this program's stderr.
     lines: Option<watch::Receiver<ChildOutput>>,
     log: PathBuf,
 }
@@ -30,31 +30,39 @@ struct ChildOutput {
 }
 
 impl Child {
-    /// Starts a program in `folder`. What it writes goes into a log file there.
+    /// Starts a program in `folder`, with a log file of its stderr there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be started.
     pub(crate) fn start(
         name: &'static str,
         command: Command,
         folder: &Path,
     ) -> Result<Self, Failure> {
-        Self::start_with(name, command, folder, Stdio::piped())
+        Self::spawn(name, command, folder, Stdio::piped())
     }
 
-    /// The same, but people see what it writes to stderr.
-    pub(crate) fn start_shown(
+    /// Starts a program in `folder` that shares this program's stderr.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be started.
+    pub(crate) fn start_sharing_stderr(
         name: &'static str,
         command: Command,
         folder: &Path,
     ) -> Result<Self, Failure> {
-        Self::start_with(name, command, folder, Stdio::inherit())
+        Self::spawn(name, command, folder, Stdio::inherit())
     }
 
-    fn start_with(
+    fn spawn(
         name: &'static str,
         mut command: Command,
         folder: &Path,
         stderr: Stdio,
     ) -> Result<Self, Failure> {
-        // The user's own settings are for other servers.
+        // The user's settings are for other servers.
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("CIPHERMQ_") {
                 command.env_remove(variable);
@@ -69,7 +77,7 @@ impl Child {
         let mut child = command.spawn().map_err(|error| {
             Failure::new(
                 format!("{name} cannot be started: {error}."),
-                "Build all programs anew: scripts/demo does.",
+                "Rebuild all programs: scripts/demo does.",
             )
         })?;
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
@@ -85,8 +93,12 @@ impl Child {
         })
     }
 
-    /// Waits for a line with `text` and returns what follows it.
-    pub(crate) async fn line_with(
+    /// Waits for a line that contains `text`, and returns the rest of the line after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the program ends before, or if the time limit is exceeded.
+    pub(crate) async fn wait_for_line(
         &mut self,
         text: &str,
         limit: Duration,
@@ -116,12 +128,16 @@ impl Child {
         }
     }
 
-    /// Its process id, as long as it has not been waited for.
+    /// Returns the process id, unless the program's end was waited for.
     pub(crate) fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the program has ended already.
     pub(crate) fn terminate(&self) -> Result<(), Failure> {
         let pid = self
             .child
@@ -134,8 +150,12 @@ impl Child {
             .map_err(|error| self.failure(&format!("cannot be ended: {error}")))
     }
 
-    /// Waits for its end, which must be a good one.
-    pub(crate) async fn ended_well(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
+    /// Waits for the program's end, which must be successful.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if its exit code is not 0, or if the time limit is exceeded.
+    pub(crate) async fn wait_success(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
         let status = self.wait(limit).await?;
         if status.success() {
             return Ok(());
@@ -154,7 +174,7 @@ impl Child {
             },
         };
         if let Some(lines) = &mut self.lines {
-            // What it wrote last says why it ended.
+            // The last lines say why it ended.
             let _ = tokio::time::timeout(
                 Duration::from_secs(2),
                 lines.wait_for(|lines| lines.is_complete),
@@ -168,7 +188,7 @@ impl Child {
         let Some(lines) = &self.lines else {
             return Failure::new(
                 format!("{} {what}.", self.name),
-                "What it said stands above.",
+                "Its own messages are above.",
             );
         };
         let lines = lines.borrow();
@@ -187,7 +207,7 @@ impl Child {
     }
 }
 
-/// Reads lines as they come, keeps them, and writes them into a file.
+/// Reads lines as they arrive, keeps them, and writes them to a file.
 fn watch_lines(stderr: ChildStderr, log: PathBuf) -> watch::Receiver<ChildOutput> {
     let (sender, receiver) = watch::channel(ChildOutput::default());
     tokio::spawn(async move {
@@ -195,7 +215,7 @@ fn watch_lines(stderr: ChildStderr, log: PathBuf) -> watch::Receiver<ChildOutput
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
-            // The file is for people who look for trouble; without it the demo still works.
+            // The file is for troubleshooting only; without it everything still works.
             if let Some(file) = &mut file {
                 let _ = file.write_all(&line).await;
             }

@@ -1,7 +1,5 @@
-//! A server of one's own, throwaway: certificates, configuration and the program itself, in a
-//! folder.
-//!
-//! For commands that show or measure the whole: `demo` and `bench`.
+//! A temporary server, with its own certificates and configuration in a folder, for `demo` and
+//! `bench`.
 
 mod child;
 
@@ -18,35 +16,35 @@ pub(crate) use child::Child;
 use crate::commands::keygen::failure as keygen_failure;
 use crate::exit::Failure;
 
-/// How long a program may take to be ready, on a busy machine.
-pub(crate) const READY: Duration = Duration::from_secs(60);
-/// How long a program may take to end when asked to.
-pub(crate) const ENDING: Duration = Duration::from_secs(30);
+/// The time limit for a program to start, on a busy machine.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time limit for a program to end after SIGTERM.
+pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// The embedded database, in the server's folder.
 pub(crate) const SQLITE: &str = "sqlite://data/ciphermq.db";
 
-/// What the server logs.
+/// The server's logging options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Logging {
-    /// A line for every message.
+    /// Whether it logs lines for single messages.
     pub(crate) messages: bool,
 }
 
-/// This program's file.
+/// Returns the path of this program.
 ///
 /// # Errors
 ///
-/// [`Failure`] if the system does not tell.
+/// [`Failure`] if the system does not know it.
 pub(crate) fn own_program() -> Result<PathBuf, Failure> {
     std::env::current_exe()
-        .map_err(|error| Failure::plain(format!("This program does not find itself: {error}.")))
+        .map_err(|error| Failure::plain(format!("The path of this program is unknown: {error}.")))
 }
 
-/// The server's file, which lies beside this program's.
+/// Returns the path of the server's program, which is in the same folder as this one.
 ///
 /// # Errors
 ///
-/// [`Failure`] if it does not.
+/// [`Failure`] if it is not there.
 pub(crate) fn server_program() -> Result<PathBuf, Failure> {
     let program = own_program()?.with_file_name("ciphermq-server");
     if program.is_file() {
@@ -58,7 +56,7 @@ pub(crate) fn server_program() -> Result<PathBuf, Failure> {
     ))
 }
 
-/// Makes an authority, the server's certificate for `localhost`, and those of the clients, in
+/// Makes an authority, a server certificate for `localhost` and client certificates, in
 /// `folder`/certs.
 ///
 /// # Errors
@@ -80,12 +78,12 @@ pub(crate) fn certificates(folder: &Path, clients: &[impl AsRef<str>]) -> Result
     Ok(())
 }
 
-/// Starts the server in `folder`, in which its certificates are, on a free port of this machine.
-/// Returns it with the address by which clients reach it.
+/// Starts the server in `folder`, which must have its certificates, on a free port of this machine.
+/// Returns it with its address for clients.
 ///
 /// # Errors
 ///
-/// [`Failure`] if it does not come up.
+/// [`Failure`] if it does not start.
 pub(crate) async fn start_server(
     folder: &Path,
     database: &str,
@@ -95,27 +93,28 @@ pub(crate) async fn start_server(
     std::fs::write(&config, configuration(database, logging)).map_err(|error| {
         Failure::new(
             format!("{} cannot be written: {error}.", config.display()),
-            "Check that its folder is yours to write, and that there is room.",
+            "Check that you may write to its folder, and that there is room.",
         )
     })?;
     let mut command = Command::new(server_program()?);
     command.args(["--config", "config.toml"]);
     let mut server = Child::start("ciphermq-server", command, folder)?;
-    let line = server.line_with("listening on ", READY).await?;
+    let line = server.wait_for_line("listening on ", START_TIMEOUT).await?;
     let address: Option<SocketAddr> = line
         .split_whitespace()
         .next()
         .and_then(|address| address.parse().ok());
     let Some(port) = address.map(|address| address.port()) else {
         return Err(Failure::plain(format!(
-            "The server listens on {line:?}, which is no address."
+            "The server listens on {line:?}, which is not an address."
         )));
     };
-    // The certificate is for this name.
+    // The server's certificate is for this name.
     Ok((server, format!("localhost:{port}")))
 }
 
-/// The server's configuration; its relative paths lead into the folder in which it is started.
+/// Returns a configuration for the server. Its paths are relative to the server's working
+/// directory.
 fn configuration(database: &str, Logging { messages }: Logging) -> String {
     let database = toml::Value::from(database);
     format!(

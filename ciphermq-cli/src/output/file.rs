@@ -1,12 +1,11 @@
-//! A file of lines that survives crashes, with one writer.
+//! A crash-safe file of lines, with one writer.
 //!
-//! Every append is one write and one sync; what has been appended is there after a crash, and what
-//! a crash has torn or damaged is taken out by the next [`OutputFile::open`]. Locks on the file and
-//! its checkpoint keep a second writer away.
+//! Every append is one write and one sync; appended lines survive a crash, and the next
+//! [`OutputFile::open`] removes lines that a crash has torn or damaged. Locks on the file and its
+//! checkpoint exclude a second writer.
 //!
-//! What the file holds is known again without reading all of it: the checkpoint beside it knows
-//! what stands before an offset, and only what follows is read. See
-//! [`ciphermq_client::dedup::Checkpointed`].
+//! The file need not be read whole to know its messages: the checkpoint beside it covers everything
+//! before an offset, and only the rest is read. See [`ciphermq_client::dedup::Checkpointed`].
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -19,38 +18,39 @@ use ciphermq_client::{ClientId, Deduplication as _, MessageId};
 use ciphermq_files::{Access, FileId, is_same_file, open_append, resolve};
 
 use super::scan::{Scan, ScanError, scan};
-use super::{aside, shared};
+use super::{damage, shared};
 
-/// What can go wrong with an output.
+/// An error of an output, its checkpoint or its quarantine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
-    /// The file or its folder cannot be made, opened or read.
+    /// The file or its folder cannot be created, opened or read.
     #[error("The output {} cannot be opened: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
     /// Another process holds the lock.
     #[error("Another receiver is writing the output {}", .0.display())]
     Locked(PathBuf),
-    /// The file ends in the middle of a line that is none of ours.
+    /// The file ends with an unfinished line that was not written by a receiver.
     #[error("The output {} ends with an unfinished line that no receiver has \
              written", .0.display())]
     Foreign(PathBuf),
-    /// The file holds something else than received messages.
+    /// The file holds something other than received messages.
     #[error("{} holds something, but no line that a receiver has written", .0.display())]
-    NotOurs(PathBuf),
+    Unrecognised(PathBuf),
     /// The output and its checkpoint are one file.
-    #[error("The output {} and its checkpoint are one file", .0.display())]
+    #[error("The output {} and its checkpoint are the same file", .0.display())]
     OneFile(PathBuf),
-    /// Somebody moved or removed the file while we were writing it.
+    /// The file was moved or removed while it was open.
     #[error("The output {} was moved or removed while it was being written", .0.display())]
     Moved(PathBuf),
-    /// The output is not the one of its checkpoint, and what was written last is not known.
-    #[error("The output {} was moved, cut or replaced after its last receiver was \
+    /// The output is not the one of its checkpoint, and the messages that were written last are
+    /// unknown.
+    #[error("The output {} was moved, truncated or replaced after its last receiver was \
              killed", .0.display())]
     Unknown(PathBuf),
     /// The checkpoint cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The quarantine cannot be made, opened or written.
+    /// The quarantine cannot be created, opened or written.
     #[error("The quarantine {} cannot be written: {source}", path.display())]
     Quarantine { path: PathBuf, source: io::Error },
     /// A write or a sync failed. Nothing of it counts as written.
@@ -59,20 +59,20 @@ pub(crate) enum OutputError {
 }
 
 impl OutputError {
-    /// What to do about it.
+    /// Returns advice for the user.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Open { .. } => {
-                "Check that the folder and the file are yours to write, or name another one with \
+                "Check that you may write to the folder and the file, or name another one with \
                  --output."
             }
             Self::Locked(_) => {
-                "End the other receiver, or give this one an output of its own with --output."
+                "End the other receiver, or choose another output for this one with --output."
             }
             Self::Foreign(_) => "Name another file with --output, or end that line.",
-            Self::NotOurs(_) => {
-                "Name another file, or move this one away: what it holds would be of no use with \
-                 messages behind it."
+            Self::Unrecognised(_) => {
+                "Name another file, or move this one away: its contents would be of no use with \
+                 messages appended."
             }
             Self::OneFile(_) => "Name another file with --checkpoint.",
             Self::Moved(_) => {
@@ -80,30 +80,30 @@ impl OutputError {
                  while no receiver writes them."
             }
             Self::Unknown(_) => {
-                "That receiver may have written messages that only the moved file tells of: put it \
-                 back and run the receiver once, then move it.\nIf it is gone for good, run the \
-                 receiver with --output-is-gone: what was written last may then be written once \
-                 more."
+                "That receiver may have written messages that only the moved file records: put it \
+                 back and run the receiver once, then move it.\nIf it is permanently lost, run the \
+                 receiver with --output-is-gone: messages that were written last may then be \
+                 written again."
             }
             Self::Checkpoint(CheckpointError::Open { .. } | CheckpointError::Write { .. }) => {
-                "Check that the folder is yours to write and has room, or name another place with \
-                 --checkpoint."
+                "Check that you may write to the folder and that there is room, or name another \
+                 file with --checkpoint."
             }
             Self::Checkpoint(CheckpointError::Locked(_)) => {
-                "Another receiver works with it: end that one, or give this one an output of its \
-                 own with --output."
+                "Another receiver uses it: end that one, or choose another output for this one \
+                 with --output."
             }
             Self::Checkpoint(CheckpointError::Unreadable {
                 reason: Unreadable::Damaged | Unreadable::Line(_),
                 ..
             }) => {
-                "There is no output to build it from anew. Put back a copy of it, or remove it: \
-                 then nothing is known of earlier runs, and what they wrote and could not \
-                 acknowledge is written once more."
+                "There is no output to rebuild it from. Restore a copy of it, or remove it: then \
+                 earlier runs are unknown, and messages that they wrote without acknowledging them \
+                 are written again."
             }
             Self::Checkpoint(error) => error.advice(),
             Self::Quarantine { .. } => {
-                "Check that the folder and the file are yours to write and that there is room, or \
+                "Check that you may write to the folder and the file and that there is room, or \
                  name another one with --quarantine."
             }
             Self::Write { .. } => {
@@ -114,107 +114,105 @@ impl OutputError {
     }
 }
 
-/// What was known and what stood in the file when it was opened.
+/// The state in which an output and its checkpoint were found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Messages that the checkpoint knew already.
+pub(crate) struct OpenReport {
+    /// The number of messages that the checkpoint knew already.
     pub(crate) known: u64,
-    /// Messages in the part of the file that was read.
+    /// The number of messages in the part of the file that was read.
     pub(crate) messages: u64,
-    /// What was taken out.
-    pub(crate) taken_out: Option<TakenOut>,
-    /// The last line had no ending, and was given one.
-    pub(crate) is_ended_now: bool,
-    /// Lines in its midst that are none of ours, and were left alone.
-    pub(crate) other_lines: u64,
-    /// The file is not the one of the checkpoint: that one had so many bytes.
-    pub(crate) other_file: Option<u64>,
-    /// The checkpoint was damaged and was built anew; the damaged one is here.
-    pub(crate) damaged: Option<PathBuf>,
+    /// The damage that was removed.
+    pub(crate) removed: Option<RemovedDamage>,
+    /// Whether the last line had no ending, which was added.
+    pub(crate) added_line_ending: bool,
+    /// The number of lines that no receiver has written; they were left alone.
+    pub(crate) foreign_lines: u64,
+    /// The length of the checkpoint's file, if the output is another one.
+    pub(crate) other_file_bytes: Option<u64>,
+    /// The path of the damaged checkpoint, if it was rebuilt.
+    pub(crate) damaged_checkpoint: Option<PathBuf>,
 }
 
-/// What was damaged in an output and was taken out of it.
+/// Damage that was removed from an output.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TakenOut {
-    /// Where it is kept.
-    pub(crate) aside: PathBuf,
-    /// How many bytes.
+pub(crate) struct RemovedDamage {
+    /// The file in which it is kept.
+    pub(crate) kept_in: PathBuf,
+    /// The number of removed bytes.
     pub(crate) bytes: u64,
-    /// It was an unfinished last line.
+    /// Whether it was only an unfinished last line.
     pub(crate) is_torn_line: bool,
-    /// Damaged lines and second copies among whole lines, which stay.
+    /// The number of damaged lines and second copies among whole lines, which stay.
     pub(crate) lines: u64,
-    /// Messages of damaged lines that were processed, and do not come again.
+    /// Messages of damaged lines that were processed, and will not be delivered again.
     pub(crate) processed: Vec<MessageId>,
 }
 
-/// Where an output and its checkpoint are.
+/// The paths of an output and its checkpoint.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    /// The output.
+pub(crate) struct OutputLocation<'a> {
     pub(crate) output: &'a Path,
-    /// Its checkpoint.
     pub(crate) checkpoint: &'a Path,
-    /// The output that the checkpoint tells of is gone for good, whatever was in it.
+    /// Whether the checkpoint's output is permanently lost, whatever it held.
     pub(crate) is_gone: bool,
 }
 
-/// An output file, open and locked.
+/// An open and locked output file.
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     file: File,
     path: PathBuf,
     record: Checkpointed,
-    /// A write has failed: nobody knows what the file holds, so no checkpoint may say so.
-    is_broken: bool,
+    /// Whether a write has failed: the contents are uncertain, so no checkpoint may be written.
+    has_failed: bool,
 }
 
 impl OutputFile {
-    /// Opens the file, makes it and its folder if they are not there, for their owner alone, locks
-    /// it, takes out what is torn or damaged, and learns what was processed: from the checkpoint,
-    /// and from what follows it in the file.
+    /// Opens and locks the file, removes torn and damaged lines, and learns from the checkpoint and
+    /// from the lines after it which messages were processed. A new file or folder is private to
+    /// its owner.
     ///
-    /// What was found is synced before this returns: a process that was killed between write and
-    /// sync has left lines that a crash of the machine could still take.
+    /// Syncs the file before it returns: a process that was killed between write and sync has left
+    /// lines that a crash of the machine could still destroy.
     ///
     /// # Errors
     ///
     /// [`OutputError`], all but [`OutputError::Moved`].
-    pub(crate) fn open(place: Place<'_>) -> Result<(Self, Found), OutputError> {
-        let path = place.output;
+    pub(crate) fn open(location: OutputLocation<'_>) -> Result<(Self, OpenReport), OutputError> {
+        let path = location.output;
         let failed = |source| OutputError::Open {
             path: path.to_owned(),
             source,
         };
-        let was_there = path.exists();
+        let existed = path.exists();
         let (file, resolved) = open_append(path, Access::Private).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OutputError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        // Both may have been free, and one name to this folder all the same.
-        if is_same_file(path, place.checkpoint) {
+        // Two unused names can be the same file on a case-insensitive file system.
+        if is_same_file(path, location.checkpoint) {
             return Err(OutputError::OneFile(path.to_owned()));
         }
-        let mut found = Found::default();
-        let had_checkpoint = place.checkpoint.exists();
-        let mut record = open_record(&file, place, &mut found)?;
-        found.known = record.recorder().messages();
-        let is_lost = !was_there && !record.is_closed();
-        let (start, is_ours, other_file) = match record.find_lines(&file).map_err(failed)? {
+        let mut report = OpenReport::default();
+        let had_checkpoint = location.checkpoint.exists();
+        let mut record = open_checkpoint(&file, location, &mut report)?;
+        report.known = record.recorder().messages();
+        let is_lost = !existed && !record.is_closed();
+        let (start, is_ours, other_file_bytes) = match record.find_lines(&file).map_err(failed)? {
             dedup::Found::Tail { offset } => (offset, true, None),
             dedup::Found::Other { offset, .. } => (0, false, Some(offset)),
             _ => (0, false, None),
         };
-        if (is_lost || other_file.is_some()) && !record.is_closed() && !place.is_gone {
-            if !was_there {
-                // An empty one in the moved one's place would only be in the way.
+        if (is_lost || other_file_bytes.is_some()) && !record.is_closed() && !location.is_gone {
+            if !existed {
+                // The moved file is to be put back here.
                 let _ = std::fs::remove_file(&resolved);
             }
             return Err(OutputError::Unknown(path.to_owned()));
         }
-        found.other_file = other_file;
+        report.other_file_bytes = other_file_bytes;
         let recorder = record.recorder();
         let scanned = scan(&file, start, is_ours, |sender, message_id| {
             let is_new = !recorder.is_processed(sender, message_id);
@@ -223,66 +221,66 @@ impl OutputFile {
         });
         let scanned = match scanned {
             Ok(scanned) if start == 0 && scanned.is_foreign => {
-                Err(OutputError::NotOurs(path.to_owned()))
+                Err(OutputError::Unrecognised(path.to_owned()))
             }
             Ok(scanned) => Ok(scanned),
             Err(ScanError::Foreign) => Err(OutputError::Foreign(path.to_owned())),
             Err(ScanError::Read(source)) => Err(failed(source)),
         };
         let scanned = scanned.inspect_err(|_| {
-            // Beside a file that is none of ours there need be no checkpoint: this one is new.
-            if !had_checkpoint && let Ok(checkpoint) = resolve(place.checkpoint) {
+            // The file is not an output, so the new checkpoint beside it is useless.
+            if !had_checkpoint && let Ok(checkpoint) = resolve(location.checkpoint) {
                 let _ = std::fs::remove_file(checkpoint);
             }
         })?;
-        let end = mend(&file, &resolved, &recorder, scanned, &mut found).map_err(failed)?;
+        let end = repair(&file, &resolved, &recorder, scanned, &mut report).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        // From now on there may be more in the file than the checkpoint knows.
+        // From now on the file may hold more than the checkpoint knows.
         record.checkpoint(&file, end)?;
         let output = Self {
             file,
             path: resolved,
             record,
-            is_broken: false,
+            has_failed: false,
         };
-        Ok((output, found))
+        Ok((output, report))
     }
 
-    /// What the consumer of this output is called, at each start.
+    /// The consumer's id, the same in every run with this output.
     pub(crate) fn consumer_id(&self) -> &str {
         self.record.consumer_id()
     }
 
-    /// What was processed, for a consumer.
+    /// The recorder of processed messages, for a consumer.
     pub(crate) fn recorder(&self) -> Recorder {
         self.record.recorder()
     }
 
-    /// Appends whole lines with one write, and syncs them. Afterwards they survive any crash, and
-    /// `messages`, which they are of, count as processed.
+    /// Appends the whole lines of `messages` with one write, and syncs them. Afterwards they
+    /// survive any crash, and the messages count as processed.
     ///
     /// # Errors
     ///
-    /// [`OutputError`]: then none of the lines counts as written, and what part of them could be is
-    /// cut off. After `Checkpoint` they are written, and must not be acked all the same: the
-    /// receiver ends, and the next one knows.
+    /// [`OutputError`]: then none of the lines counts as written, and a partial write is truncated.
+    /// After `Checkpoint` they are written, but must not be acked either: the receiver ends, and
+    /// the next one knows them.
     pub(crate) fn append<'m>(
         &mut self,
         lines: &[u8],
         messages: impl IntoIterator<Item = (Option<&'m ClientId>, &'m MessageId)>,
     ) -> Result<(), OutputError> {
-        self.check_place()?;
+        self.check_path()?;
         let failed = |source| OutputError::Write {
             path: self.path.clone(),
             source,
         };
         let before = self.file.metadata().map_err(failed)?.len();
-        self.is_broken = true;
+        self.has_failed = true;
         let written = (&self.file)
             .write_all(lines)
             .and_then(|()| self.file.sync_data());
         written.map_err(|source| {
-            // After a failed sync the system may show bytes that the disk does not have: a later
+            // After a failed sync the system may return bytes that are not on the disk: a later
             // receiver must not take them for written.
             let _ = self
                 .file
@@ -290,7 +288,7 @@ impl OutputFile {
                 .and_then(|()| self.file.sync_all());
             failed(source)
         })?;
-        self.is_broken = false;
+        self.has_failed = false;
         for (sender, message_id) in messages {
             self.record.note(sender, message_id);
         }
@@ -301,15 +299,14 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Nothing more is written: the checkpoint says so, and knows everything. Now the file may be
-    /// moved away.
+    /// Writes a final checkpoint that covers the whole file. Afterwards the file may be moved away.
     ///
     /// # Errors
     ///
-    /// [`OutputError::Checkpoint`]: the next receiver reads more of the file, nothing else.
+    /// [`OutputError::Checkpoint`]: nothing is lost, but the next receiver reads more of the file.
     pub(crate) fn close(self) -> Result<(), OutputError> {
-        self.check_place()?;
-        if self.is_broken {
+        self.check_path()?;
+        if self.has_failed {
             return Ok(());
         }
         let end = self
@@ -323,9 +320,9 @@ impl OutputFile {
         Ok(self.record.close(&self.file, end)?)
     }
 
-    /// The path must still lead to the file: lines appended to one that was removed are lost, and
-    /// acked.
-    fn check_place(&self) -> Result<(), OutputError> {
+    /// Checks that the path still leads to the file: lines appended to a removed file would be
+    /// lost, although they are acked.
+    fn check_path(&self) -> Result<(), OutputError> {
         match FileId::leads_to(&self.path, &self.file) {
             true => Ok(()),
             false => Err(OutputError::Moved(self.path.clone())),
@@ -333,46 +330,46 @@ impl OutputFile {
     }
 }
 
-/// Opens the checkpoint. One that is damaged is built anew from the output, if there is one.
-fn open_record(
+/// Opens the checkpoint. A damaged one is rebuilt, if there is an output to rebuild it from.
+fn open_checkpoint(
     file: &File,
-    place: Place<'_>,
-    found: &mut Found,
+    location: OutputLocation<'_>,
+    report: &mut OpenReport,
 ) -> Result<Checkpointed, OutputError> {
-    match Checkpointed::open(place.checkpoint) {
+    match Checkpointed::open(location.checkpoint) {
         Err(CheckpointError::Unreadable {
             reason: Unreadable::Damaged | Unreadable::Line(_),
             ..
         }) if file.metadata().is_ok_and(|output| output.len() > 0) => {
-            let (record, aside) = Checkpointed::rebuild(place.checkpoint)?;
-            found.damaged = aside;
+            let (record, damaged) = Checkpointed::rebuild(location.checkpoint)?;
+            report.damaged_checkpoint = damaged;
             Ok(record)
         }
         other => Ok(other?),
     }
 }
 
-/// Takes out what must not stay, and gives the last line its ending; where the file ends now.
-fn mend(
+/// Removes damage, and adds the ending of the last line. Returns the new length of the file.
+fn repair(
     mut file: &File,
     path: &Path,
     recorder: &Recorder,
     scanned: Scan,
-    found: &mut Found,
+    report: &mut OpenReport,
 ) -> io::Result<u64> {
-    found.messages = scanned.messages;
-    found.other_lines = scanned.other_lines;
+    report.messages = scanned.messages;
+    report.foreign_lines = scanned.foreign_lines;
     let mut end = scanned.end;
     if let Some(mut damage) = scanned.damage {
         let bytes = file.metadata()?.len().saturating_sub(end);
-        let (aside, new_end) = aside::take_out(file, path, end, &damage)?;
+        let (kept_in, new_end) = damage::remove(file, path, end, &damage)?;
         end = new_end;
         let mut seen = BTreeSet::new();
         damage
             .ids
             .retain(|id| recorder.is_any_processed(id) && seen.insert(id.clone()));
-        found.taken_out = Some(TakenOut {
-            aside,
+        report.removed = Some(RemovedDamage {
+            kept_in,
             bytes: bytes.saturating_sub(damage.kept.len() as u64),
             is_torn_line: damage.is_torn_line,
             lines: damage.lines,
@@ -382,7 +379,7 @@ fn mend(
     if !shared::is_ended(file, end)? {
         file.write_all(b"\n")?;
         end = end.saturating_add(1);
-        found.is_ended_now = true;
+        report.added_line_ending = true;
     }
     Ok(end)
 }

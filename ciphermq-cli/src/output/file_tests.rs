@@ -27,15 +27,15 @@ fn checkpoint(path: &Path) -> PathBuf {
     path.with_extension("checkpoint")
 }
 
-fn open_as(path: &Path, is_gone: bool) -> Result<(OutputFile, Found), OutputError> {
-    OutputFile::open(Place {
+fn open_as(path: &Path, is_gone: bool) -> Result<(OutputFile, OpenReport), OutputError> {
+    OutputFile::open(OutputLocation {
         output: path,
         checkpoint: &checkpoint(path),
         is_gone,
     })
 }
 
-fn open(path: &Path) -> Result<(OutputFile, Found), OutputError> {
+fn open(path: &Path) -> Result<(OutputFile, OpenReport), OutputError> {
     open_as(path, false)
 }
 
@@ -52,7 +52,7 @@ fn append(output: &mut OutputFile, positions: Range<usize>) -> Result<(), Output
     output.append(&lines, ids.iter().map(|id| (Some(&sender), id)))
 }
 
-/// Which of these messages it knows to be processed.
+/// The positions of those messages that the output knows to be processed.
 fn known(output: &OutputFile, positions: Range<usize>) -> Vec<usize> {
     let (sender, recorder) = (ClientId::new("sender_1").unwrap(), output.recorder());
     positions
@@ -63,15 +63,15 @@ fn known(output: &OutputFile, positions: Range<usize>) -> Vec<usize> {
         .collect()
 }
 
-/// Nothing but this unfinished line was taken out, and it is kept for its owner alone.
+/// Asserts that only this unfinished line was removed, and that it is kept in a private file.
 #[track_caller]
-fn assert_torn(found: &Found, torn: &[u8]) {
-    let taken_out = found.taken_out.as_ref().expect("something was taken out");
-    assert!(taken_out.is_torn_line && taken_out.processed.is_empty());
-    assert_eq!(taken_out.bytes, torn.len() as u64);
-    assert_eq!(fs::read(&taken_out.aside).unwrap(), torn);
-    assert_eq!(mode(&taken_out.aside), 0o600);
-    fs::remove_file(&taken_out.aside).unwrap();
+fn assert_torn(report: &OpenReport, torn: &[u8]) {
+    let removed = report.removed.as_ref().expect("something was removed");
+    assert!(removed.is_torn_line && removed.processed.is_empty());
+    assert_eq!(removed.bytes, torn.len() as u64);
+    assert_eq!(fs::read(&removed.kept_in).unwrap(), torn);
+    assert_eq!(mode(&removed.kept_in), 0o600);
+    fs::remove_file(&removed.kept_in).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -79,40 +79,43 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn what_was_appended_is_known_again() {
+fn appended_messages_are_known_after_a_restart() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("new/deeper/out.jsonl");
-    let (mut output, found) = open(&path).unwrap();
-    assert_eq!((found, known(&output, 0..9).len()), (Found::default(), 0));
+    let (mut output, report) = open(&path).unwrap();
+    assert_eq!(
+        (report, known(&output, 0..9).len()),
+        (OpenReport::default(), 0)
+    );
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     append(&mut output, 0..2).unwrap();
     append(&mut output, 2..3).unwrap();
-    // A kill: nothing is closed.
+    // As after a kill: nothing is closed.
     drop(output);
-    let (output, found) = open(&path).unwrap();
-    // The first lines are counted by a checkpoint at once.
-    let expected = Found {
+    let (output, report) = open(&path).unwrap();
+    // The first append writes a checkpoint at once.
+    let expected = OpenReport {
         known: 2,
         messages: 1,
-        ..Found::default()
+        ..OpenReport::default()
     };
-    assert_eq!(found, expected);
+    assert_eq!(report, expected);
     assert_eq!(known(&output, 0..9), [0, 1, 2]);
 }
 
 #[test]
-fn what_the_checkpoint_knows_is_not_read_again() {
+fn lines_that_the_checkpoint_covers_are_not_read_again() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
     append(&mut output, 0..100).unwrap();
     drop(output);
-    // Opening writes a checkpoint: what stands there now is not read next time.
+    // Opening writes a checkpoint: the present lines are not read next time.
     let (mut output, _) = open(&path).unwrap();
     append(&mut output, 100..103).unwrap();
     drop(output);
-    let (output, found) = open(&path).unwrap();
-    assert_eq!((found.known, found.messages), (100, 3));
+    let (output, report) = open(&path).unwrap();
+    assert_eq!((report.known, report.messages), (100, 3));
     assert_eq!(known(&output, 0..200).len(), 103);
     output.close().unwrap();
     assert_eq!(open(&path).unwrap().1.messages, 0);
@@ -126,13 +129,13 @@ fn without_its_checkpoint_the_whole_output_is_read() {
     append(&mut output, 0..5).unwrap();
     output.close().unwrap();
     fs::remove_file(checkpoint(&path)).unwrap();
-    let (output, found) = open(&path).unwrap();
-    assert_eq!((found.known, found.messages), (0, 5));
+    let (output, report) = open(&path).unwrap();
+    assert_eq!((report.known, report.messages), (0, 5));
     assert_eq!(known(&output, 0..9).len(), 5);
 }
 
 #[test]
-fn a_damaged_checkpoint_is_built_anew_from_the_output_and_kept_aside() {
+fn a_damaged_checkpoint_is_rebuilt_from_the_output_and_kept() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -147,12 +150,15 @@ fn a_damaged_checkpoint_is_built_anew_from_the_output_and_kept_aside() {
     }
     for damaged in damages {
         fs::write(checkpoint(&path), &damaged).unwrap();
-        let (output, found) = open(&path).unwrap();
-        assert_eq!((found.known, found.messages), (0, 5));
+        let (output, report) = open(&path).unwrap();
+        assert_eq!((report.known, report.messages), (0, 5));
         assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4]);
-        assert_eq!(fs::read(found.damaged.unwrap()).unwrap(), damaged);
+        assert_eq!(
+            fs::read(report.damaged_checkpoint.unwrap()).unwrap(),
+            damaged
+        );
     }
-    // Where there is nothing to build it from, a person must decide.
+    // Without an output to rebuild it from, a person must decide.
     fs::write(checkpoint(&path), &whole[1..]).unwrap();
     fs::write(&path, "").unwrap();
     let error = open(&path).unwrap_err();
@@ -161,22 +167,25 @@ fn a_damaged_checkpoint_is_built_anew_from_the_output_and_kept_aside() {
 }
 
 #[test]
-fn an_empty_checkpoint_is_none() {
+fn an_empty_checkpoint_counts_as_missing() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     fs::write(checkpoint(&path), "").unwrap();
-    let (mut output, found) = open(&path).unwrap();
-    assert_eq!(found, Found::default());
+    let (mut output, report) = open(&path).unwrap();
+    assert_eq!(report, OpenReport::default());
     append(&mut output, 0..5).unwrap();
     output.close().unwrap();
     fs::write(checkpoint(&path), "").unwrap();
-    let (output, found) = open(&path).unwrap();
-    assert_eq!((found.known, found.messages, found.damaged), (0, 5, None));
+    let (output, report) = open(&path).unwrap();
+    assert_eq!(
+        (report.known, report.messages, report.damaged_checkpoint),
+        (0, 5, None)
+    );
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4]);
 }
 
 #[test]
-fn a_file_that_holds_no_line_of_ours_is_refused_and_stays_as_it_is() {
+fn a_file_without_any_line_of_a_receiver_is_refused_and_not_changed() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     for text in [
@@ -190,7 +199,10 @@ fn a_file_that_holds_no_line_of_ours_is_refused_and_stays_as_it_is() {
         fs::write(&path, text).unwrap();
         let error = open(&path).unwrap_err();
         assert!(
-            matches!(error, OutputError::NotOurs(_) | OutputError::Foreign(_)),
+            matches!(
+                error,
+                OutputError::Unrecognised(_) | OutputError::Foreign(_)
+            ),
             "{text:?}: {error}"
         );
         assert!(error.advice().contains("Name another file"));
@@ -201,19 +213,19 @@ fn a_file_that_holds_no_line_of_ours_is_refused_and_stays_as_it_is() {
     fs::write(&path, "").unwrap();
     drop(open(&path).unwrap());
     fs::write(&path, "\u{1}\u{2}\ntext\n").unwrap();
-    assert!(matches!(open(&path), Err(OutputError::NotOurs(_))));
+    assert!(matches!(open(&path), Err(OutputError::Unrecognised(_))));
     assert!(checkpoint(&path).exists());
     fs::write(&path, "").unwrap();
     let (mut output, _) = open(&path).unwrap();
     append(&mut output, 0..2).unwrap();
     output.close().unwrap();
     fs::write(&path, "text\n").unwrap();
-    assert!(matches!(open(&path), Err(OutputError::NotOurs(_))));
+    assert!(matches!(open(&path), Err(OutputError::Unrecognised(_))));
     assert_eq!(fs::read(&path).unwrap(), b"text\n");
 }
 
 #[test]
-fn a_first_line_that_was_torn_or_damaged_is_ours_and_blank_lines_are_nobodys() {
+fn a_torn_or_damaged_first_line_is_recognised_and_blank_lines_are_accepted() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     drop(open(&path).unwrap());
@@ -249,7 +261,7 @@ fn an_output_is_not_its_own_checkpoint() {
 }
 
 #[test]
-fn an_output_that_was_moved_away_after_its_receiver_ended_begins_anew_and_nothing_comes_twice() {
+fn an_output_moved_away_after_its_receiver_ended_is_begun_anew_without_duplicates() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -257,21 +269,21 @@ fn an_output_that_was_moved_away_after_its_receiver_ended_begins_anew_and_nothin
     output.close().unwrap();
     let bytes = fs::metadata(&path).unwrap().len();
     fs::rename(&path, folder.path().join("yesterday.jsonl")).unwrap();
-    let (mut output, found) = open(&path).unwrap();
-    assert_eq!((found.other_file, found.known), (Some(bytes), 5));
+    let (mut output, report) = open(&path).unwrap();
+    assert_eq!((report.other_file_bytes, report.known), (Some(bytes), 5));
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4]);
     append(&mut output, 5..6).unwrap();
     drop(output);
-    let (output, found) = open(&path).unwrap();
+    let (output, report) = open(&path).unwrap();
     assert_eq!(
-        (found.other_file, found.known, found.messages),
+        (report.other_file_bytes, report.known, report.messages),
         (None, 6, 0)
     );
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
-fn an_output_that_was_moved_away_after_its_receiver_was_killed_is_asked_for() {
+fn an_output_moved_away_after_its_receiver_was_killed_is_required() {
     let folder = tempdir().unwrap();
     let (path, moved) = (
         folder.path().join("out.jsonl"),
@@ -284,21 +296,20 @@ fn an_output_that_was_moved_away_after_its_receiver_was_killed_is_asked_for() {
     let error = open(&path).unwrap_err();
     assert!(matches!(error, OutputError::Unknown(_)), "{error}");
     assert!(error.advice().contains("--output-is-gone"));
-    assert!(!path.exists(), "nothing is put where the moved one belongs");
-    // Put back, it is as if nothing had happened.
+    assert!(!path.exists(), "no file is created in its place");
+    // After it is put back, everything is known.
     fs::rename(&moved, &path).unwrap();
     assert_eq!(known(&open(&path).unwrap().0, 0..9), [0, 1, 2, 3, 4]);
-    // Gone for good: what the checkpoint knows stays processed.
+    // If it is lost, the messages that the checkpoint knows stay processed.
     fs::remove_file(&path).unwrap();
     open(&path).unwrap_err();
-    let (output, found) = open_as(&path, true).unwrap();
-    assert!(found.other_file.is_some());
+    let (output, report) = open_as(&path, true).unwrap();
+    assert!(report.other_file_bytes.is_some());
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4]);
 }
 
 #[test]
-fn an_output_that_is_gone_is_asked_for_even_if_its_receiver_was_killed_before_the_first_checkpoint()
-{
+fn a_missing_output_is_required_even_if_its_receiver_was_killed_before_the_first_checkpoint() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     drop(open(&path).unwrap());
@@ -310,7 +321,7 @@ fn an_output_that_is_gone_is_asked_for_even_if_its_receiver_was_killed_before_th
 }
 
 #[test]
-fn after_a_failed_write_no_checkpoint_claims_anything() {
+fn no_checkpoint_is_written_after_a_failed_write() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -334,8 +345,8 @@ fn a_line_torn_anywhere_is_cut_off_and_the_rest_stays() {
     for end in 1..line(2).len() - 1 {
         let torn = &line(2)[..end];
         fs::write(&path, [&whole, torn].concat()).unwrap();
-        let (mut output, found) = open(&path).unwrap();
-        assert_torn(&found, torn);
+        let (mut output, report) = open(&path).unwrap();
+        assert_torn(&report, torn);
         assert_eq!(known(&output, 0..9), [0, 1]);
         append(&mut output, 2..3).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [&whole[..], &line(2)].concat());
@@ -350,15 +361,15 @@ fn zeros_left_by_a_crash_of_the_machine_are_cut_off() {
     let path = folder.path().join("out.jsonl");
     for torn in [&b"\0\0\0\0"[..], b"{\"mess\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"] {
         fs::write(&path, [&line(0), torn].concat()).unwrap();
-        let (_output, found) = open(&path).unwrap();
-        assert_torn(&found, torn);
+        let (_output, report) = open(&path).unwrap();
+        assert_torn(&report, torn);
         assert_eq!(fs::read(&path).unwrap(), line(0));
         fs::remove_file(checkpoint(&path)).unwrap();
     }
 }
 
 #[test]
-fn somebody_elses_unfinished_line_is_left_alone() {
+fn a_foreign_unfinished_line_is_left_alone() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     fs::write(&path, "dear diary").unwrap();
@@ -367,25 +378,25 @@ fn somebody_elses_unfinished_line_is_left_alone() {
 }
 
 #[test]
-fn lines_that_are_none_of_ours_are_counted_and_kept() {
+fn foreign_lines_are_counted_and_kept() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let text = [&line(0)[..], b"# a remark\n\n", &line(1)].concat();
     fs::write(&path, &text).unwrap();
-    let (_output, found) = open(&path).unwrap();
+    let (_output, report) = open(&path).unwrap();
     assert_eq!(
-        found,
-        Found {
+        report,
+        OpenReport {
             messages: 2,
-            other_lines: 2,
-            ..Found::default()
+            foreign_lines: 2,
+            ..OpenReport::default()
         }
     );
     assert_eq!(fs::read(&path).unwrap(), text);
 }
 
 #[test]
-fn a_second_writer_is_kept_away_until_the_first_is_gone() {
+fn a_second_writer_is_refused_until_the_first_ends() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let first = open(&path).unwrap();
@@ -397,7 +408,7 @@ fn a_second_writer_is_kept_away_until_the_first_is_gone() {
 }
 
 #[test]
-fn a_file_that_was_moved_or_removed_takes_no_more_lines() {
+fn nothing_is_appended_to_a_file_that_was_moved_or_removed() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -416,7 +427,7 @@ fn a_file_that_was_moved_or_removed_takes_no_more_lines() {
 }
 
 #[test]
-fn a_folder_is_no_output() {
+fn a_folder_cannot_be_an_output() {
     let folder = tempdir().unwrap();
     let error = open(folder.path()).unwrap_err();
     assert!(matches!(error, OutputError::Open { .. }), "{error}");
@@ -443,7 +454,7 @@ fn whole(positions: Range<usize>) -> Vec<Option<usize>> {
 }
 
 #[test]
-fn a_whole_last_line_without_its_ending_gets_it_wherever_the_checkpoint_ends() {
+fn a_whole_last_line_without_an_ending_gets_one_wherever_the_checkpoint_ends() {
     for is_closed in [false, true] {
         for bounds in [vec![0, 3], vec![0, 2, 3], vec![0, 200, 203]] {
             let folder = tempdir().unwrap();
@@ -459,8 +470,12 @@ fn a_whole_last_line_without_its_ending_gets_it_wherever_the_checkpoint_ends() {
             }
             let text = fs::read(&path).unwrap();
             fs::write(&path, &text[..text.len() - 1]).unwrap();
-            let (mut output, found) = open(&path).unwrap();
-            assert!(found.is_ended_now && found.taken_out.is_none() && found.other_file.is_none());
+            let (mut output, report) = open(&path).unwrap();
+            assert!(
+                report.added_line_ending
+                    && report.removed.is_none()
+                    && report.other_file_bytes.is_none()
+            );
             assert_eq!(fs::read(&path).unwrap(), text);
             assert_eq!(known(&output, 0..count).len(), count);
             append(&mut output, count..count + 1).unwrap();
@@ -470,7 +485,7 @@ fn a_whole_last_line_without_its_ending_gets_it_wherever_the_checkpoint_ends() {
 }
 
 #[test]
-fn an_unfinished_line_of_a_message_that_was_processed_is_told_as_that() {
+fn an_unfinished_line_of_a_processed_message_is_reported_as_processed() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -478,19 +493,19 @@ fn an_unfinished_line_of_a_message_that_was_processed_is_told_as_that() {
     output.close().unwrap();
     let text = fs::read(&path).unwrap();
     fs::write(&path, &text[..text.len() - 10]).unwrap();
-    let (output, found) = open(&path).unwrap();
-    assert_eq!(found.taken_out.unwrap().processed, ids(2..3));
+    let (output, report) = open(&path).unwrap();
+    assert_eq!(report.removed.unwrap().processed, ids(2..3));
     assert_eq!(
         (positions(&path), known(&output, 0..9)),
         (whole(0..2), vec![0, 1, 2])
     );
 }
 
-/// What an editor makes of a file.
+/// A change that an editor makes to a file.
 type Edit<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
 
 #[test]
-fn what_an_editor_does_to_line_endings_makes_no_other_output() {
+fn line_endings_changed_by_an_editor_do_not_make_another_output() {
     let dos = |text: &[u8]| {
         String::from_utf8_lossy(text)
             .replace('\n', "\r\n")
@@ -513,9 +528,9 @@ fn what_an_editor_does_to_line_endings_makes_no_other_output() {
             if !has_checkpoint {
                 fs::remove_file(checkpoint(&path)).unwrap();
             }
-            let (mut output, found) = open(&path).unwrap();
+            let (mut output, report) = open(&path).unwrap();
             assert_eq!(known(&output, 0..200).len(), 103);
-            assert!(found.taken_out.is_none() && found.other_file.is_none());
+            assert!(report.removed.is_none() && report.other_file_bytes.is_none());
             append(&mut output, 103..104).unwrap();
             drop(output);
             assert_eq!(known(&open(&path).unwrap().0, 0..200).len(), 104);
@@ -523,7 +538,8 @@ fn what_an_editor_does_to_line_endings_makes_no_other_output() {
     }
 }
 
-/// An output whose last append of several pages was not synced, and where it begins.
+/// Makes an output whose last append, of several pages, counts as not synced. Returns the offset of
+/// that append, and the contents.
 fn unsynced(path: &Path) -> (usize, Vec<u8>) {
     let (mut output, _) = open(path).unwrap();
     append(&mut output, 0..3).unwrap();
@@ -533,11 +549,11 @@ fn unsynced(path: &Path) -> (usize, Vec<u8>) {
     (synced.try_into().unwrap(), fs::read(path).unwrap())
 }
 
-/// What a receiver makes of a damaged output: all comes again that was not acknowledged, and stands
-/// there once, in order.
+/// Asserts that a receiver repairs a damaged output: everything that was not acknowledged is
+/// redelivered, and every line is there once, in order.
 #[track_caller]
-fn assert_heals(path: &Path, synced: usize, damaged: &[u8]) -> Found {
-    let (mut output, found) = open(path).unwrap();
+fn assert_heals(path: &Path, synced: usize, damaged: &[u8]) -> OpenReport {
+    let (mut output, report) = open(path).unwrap();
     let held = positions(path);
     assert_eq!(held, whole(0..held.len()), "the first lines, whole");
     assert!(fs::read(path).unwrap().starts_with(&damaged[..synced]));
@@ -548,11 +564,11 @@ fn assert_heals(path: &Path, synced: usize, damaged: &[u8]) -> Found {
     );
     append(&mut output, held.len()..200).unwrap();
     assert_eq!(positions(path), whole(0..200));
-    found
+    report
 }
 
 #[test]
-fn any_page_of_the_last_append_that_the_disk_has_lost_is_cut_off_with_all_behind_it() {
+fn any_lost_page_of_the_last_append_is_cut_off_with_everything_after_it() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (synced, text) = unsynced(&path);
@@ -570,15 +586,12 @@ fn any_page_of_the_last_append_that_the_disk_has_lost_is_cut_off_with_all_behind
         damaged[lost.clone()].fill(filling);
         fs::write(&path, &damaged).unwrap();
         fs::write(checkpoint(&path), &checkpoint_then).unwrap();
-        let taken_out = assert_heals(&path, synced, &damaged).taken_out.unwrap();
-        let kept = fs::read(&taken_out.aside).unwrap();
-        assert!(damaged.ends_with(&kept) && kept.len() as u64 == taken_out.bytes);
+        let removed = assert_heals(&path, synced, &damaged).removed.unwrap();
+        let kept = fs::read(&removed.kept_in).unwrap();
+        assert!(damaged.ends_with(&kept) && kept.len() as u64 == removed.bytes);
         assert!(kept.len() >= text.len() - lost.start, "from the damage on");
-        assert_eq!(
-            (mode(&taken_out.aside), taken_out.processed),
-            (0o600, vec![])
-        );
-        fs::remove_file(&taken_out.aside).unwrap();
+        assert_eq!((mode(&removed.kept_in), removed.processed), (0o600, vec![]));
+        fs::remove_file(&removed.kept_in).unwrap();
     }
 }
 
@@ -593,25 +606,25 @@ fn the_last_append_may_end_anywhere_or_with_zeros() {
             let damaged = [&text[..end], &vec![0; zeros][..]].concat();
             fs::write(&path, &damaged).unwrap();
             fs::write(checkpoint(&path), &checkpoint_then).unwrap();
-            if let Some(taken_out) = assert_heals(&path, synced, &damaged).taken_out {
-                fs::remove_file(taken_out.aside).unwrap();
+            if let Some(removed) = assert_heals(&path, synced, &damaged).removed {
+                fs::remove_file(removed.kept_in).unwrap();
             }
         }
     }
 }
 
 #[test]
-fn what_the_disk_held_before_is_not_taken_for_lines_of_this_output() {
+fn stale_disk_contents_are_not_taken_for_lines_of_this_output() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (synced, text) = unsynced(&path);
-    // Lines that stand further up, and a part of one, in place of a page.
+    // Copies of earlier lines, and a part of one, in place of a page.
     let (from, to) = (synced + line(7).len() * 2, synced + 2048);
     let mut damaged = text.clone();
     damaged.copy_within(0..to - from, from);
     fs::write(&path, &damaged).unwrap();
-    let (mut output, found) = open(&path).unwrap();
-    assert!(found.taken_out.unwrap().lines > 0);
+    let (mut output, report) = open(&path).unwrap();
+    assert!(report.removed.unwrap().lines > 0);
     for missing in 0..200 {
         if known(&output, missing..missing + 1).is_empty() {
             append(&mut output, missing..missing + 1).unwrap();
@@ -623,7 +636,7 @@ fn what_the_disk_held_before_is_not_taken_for_lines_of_this_output() {
 }
 
 #[test]
-fn a_line_that_somebody_has_damaged_is_taken_out_and_the_whole_ones_behind_it_stay() {
+fn a_line_damaged_by_an_editor_is_removed_and_whole_lines_after_it_stay() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (synced, text) = unsynced(&path);
@@ -632,13 +645,13 @@ fn a_line_that_somebody_has_damaged_is_taken_out_and_the_whole_ones_behind_it_st
         let mut edited = text.clone();
         edited.splice(third + 40..third + 41, damage.bytes());
         fs::write(&path, &edited).unwrap();
-        let (mut output, found) = open(&path).unwrap();
+        let (mut output, report) = open(&path).unwrap();
         let rest: Vec<_> = whole(0..9).into_iter().chain(whole(10..200)).collect();
         assert_eq!(positions(&path), rest, "{damage:?}");
-        let taken_out = found.taken_out.unwrap();
-        assert_eq!(fs::read(&taken_out.aside).unwrap(), edited[third..]);
-        assert!(!taken_out.is_torn_line && taken_out.lines > 0);
-        // If it was not acknowledged it comes again.
+        let removed = report.removed.unwrap();
+        assert_eq!(fs::read(&removed.kept_in).unwrap(), edited[third..]);
+        assert!(!removed.is_torn_line && removed.lines > 0);
+        // If it was not acknowledged, it is redelivered.
         append(&mut output, 9..10).unwrap();
         assert_eq!(known(&output, 0..300).len(), 200);
         drop(output);
@@ -653,7 +666,7 @@ fn a_line_that_somebody_has_damaged_is_taken_out_and_the_whole_ones_behind_it_st
 }
 
 #[test]
-fn without_a_checkpoint_texts_stay_and_a_strangers_file_is_left_alone() {
+fn without_a_checkpoint_text_stays_and_a_foreign_file_is_left_alone() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let text = [
@@ -663,9 +676,9 @@ fn without_a_checkpoint_texts_stay_and_a_strangers_file_is_left_alone() {
     ]
     .concat();
     fs::write(&path, &text).unwrap();
-    let (_output, found) = open(&path).unwrap();
+    let (_output, report) = open(&path).unwrap();
     assert_eq!(
-        (found.messages, found.other_lines, found.taken_out),
+        (report.messages, report.foreign_lines, report.removed),
         (2, 1, None)
     );
     assert_eq!(fs::read(&path).unwrap(), text);
@@ -685,23 +698,23 @@ fn without_a_checkpoint_texts_stay_and_a_strangers_file_is_left_alone() {
 }
 
 #[test]
-fn a_line_with_zeros_in_a_file_of_ours_is_cut_off_without_a_checkpoint_too() {
+fn a_line_with_zeros_in_an_output_is_cut_off_even_without_a_checkpoint() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     fs::write(&path, [line(0), line(1), line(2)].concat()).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&[0; 10], line(0).len() as u64 + 20)
         .unwrap();
-    let (output, found) = open(&path).unwrap();
+    let (output, report) = open(&path).unwrap();
     assert_eq!(
         (positions(&path), known(&output, 0..9)),
         (whole(0..1), vec![0])
     );
-    assert!(!found.taken_out.unwrap().is_torn_line);
+    assert!(!report.removed.unwrap().is_torn_line);
 }
 
-/// What stands after the checkpoint, of a receiver that was killed.
-fn written_after_the_checkpoint(path: &Path, lines: &[u8]) {
+/// Makes an output of a killed receiver, with these lines after the checkpoint.
+fn write_after_checkpoint(path: &Path, lines: &[u8]) {
     let (mut output, _) = open(path).unwrap();
     append(&mut output, 0..3).unwrap();
     drop(output);
@@ -710,7 +723,7 @@ fn written_after_the_checkpoint(path: &Path, lines: &[u8]) {
     fs::write(path, text).unwrap();
 }
 
-/// The line of a message, and its id.
+/// The line of a message with this payload.
 fn received(position: usize, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     Received {
@@ -725,7 +738,7 @@ fn received(position: usize, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Opened again, these lines are all there, and known.
+/// Asserts that lines with these payloads are kept and known when the output is opened again.
 #[track_caller]
 fn assert_stays(payloads: &[Vec<u8>]) {
     let folder = tempdir().unwrap();
@@ -734,12 +747,16 @@ fn assert_stays(payloads: &[Vec<u8>]) {
     let lines: Vec<u8> = lines
         .flat_map(|(payload, position)| received(position, payload))
         .collect();
-    written_after_the_checkpoint(&path, &lines);
+    write_after_checkpoint(&path, &lines);
     let text = fs::read(&path).unwrap();
     for has_checkpoint in [true, false] {
-        let (output, found) = open(&path).unwrap();
+        let (output, report) = open(&path).unwrap();
         assert_eq!(
-            (found.taken_out, found.other_lines, found.is_ended_now),
+            (
+                report.removed,
+                report.foreign_lines,
+                report.added_line_ending
+            ),
             (None, 0, false)
         );
         assert_eq!(
@@ -754,7 +771,7 @@ fn assert_stays(payloads: &[Vec<u8>]) {
 }
 
 #[test]
-fn a_line_with_any_character_that_json_leaves_as_it_is_stays() {
+fn a_line_with_any_character_that_json_does_not_escape_stays() {
     let characters = (0..=0x10_ffff).filter_map(char::from_u32);
     let payloads = characters
         .collect::<Vec<char>>()
@@ -781,7 +798,7 @@ fn a_line_with_any_character_that_json_leaves_as_it_is_stays() {
     assert_stays(&bytes.collect::<Vec<_>>());
 }
 
-/// Texts, JSON strings, and anything.
+/// Generates texts, JSON strings and arbitrary bytes.
 fn payload() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     use proptest::prelude::*;
     let texts = "\\PC*|[\u{0}-\u{a0}]*|\"[ -!#-\\[\\]-\u{a0}]*\"";
@@ -800,7 +817,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn acknowledged_messages_that_are_cut_off_with_damage_are_all_named() {
+fn acknowledged_messages_that_are_cut_off_with_damage_are_all_reported() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -811,15 +828,15 @@ fn acknowledged_messages_that_are_cut_off_with_damage_are_all_named() {
     let kept = line(9).len() + line(0).len();
     text[kept + 30] = 1;
     fs::write(&path, &text).unwrap();
-    let (_output, found) = open(&path).unwrap();
+    let (_output, report) = open(&path).unwrap();
     assert_eq!(positions(&path), [Some(9), Some(0)]);
-    let taken_out = found.taken_out.unwrap();
-    assert_eq!(taken_out.processed, ids(1..4));
-    assert_eq!(fs::read(taken_out.aside).unwrap(), text[kept..]);
+    let removed = report.removed.unwrap();
+    assert_eq!(removed.processed, ids(1..4));
+    assert_eq!(fs::read(removed.kept_in).unwrap(), text[kept..]);
 }
 
 #[test]
-fn an_editor_that_ends_lines_with_cr_alone_has_all_of_them_named() {
+fn lines_that_an_editor_ended_with_cr_alone_are_all_reported() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let (mut output, _) = open(&path).unwrap();
@@ -830,9 +847,9 @@ fn an_editor_that_ends_lines_with_cr_alone_has_all_of_them_named() {
         *byte = b'\r';
     }
     fs::write(&path, &text).unwrap();
-    let (_output, found) = open(&path).unwrap();
-    let taken_out = found.taken_out.unwrap();
-    assert_eq!(taken_out.processed, ids(0..3));
-    assert_eq!((taken_out.lines, taken_out.is_torn_line), (3, false));
-    assert_eq!(fs::read(taken_out.aside).unwrap(), text);
+    let (_output, report) = open(&path).unwrap();
+    let removed = report.removed.unwrap();
+    assert_eq!(removed.processed, ids(0..3));
+    assert_eq!((removed.lines, removed.is_torn_line), (3, false));
+    assert_eq!(fs::read(removed.kept_in).unwrap(), text);
 }

@@ -1,22 +1,23 @@
 //! Where received messages are written.
 //!
-//! - [`record`]: one line
-//! - [`file`](mod@file): a file of lines that survives crashes, with one writer
-//! - `scan`, `aside`: what stands in such a file, and what becomes of what is damaged
-//! - [`shared`]: a file of lines with many writers
+//! - [`record`]: the form of a line
+//! - [`file`](mod@file): a crash-safe file of lines, with one writer
+//! - `scan`, `damage`: the contents of such a file, and the removal of damage
+//! - [`shared`]: a file of lines with several writers
 //! - [`pipe`]: a pipe that is written no faster than it is read
-//! - [`sink`], [`target`]: a file, or standard output, and which of them an output is
+//! - [`stdout`]: the only path to standard output
+//! - [`sink`], `kind`: the destination of received messages, a file or a stream
 
-mod aside;
+mod damage;
 pub(crate) mod file;
+mod kind;
 pub(crate) mod pipe;
 pub(crate) mod record;
 mod scan;
 pub(crate) mod shared;
 pub(crate) mod sink;
 pub(crate) mod stdout;
-mod target;
 
+pub(crate) use kind::OutputKind;
 pub(crate) use record::{Payload, Received, Unopened};
 pub(crate) use sink::Sink;
-pub(crate) use target::Target;

@@ -1,12 +1,12 @@
 //! A pipe that is written no faster than it is read.
 //!
-//! What was written into a pipe and not read is lost with the reader's end, so it must not count as
-//! written. Linux tells how many bytes in a pipe are unread (`FIONREAD`): a line is put in once the
-//! one before it was taken out. So `head -1` takes one line, and what stays in the pipe is one line
-//! at most.
+//! Data in a pipe that nobody has read is lost when the reader ends, so it must not count as
+//! written. Linux reports the number of unread bytes in a pipe (`FIONREAD`), and a line is written
+//! only once the previous one was read. So `head -1` reads one line, and at most one line remains
+//! in the pipe.
 //!
-//! While it is written the pipe has room for one page only: then the system wakes the writer when
-//! it is empty, and nobody need look again and again.
+//! Meanwhile the pipe's capacity is reduced to one page. Then the system wakes the writer when the
+//! pipe is empty, and no polling is needed.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -20,77 +20,82 @@ use ciphermq_files::FileId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
 
-/// So much is written into a pipe with room without waiting (POSIX's `PIPE_BUF`, on Linux).
+/// The size of a write that a writable pipe accepts without blocking (`PIPE_BUF` on Linux).
 const CHUNK_BYTES: usize = 4096;
 
-/// The least room that a pipe can have. The system makes it a page.
-const LEAST_ROOM: usize = 4096;
+/// The minimum capacity of a pipe. The system rounds it up to a page.
+const MIN_CAPACITY: usize = 4096;
 
-/// So long nothing need be told of what was taken so far.
-const SHORT: Duration = Duration::from_millis(1);
+/// The time after which `on_wait` is called.
+const WAIT_NOTICE: Duration = Duration::from_millis(1);
 
-/// So often a signal is looked for while nobody reads.
-const LOOK: Duration = Duration::from_millis(100);
+/// The interval at which a request to stop is noticed while nobody reads.
+const STOP_CHECK: Duration = Duration::from_millis(100);
 
-/// Where the system does not wake the writer, it looks again after pauses up to this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+/// The longest pause between polls where the system does not wake the writer.
+const MAX_PAUSE: Duration = Duration::from_millis(5);
 
-/// After a signal, the line that is in the pipe may be taken for so long.
+/// The time that the reader has for the line in the pipe after a request to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Asks the writer of a pipe to end. Cheap to clone.
+/// A handle to stop the writer of a pipe. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct StopHandle(Arc<AtomicBool>);
 
-impl Stop {
-    /// No further line is written; the one in the pipe is waited for a little.
-    pub(crate) fn ask(&self) {
+impl StopHandle {
+    /// Requests that no further line is written. The writer still waits for a short time until the
+    /// line in the pipe is read.
+    pub(crate) fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_asked(&self) -> bool {
+    fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What became of a line.
+/// The outcome of writing a line into a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Put {
-    /// The reader has it.
-    Taken,
-    /// The end was asked for before the reader had all of it.
+pub(crate) enum WriteOutcome {
+    /// The reader has read the line.
+    Read,
+    /// A stop was requested before the reader had read the whole line.
     Stopped,
 }
 
-/// The end of a pipe that is written to.
+/// The write end of a pipe.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     file: File,
-    stop: Stop,
-    /// How much room it had; nothing if that was not changed.
-    room: Option<usize>,
+    stop: StopHandle,
+    /// The original capacity; `None` if it was not changed.
+    capacity: Option<usize>,
 }
 
 impl Pipe {
-    /// Takes an open file, if it is a pipe; otherwise gives it back.
+    /// Wraps an open file if it is a pipe.
+    ///
+    /// # Errors
+    ///
+    /// The file, if it is not a pipe.
     pub(crate) fn of(file: File) -> Result<Self, File> {
         let is_pipe = file
             .metadata()
             .is_ok_and(|metadata| metadata.file_type().is_fifo());
-        // Where the system cannot tell what is unread, nothing is gained.
+        // Without `FIONREAD` a pipe is an ordinary stream.
         if !is_pipe || ioctl_fionread(&file).is_err() {
             return Err(file);
         }
-        let room = narrow(&file);
+        let capacity = shrink(&file);
         Ok(Self {
             file,
-            stop: Stop::default(),
-            room,
+            stop: StopHandle::default(),
+            capacity,
         })
     }
 
-    /// What ends a [`put`](Self::put) that waits.
-    pub(crate) fn stop(&self) -> Stop {
+    /// A handle to stop a [`write`](Self::write) that waits.
+    pub(crate) fn stop(&self) -> StopHandle {
         self.stop.clone()
     }
 
@@ -99,49 +104,49 @@ impl Pipe {
         &self.file
     }
 
-    /// Writes a line, and waits until the reader has taken it. `waits` is called once that takes
+    /// Writes a line, and waits until the reader has read it. `on_wait` is called if that takes
     /// longer.
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::BrokenPipe`] when the reader has gone without taking
-    /// all of it.
-    pub(crate) fn put(&self, line: &[u8], waits: &mut dyn FnMut()) -> io::Result<Put> {
-        if self.stop.is_asked() {
-            return Ok(Put::Stopped);
+    /// The system's error; [`io::ErrorKind::BrokenPipe`] if the reader has closed the pipe before
+    /// it had read the whole line.
+    pub(crate) fn write(&self, line: &[u8], on_wait: &mut dyn FnMut()) -> io::Result<WriteOutcome> {
+        if self.stop.is_requested() {
+            return Ok(WriteOutcome::Stopped);
         }
-        let mut waiting = Waiting::new(self, waits);
+        let mut waiter = Waiter::new(self, on_wait);
         let mut rest = line;
         while !rest.is_empty() {
-            match waiting.wait()? {
-                State::Room => {}
-                State::Unchanged => continue,
-                State::ReaderGone => return Err(io::ErrorKind::BrokenPipe.into()),
-                State::Stopped => return Ok(Put::Stopped),
+            match waiter.wait()? {
+                WaitResult::Writable => {}
+                WaitResult::TimedOut => continue,
+                WaitResult::ReaderGone => return Err(io::ErrorKind::BrokenPipe.into()),
+                WaitResult::Stopped => return Ok(WriteOutcome::Stopped),
             }
             let chunk = rest.get(..CHUNK_BYTES).unwrap_or(rest);
             match (&self.file).write(chunk) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         let mut unread = Unread::new(&self.file)?;
         loop {
-            if unread.is_taken()? {
-                return Ok(Put::Taken);
+            if unread.is_read()? {
+                return Ok(WriteOutcome::Read);
             }
-            match waiting.wait()? {
-                // Either it is empty, or the system does not wake us when it is.
-                State::Room if !unread.is_taken()? => waiting.pause(),
-                State::Room | State::Unchanged => {}
-                // What was taken before it went was taken.
-                State::ReaderGone if !unread.is_taken()? => {
+            match waiter.wait()? {
+                // Writable and not empty: the system does not wake the writer when it is empty.
+                WaitResult::Writable if !unread.is_read()? => waiter.pause(),
+                WaitResult::Writable | WaitResult::TimedOut => {}
+                // The line may have been read before the reader closed the pipe.
+                WaitResult::ReaderGone if !unread.is_read()? => {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
-                State::ReaderGone => return Ok(Put::Taken),
-                State::Stopped => return Ok(Put::Stopped),
+                WaitResult::ReaderGone => return Ok(WriteOutcome::Read),
+                WaitResult::Stopped => return Ok(WriteOutcome::Stopped),
             }
         }
     }
@@ -149,16 +154,18 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        if let Some(room) = self.room {
-            widen(&self.file, room);
+        if let Some(capacity) = self.capacity {
+            restore(&self.file, capacity);
         }
     }
 }
 
-/// How much of a pipe must be read before what was written into it last has been.
+/// The number of bytes in a pipe up to the end of the last write.
 struct Unread<'a> {
     file: &'a File,
+    /// All unread bytes at the last look.
     bytes: u64,
+    /// Those up to the end of the last write.
     before_end: u64,
 }
 
@@ -172,9 +179,9 @@ impl<'a> Unread<'a> {
         })
     }
 
-    /// Looks again. What others write into the pipe meanwhile only adds to what is unread, so what
-    /// that has become less by was read.
-    fn is_taken(&mut self) -> io::Result<bool> {
+    /// Whether everything up to the end of the write has been read. Writes of other processes can
+    /// only increase the number of unread bytes, so any decrease was read.
+    fn is_read(&mut self) -> io::Result<bool> {
         let now = ioctl_fionread(self.file)?;
         self.before_end = match now {
             0 => 0,
@@ -187,87 +194,91 @@ impl<'a> Unread<'a> {
     }
 }
 
-/// What has come of waiting.
-enum State {
-    /// Something can be written.
-    Room,
-    /// Nothing, for a while.
-    Unchanged,
-    /// Nobody reads any more.
+/// The result of a wait for the reader.
+enum WaitResult {
+    /// The pipe is writable.
+    Writable,
+    /// Nothing has happened for a while.
+    TimedOut,
+    /// The reader has closed the pipe.
     ReaderGone,
-    /// The end was asked for, and nobody has read for long enough.
+    /// A stop was requested, and the grace period is over.
     Stopped,
 }
 
-/// Waiting for the reader, in steps.
-struct Waiting<'a> {
+/// Waits for the reader, in steps.
+struct Waiter<'a> {
     pipe: &'a Pipe,
-    began: Instant,
-    waits: Option<&'a mut dyn FnMut()>,
-    stopping: Option<Instant>,
+    start: Instant,
+    on_wait: Option<&'a mut dyn FnMut()>,
+    /// The time at which a request to stop was noticed.
+    stop_start: Option<Instant>,
     pause: Duration,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(pipe: &'a Pipe, waits: &'a mut dyn FnMut()) -> Self {
+impl<'a> Waiter<'a> {
+    fn new(pipe: &'a Pipe, on_wait: &'a mut dyn FnMut()) -> Self {
         Self {
             pipe,
-            began: Instant::now(),
-            waits: Some(waits),
-            stopping: None,
+            start: Instant::now(),
+            on_wait: Some(on_wait),
+            stop_start: None,
             pause: Duration::from_micros(50),
         }
     }
 
-    fn wait(&mut self) -> io::Result<State> {
-        if self.began.elapsed() >= SHORT
-            && let Some(waits) = self.waits.take()
+    fn wait(&mut self) -> io::Result<WaitResult> {
+        if self.start.elapsed() >= WAIT_NOTICE
+            && let Some(on_wait) = self.on_wait.take()
         {
-            waits();
+            on_wait();
         }
-        if self.pipe.stop.is_asked()
-            && self.stopping.get_or_insert_with(Instant::now).elapsed() >= GRACE
+        if self.pipe.stop.is_requested()
+            && self.stop_start.get_or_insert_with(Instant::now).elapsed() >= GRACE
         {
-            return Ok(State::Stopped);
+            return Ok(WaitResult::Stopped);
         }
-        let limit = if self.waits.is_some() { SHORT } else { LOOK };
+        let limit = match self.on_wait {
+            Some(_) => WAIT_NOTICE,
+            None => STOP_CHECK,
+        };
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: limit.subsec_nanos().into(),
         };
         let mut fds = [PollFd::new(&self.pipe.file, PollFlags::OUT)];
         match poll(&mut fds, Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => return Ok(State::Unchanged),
+            Ok(0) | Err(Errno::INTR) => return Ok(WaitResult::TimedOut),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
         let events = fds.first().map_or(PollFlags::empty(), PollFd::revents);
         Ok(match events.contains(PollFlags::ERR) {
-            true => State::ReaderGone,
-            false => State::Room,
+            true => WaitResult::ReaderGone,
+            false => WaitResult::Writable,
         })
     }
 
-    /// A pause, longer each time.
+    /// Sleeps, longer each time.
     fn pause(&mut self) {
         std::thread::sleep(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 }
 
-/// Whether a write that failed can be tried again: others may use the pipe without waiting.
-fn is_passing(error: &io::Error) -> bool {
+/// Whether a failed write can be tried again: another process may have made the pipe non-blocking.
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
     )
 }
 
-/// Leaves the pipe the least room, unless what is said on standard error goes through it, too. How
-/// much it had.
+/// Reduces the pipe's capacity to the minimum, and returns the original one. Does nothing if
+/// standard error is the same pipe.
 #[cfg(target_os = "linux")]
-#[expect(clippy::disallowed_methods, reason = "only asked what it is")]
-fn narrow(pipe: &File) -> Option<usize> {
+#[expect(clippy::disallowed_methods, reason = "only its identity is read")]
+fn shrink(pipe: &File) -> Option<usize> {
     let stderr = io::stderr()
         .as_fd()
         .try_clone_to_owned()
@@ -278,24 +289,24 @@ fn narrow(pipe: &File) -> Option<usize> {
     if pipe_id == stderr_id {
         return None;
     }
-    let room = rustix::pipe::fcntl_getpipe_size(pipe).ok()?;
-    rustix::pipe::fcntl_setpipe_size(pipe, LEAST_ROOM).ok()?;
-    Some(room)
+    let capacity = rustix::pipe::fcntl_getpipe_size(pipe).ok()?;
+    rustix::pipe::fcntl_setpipe_size(pipe, MIN_CAPACITY).ok()?;
+    Some(capacity)
 }
 
 #[cfg(target_os = "linux")]
-fn widen(pipe: &File, room: usize) {
-    // Nothing is lost without it but time.
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, room);
+fn restore(pipe: &File, capacity: usize) {
+    // If this fails, the pipe is only slower.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, capacity);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn narrow(_: &File) -> Option<usize> {
+fn shrink(_: &File) -> Option<usize> {
     None
 }
 
 #[cfg(not(target_os = "linux"))]
-fn widen(_: &File, _: usize) {}
+fn restore(_: &File, _: usize) {}
 
 #[cfg(test)]
 mod tests {
@@ -316,80 +327,87 @@ mod tests {
         bytes
     }
 
-    /// Puts a line in another thread; how that ended.
-    fn putting(
+    /// Writes a line in another thread. Returns a receiver of `on_wait`, and the thread.
+    fn write_in_thread(
         pipe: Pipe,
         line: Vec<u8>,
-    ) -> (mpsc::Receiver<()>, std::thread::JoinHandle<io::Result<Put>>) {
-        let (waits, waiting) = mpsc::channel();
-        let putting = std::thread::spawn(move || pipe.put(&line, &mut || waits.send(()).unwrap()));
-        (waiting, putting)
+    ) -> (
+        mpsc::Receiver<()>,
+        std::thread::JoinHandle<io::Result<WriteOutcome>>,
+    ) {
+        let (sender, waiting) = mpsc::channel();
+        let writing =
+            std::thread::spawn(move || pipe.write(&line, &mut || sender.send(()).unwrap()));
+        (waiting, writing)
     }
 
     #[test]
-    fn a_line_is_taken_once_all_of_it_was_read() {
+    fn a_write_ends_once_the_whole_line_was_read() {
         let (reader, pipe) = pipe();
-        let (waiting, putting) = putting(pipe, b"a line\n".to_vec());
+        let (waiting, writing) = write_in_thread(pipe, b"a line\n".to_vec());
         assert_eq!(read(&reader, 6), b"a line");
         waiting.recv().unwrap();
-        assert!(!putting.is_finished(), "its end is still in the pipe");
+        assert!(!writing.is_finished(), "its end is still in the pipe");
         assert_eq!(read(&reader, 1), b"\n");
-        assert_eq!(putting.join().unwrap().unwrap(), Put::Taken);
+        assert_eq!(writing.join().unwrap().unwrap(), WriteOutcome::Read);
     }
 
     #[test]
-    fn a_reader_that_goes_has_taken_what_it_has_read_and_nothing_else() {
+    fn a_write_fails_if_the_reader_ends_without_reading_the_line() {
         let (reader, pipe) = pipe();
-        let (waiting, putting) = putting(pipe, b"a line\n".to_vec());
+        let (waiting, writing) = write_in_thread(pipe, b"a line\n".to_vec());
         waiting.recv().unwrap();
         drop(reader);
-        let error = putting.join().unwrap().unwrap_err();
+        let error = writing.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
-    fn a_line_that_is_longer_than_the_pipe_is_taken_in_pieces() {
+    fn a_line_that_is_longer_than_the_pipe_is_written_in_pieces() {
         let (mut reader, pipe) = pipe();
         let line = [&vec![b'x'; 1_000_000][..], b"\n"].concat();
-        let (_waiting, putting) = putting(pipe, line.clone());
+        let (_waiting, writing) = write_in_thread(pipe, line.clone());
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
         assert!(bytes == line);
-        assert_eq!(putting.join().unwrap().unwrap(), Put::Taken);
+        assert_eq!(writing.join().unwrap().unwrap(), WriteOutcome::Read);
     }
 
     #[test]
-    fn what_others_write_into_the_pipe_holds_nothing_up() {
+    fn writes_of_other_processes_do_not_delay_the_result() {
         let (reader, pipe) = pipe();
         (&pipe.file).write_all(b"a line\n").unwrap();
         let mut unread = Unread::new(&pipe.file).unwrap();
         (&pipe.file).write_all(b"another\n").unwrap();
-        assert!(!unread.is_taken().unwrap());
+        assert!(!unread.is_read().unwrap());
         read(&reader, 6);
-        assert!(!unread.is_taken().unwrap());
+        assert!(!unread.is_read().unwrap());
         read(&reader, 1);
-        assert!(unread.is_taken().unwrap());
+        assert!(unread.is_read().unwrap());
     }
 
     #[test]
-    fn asked_to_stop_it_writes_nothing_more() {
+    fn nothing_is_written_after_a_request_to_stop() {
         let (_reader, pipe) = pipe();
-        pipe.stop().ask();
-        assert_eq!(pipe.put(b"a line\n", &mut || {}).unwrap(), Put::Stopped);
+        pipe.stop().request();
+        assert_eq!(
+            pipe.write(b"a line\n", &mut || {}).unwrap(),
+            WriteOutcome::Stopped
+        );
         assert_eq!(ioctl_fionread(&pipe.file).unwrap(), 0);
     }
 
     #[test]
-    fn a_pipe_gets_its_room_back() {
+    fn a_dropped_pipe_gets_its_capacity_back() {
         let (reader, pipe) = pipe();
-        let room = pipe.room.unwrap();
-        assert!(rustix::pipe::fcntl_getpipe_size(&reader).unwrap() < room);
+        let capacity = pipe.capacity.unwrap();
+        assert!(rustix::pipe::fcntl_getpipe_size(&reader).unwrap() < capacity);
         drop(pipe);
-        assert_eq!(rustix::pipe::fcntl_getpipe_size(&reader).unwrap(), room);
+        assert_eq!(rustix::pipe::fcntl_getpipe_size(&reader).unwrap(), capacity);
     }
 
     #[test]
-    fn files_and_devices_are_no_pipes() {
+    fn files_and_devices_are_not_pipes() {
         assert!(Pipe::of(tempfile::tempfile().unwrap()).is_err());
         assert!(Pipe::of(File::open("/dev/null").unwrap()).is_err());
     }

@@ -1,11 +1,11 @@
-//! One line of an output: what was received, as JSON.
+//! The lines of outputs and quarantines, as JSON.
 //!
 //! ```text
 //! {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…","received_time":"…"}
 //! ```
 //!
-//! The message is the JSON value, byte for byte, if the payload is JSON, else the payload's text,
-//! else, under `message_base64`, its bytes.
+//! `message` is the JSON value, byte for byte, if the payload is JSON; else the payload's text. If
+//! the payload is neither, `message_base64` has its bytes.
 
 use std::borrow::Cow;
 
@@ -15,23 +15,22 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// How every line begins: by this a torn line is told from a file that is something else.
-pub(super) const START: &[u8] = b"{\"message_id\":\"";
+/// The beginning of every line, which distinguishes a torn line from other text.
+pub(super) const LINE_START: &[u8] = b"{\"message_id\":\"";
 
 /// A received message.
 #[derive(Debug, Clone)]
 pub(crate) struct Received<'a> {
-    /// Which message.
     pub(crate) message_id: &'a str,
-    /// Who sent it; `None` for older clients, which do not say.
+    /// The sender; `None` for older clients that do not identify themselves.
     pub(crate) sender: Option<&'a str>,
-    /// Whether the sender has proved it.
+    /// Whether the sender has proved its identity.
     pub(crate) is_sender_verified: bool,
     /// The opened payload.
     pub(crate) payload: &'a [u8],
-    /// When it was sealed, by the sender's clock; older clients need not say.
+    /// The time of sealing, by the sender's clock; `None` if an older client does not state it.
     pub(crate) sent_time: Option<Timestamp>,
-    /// When it was opened, by ours.
+    /// The time of opening, by this machine's clock.
     pub(crate) received_time: Timestamp,
 }
 
@@ -75,13 +74,12 @@ impl Received<'_> {
 /// A message that could not be opened, for the quarantine file.
 #[derive(Debug, Clone)]
 pub(crate) struct Unopened<'a> {
-    /// Which message.
     pub(crate) message_id: &'a str,
-    /// Why it could not be opened.
+    /// The reason why it could not be opened.
     pub(crate) reason: &'a str,
-    /// The envelope, as it came.
+    /// The envelope as delivered.
     pub(crate) envelope: &'a [u8],
-    /// When it was given up.
+    /// The time at which opening failed.
     pub(crate) received_time: Timestamp,
 }
 
@@ -108,7 +106,7 @@ impl Unopened<'_> {
     }
 }
 
-/// What a payload is.
+/// A payload, classified by its content.
 #[derive(Debug)]
 pub(crate) enum Payload<'a> {
     /// One JSON value, without the white space around it.
@@ -120,7 +118,7 @@ pub(crate) enum Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Looks at the bytes.
+    /// Classifies a payload.
     pub(crate) fn of(bytes: &'a [u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => serde_json::from_str(text).map_or(Self::Text(text), Self::Json),
@@ -138,22 +136,20 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// What a line of an output tells of the message in it.
+/// The fields of an output line that identify its message.
 #[derive(Debug, Deserialize)]
-pub(super) struct Processed<'a> {
-    /// Which message.
+pub(super) struct RecordIdentity<'a> {
     #[serde(borrow)]
     pub(super) message_id: Cow<'a, str>,
-    /// Who sent it.
     #[serde(borrow)]
     pub(super) sender: Option<Cow<'a, str>>,
-    /// Whether the sender has proved it: if not, the message is known by its id alone.
+    /// Whether the sender has proved its identity. If not, the id alone identifies the message.
     #[serde(default)]
     pub(super) sender_verified: bool,
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    // Writing a text to memory cannot fail.
+    // Writing a string to memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }
 
@@ -164,13 +160,13 @@ fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-/// RFC 3339 in UTC, to the millisecond.
+/// Appends a time as RFC 3339 in UTC, with milliseconds.
 fn put_time(out: &mut Vec<u8>, time: Timestamp) {
     put_text(out, &format!("{time:.3}"));
 }
 
-/// Line breaks in JSON stand between its tokens only, where a space means the same: so the value
-/// stays what it is, and in one line.
+/// Appends a JSON value on one line. Line breaks in JSON can occur only between tokens, where a
+/// space means the same.
 fn put_json(out: &mut Vec<u8>, json: &str) {
     let start = out.len();
     out.extend_from_slice(json.as_bytes());
@@ -212,7 +208,7 @@ mod tests {
              47.8},\
              \"sent_time\":\"2025-09-08T07:02:59.500Z\",\"received_time\":\"2025-09-08T07:03:00.123Z\"}\n"
         );
-        assert!(line(b"").as_bytes().starts_with(START));
+        assert!(line(b"").as_bytes().starts_with(LINE_START));
     }
 
     #[test]
@@ -242,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_bytes_come_back_as_they_were() {
+    fn text_and_bytes_round_trip() {
         for text in [
             "",
             "hello",
@@ -262,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_does_not_end_the_program() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         assert!(matches!(Payload::of(deep.as_bytes()), Payload::Json(_)));
     }
 
     #[test]
-    fn older_clients_name_no_sender() {
+    fn the_sender_of_an_older_client_is_null() {
         let mut out = Vec::new();
         let received_time = Timestamp::UNIX_EPOCH;
         Received {

@@ -1,75 +1,81 @@
-//! What stands in an output: records, other people's lines, and damage.
+//! Scans an output for records, foreign lines and damage.
 //!
-//! An ack leaves only after everything written before it is synced, and there is one write at a
-//! time. So what a power cut has damaged belongs to the last write, none of which was acknowledged:
-//! it is cut off from the first damaged line on, comes again, and stands in order. A person who
-//! edits the file can damage lines that were acknowledged, and whole lines behind them: those stay.
-//! The two are told apart by what stands in the line: a disk leaves zeros and bytes that are no
-//! text, an editor leaves text.
+//! An ack is sent only after everything written before it is synced, and there is one write at a
+//! time. So damage by a power cut belongs to the last write, none of which was acknowledged: the
+//! file is cut off at the first damaged line, and its messages are redelivered, in order. A person
+//! who edits the file can damage lines that were acknowledged; whole lines after them stay. The two
+//! cases differ in the contents of the line: a disk leaves zeros and bytes that are not text, an
+//! editor leaves text.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 
 use ciphermq_client::{ClientId, MessageId};
 
-use super::record::{Processed, START};
+use super::record::{LINE_START, RecordIdentity};
 
-/// No line that we wrote is longer: a sealed message is bounded by the server's longest line.
+/// The limit of a line's length. Lines of a receiver are shorter, because the server's longest line
+/// bounds a sealed message.
 const MAX_LINE_BYTES: u64 = 1 << 30;
 
-/// Some editors put it at the beginning of a file.
+/// The UTF-8 byte order mark, which some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// By this, somewhere in it, the rest of a record is told from a line of somebody else's.
+/// A part of every record that distinguishes its remains from a foreign line.
 const RECORD_END: &str = ",\"received_time\":\"";
 
-/// What a file holds from some place on.
+/// The contents of a file from some offset on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
-    /// Records that were not known yet.
+    /// The number of new records.
     pub(super) messages: u64,
-    /// Lines that are none of ours, and stay.
-    pub(super) other_lines: u64,
-    /// Where the last line ends that is in its place.
+    /// The number of lines that no receiver has written; they stay.
+    pub(super) foreign_lines: u64,
+    /// The end offset of the last line before any damage.
     pub(super) end: u64,
-    /// What must not stay behind it.
+    /// The damage after `end`, to be removed.
     pub(super) damage: Option<Damage>,
-    /// There is text, and no line in it that a receiver has written, whole or torn.
+    /// Whether the file holds text, but no line that a receiver has written, whole or torn.
     pub(super) is_foreign: bool,
 }
 
-/// What must be taken out of an output: all behind the scan's end, but for what is kept.
+/// Damage to be removed from an output: everything after the scan's end except `kept`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Damage {
     /// Whole lines that stay, with their endings.
     pub(super) kept: Vec<u8>,
-    /// Damaged lines among whole ones, as an editor leaves them, and second copies.
+    /// The number of damaged lines among whole ones, as an editor leaves them, and second copies.
     pub(super) lines: u64,
-    /// It is an unfinished last line and nothing else.
+    /// Whether it is only an unfinished last line.
     pub(super) is_torn_line: bool,
-    /// Ids that can be read in what is taken out.
+    /// Ids that are readable in the removed part.
     pub(super) ids: Vec<MessageId>,
 }
 
-/// Why a file cannot be an output.
+/// The reason why a file cannot be an output.
 #[derive(Debug)]
 pub(super) enum ScanError {
-    /// It ends with an unfinished line that is none of ours.
+    /// The file ends with an unfinished line that no receiver has written.
     Foreign,
-    /// It cannot be read.
+    /// The file cannot be read.
     Read(io::Error),
 }
 
-/// Reads the file from `start` on, a line at a time. `note` is given every record, and says whether
-/// it is a new one.
+/// Scans the file from `start` on, line by line. `record` is called with every record, and returns
+/// whether it is new.
 ///
-/// With `is_ours`, a receiver has written what stands before `start`, and so what follows.
-/// Otherwise nothing is known of the file: text in it is left alone, however damaged it looks.
+/// With `is_ours`, a receiver is known to have written the file up to `start`, and so the rest.
+/// Otherwise nothing is known about the file, and text in it is left alone, even if it looks
+/// damaged.
+///
+/// # Errors
+///
+/// [`ScanError`].
 pub(super) fn scan(
     file: &File,
     start: u64,
     is_ours: bool,
-    mut note: impl FnMut(Option<&ClientId>, &MessageId) -> bool,
+    mut record: impl FnMut(Option<&ClientId>, &MessageId) -> bool,
 ) -> Result<Scan, ScanError> {
     let mut reader = BufReader::with_capacity(256 * 1024, file);
     reader
@@ -94,7 +100,7 @@ pub(super) fn scan(
         if scanner.is_cut {
             scanner.cut_off(&line);
         } else {
-            scanner.line(&line, is_ended, &mut note)?;
+            scanner.line(&line, is_ended, &mut record)?;
         }
     }
 }
@@ -102,16 +108,16 @@ pub(super) fn scan(
 struct Scanner {
     scan: Scan,
     is_ours: bool,
-    /// Nothing more is kept: what follows is cut off.
+    /// Whether everything from here on is cut off.
     is_cut: bool,
-    /// Where the next line begins.
-    place: u64,
-    /// Where the lines began that are no new records and lead up to here, and how many of others'
-    /// there were before. What a disk held before can look like text.
+    /// The offset of the next line.
+    offset: u64,
+    /// The offset of the first of the preceding lines that are not new records, and the number of
+    /// foreign lines before it. Stale disk contents can look like text.
     doubtful: Option<(u64, u64)>,
-    /// A line that is not blank was seen.
+    /// Whether there was a line that is not blank.
     has_text: bool,
-    /// A line that a receiver has written was seen, or what is left of one.
+    /// Whether there was a line that a receiver has written, or the remains of one.
     has_ours: bool,
 }
 
@@ -124,7 +130,7 @@ impl Scanner {
             },
             is_ours,
             is_cut: false,
-            place: start,
+            offset: start,
             doubtful: None,
             has_text: false,
             has_ours: false,
@@ -135,28 +141,28 @@ impl Scanner {
         &mut self,
         line: &[u8],
         is_ended: bool,
-        note: &mut impl FnMut(Option<&ClientId>, &MessageId) -> bool,
+        record: &mut impl FnMut(Option<&ClientId>, &MessageId) -> bool,
     ) -> Result<(), ScanError> {
-        let text = match self.place {
+        let text = match self.offset {
             0 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
             _ => line,
         };
         let was_ours = self.is_ours || self.scan.messages > 0;
-        let begins = self.place;
-        self.place += line.len() as u64;
+        let line_start = self.offset;
+        self.offset += line.len() as u64;
         let kind = Line::of(text);
         self.has_text |= !text.trim_ascii().is_empty();
         self.has_ours |= kind.is_ours(text, is_ended);
         match kind {
-            Line::Record(sender, message_id) if note(sender.as_ref(), &message_id) => {
+            Line::Record(sender, message_id) if record(sender.as_ref(), &message_id) => {
                 self.scan.messages += 1;
                 self.doubtful = None;
                 self.keep(line, is_ended);
             }
             Line::Record(..) => {
-                self.doubt(begins);
-                // No receiver writes a message twice: it is what the disk held before, or what
-                // somebody has pasted.
+                self.doubt(line_start);
+                // No receiver writes a message twice: this is stale disk contents, or was pasted by
+                // somebody.
                 match self.is_ours {
                     true => self.scan.damage.get_or_insert_default().lines += 1,
                     false => self.keep(line, is_ended),
@@ -169,13 +175,13 @@ impl Scanner {
                 self.torn(text);
             }
             Line::Garbage if was_ours => {
-                // Where nothing is known of the file, whole lines before it stay: they may be the
-                // only ones of their messages.
-                if let (None, Some((from, other_lines)), true) =
+                // If nothing is known about the file, whole lines before the damage stay: they may
+                // be the only copies of their messages.
+                if let (None, Some((from, foreign_lines)), true) =
                     (&self.scan.damage, self.doubtful, self.is_ours)
                 {
                     self.scan.end = from;
-                    self.scan.other_lines = other_lines;
+                    self.scan.foreign_lines = foreign_lines;
                 }
                 self.damage(text);
                 self.is_cut = true;
@@ -184,21 +190,21 @@ impl Scanner {
                 return Err(ScanError::Foreign);
             }
             Line::Fragment if self.is_ours => {
-                self.doubt(begins);
+                self.doubt(line_start);
                 let lines = readable_ids(text).count().max(1) as u64;
                 self.damage(text).lines += lines;
             }
             Line::Other | Line::Fragment | Line::Garbage => {
-                self.doubt(begins);
-                self.scan.other_lines += 1;
+                self.doubt(line_start);
+                self.scan.foreign_lines += 1;
                 self.keep(line, is_ended);
             }
         }
         Ok(())
     }
 
-    /// The last line, which is unfinished. An editor that ends lines with `\r` alone makes one of
-    /// many.
+    /// Handles an unfinished last line. An editor that ends lines with `\r` alone joins many lines
+    /// into one.
     fn torn(&mut self, text: &[u8]) {
         let is_alone = self.scan.damage.is_none();
         let lines = readable_ids(text).count() as u64;
@@ -210,12 +216,12 @@ impl Scanner {
         self.is_cut = true;
     }
 
-    /// A line behind the place from which on everything is cut off.
+    /// Handles a line after the offset at which the file is cut off.
     fn cut_off(&mut self, line: &[u8]) {
         let kind = Line::of(line);
         self.has_ours |= kind.is_ours(line, true);
         match kind {
-            // A whole one that was known is a copy of what stands further up.
+            // A whole record that was known is a copy of an earlier one.
             Line::Record(..) if self.is_ours => {}
             Line::Record(_, message_id) => {
                 self.scan
@@ -230,14 +236,15 @@ impl Scanner {
         }
     }
 
-    fn doubt(&mut self, place: u64) {
-        let other_lines = self.scan.other_lines;
-        self.doubtful.get_or_insert((place, other_lines));
+    /// Records the offset of a doubtful line, unless the one before it is doubtful, too.
+    fn doubt(&mut self, offset: u64) {
+        let foreign_lines = self.scan.foreign_lines;
+        self.doubtful.get_or_insert((offset, foreign_lines));
     }
 
     fn keep(&mut self, line: &[u8], is_ended: bool) {
         match &mut self.scan.damage {
-            None => self.scan.end = self.place,
+            None => self.scan.end = self.offset,
             Some(damage) => {
                 damage.kept.extend_from_slice(line);
                 if !is_ended {
@@ -254,21 +261,22 @@ impl Scanner {
     }
 }
 
-/// What a line is.
+/// A line, classified by its content.
 enum Line {
-    /// A received message; who has sent it, if that is verified.
+    /// A received message: its sender, if verified, and its id.
     Record(Option<ClientId>, MessageId),
-    /// A text that is none of ours.
+    /// Foreign text.
     Other,
-    /// A text that is a part of a record.
+    /// Text that is a part of a record.
     Fragment,
-    /// No text: no program and no person writes that, but disks leave it.
+    /// Bytes that are not text: neither programs nor people write them, but a failing disk leaves
+    /// them.
     Garbage,
 }
 
 impl Line {
-    /// Whether a receiver has written it, or what is left of it. Many files begin as a record does,
-    /// by a brace: that is enough only where it was torn.
+    /// Whether a receiver has written the line, or the remains of it. Many files begin like a
+    /// record, with a brace: that is sufficient only for a torn line.
     fn is_ours(&self, text: &[u8], is_ended: bool) -> bool {
         match self {
             Self::Record(..) => true,
@@ -282,10 +290,10 @@ impl Line {
         let Ok(text) = std::str::from_utf8(line) else {
             return Self::Garbage;
         };
-        // First of all: what is whole stays, whatever characters its sender has put into it.
-        match record(text) {
+        // Checked first: a whole record stays, whatever characters its sender has put into it.
+        match parse_record(text) {
             Some((sender, message_id)) => Self::Record(sender, message_id),
-            None if text.bytes().any(is_no_text) => Self::Garbage,
+            None if text.bytes().any(is_control) => Self::Garbage,
             None if is_beginning(line.trim_ascii_end()) || text.contains(RECORD_END) => {
                 Self::Fragment
             }
@@ -294,14 +302,14 @@ impl Line {
     }
 }
 
-/// Whether a byte stands in no text: JSON escapes these, and people don't type them. DEL is none of
-/// them: JSON leaves it as it is.
-fn is_no_text(byte: u8) -> bool {
+/// Whether a byte is a control character that occurs neither in JSON, which escapes it, nor in
+/// typed text. DEL is not one of them: JSON does not escape it.
+fn is_control(byte: u8) -> bool {
     byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')
 }
 
-fn record(line: &str) -> Option<(Option<ClientId>, MessageId)> {
-    let line: Processed<'_> = serde_json::from_str(line).ok()?;
+fn parse_record(line: &str) -> Option<(Option<ClientId>, MessageId)> {
+    let line: RecordIdentity<'_> = serde_json::from_str(line).ok()?;
     let sender = line
         .sender
         .filter(|_| line.sender_verified)
@@ -311,25 +319,29 @@ fn record(line: &str) -> Option<(Option<ClientId>, MessageId)> {
     Some((sender, MessageId::new(&line.message_id).ok()?))
 }
 
-/// Whether a line can be the beginning of one of ours, where a crash of the machine has left zeros
-/// in place of what was not yet on the disk.
+/// Whether a line can be the beginning of a record, in which a crash of the machine may have left
+/// zeros instead of bytes that were not yet on the disk.
 fn is_beginning(line: &[u8]) -> bool {
     !line.is_empty()
         && line
             .iter()
-            .zip(START)
+            .zip(LINE_START)
             .all(|(byte, start)| byte == start || *byte == 0)
 }
 
-/// Whether a line holds more of one of ours than others have by chance.
+/// Whether a line holds more of a record than a foreign line would by chance.
 fn is_long_fragment(line: &[u8]) -> bool {
     let end = RECORD_END.as_bytes();
-    line.starts_with(START) || line.windows(end.len()).any(|part| part == end)
+    line.starts_with(LINE_START) || line.windows(end.len()).any(|part| part == end)
 }
 
-/// Whether a file that lines are appended to holds one that this program has written, whole or
-/// torn, or nothing but white space.
-pub(super) fn has_line_of_ours(file: &File) -> io::Result<bool> {
+/// Whether a file holds a line that this program has written, whole or torn, or nothing but white
+/// space.
+///
+/// # Errors
+///
+/// The system's error if the file cannot be read.
+pub(super) fn has_recognised_line(file: &File) -> io::Result<bool> {
     let mut reader = BufReader::with_capacity(256 * 1024, file);
     reader.seek(SeekFrom::Start(0))?;
     let (mut line, mut has_text, mut is_first) = (Vec::new(), false, true);
@@ -344,14 +356,14 @@ pub(super) fn has_line_of_ours(file: &File) -> io::Result<bool> {
             false => &line,
         };
         let is_torn = !text.ends_with(b"\n") && is_beginning(text);
-        if text.starts_with(START) || is_torn {
+        if text.starts_with(LINE_START) || is_torn {
             return Ok(true);
         }
         has_text |= !text.trim_ascii().is_empty();
     }
 }
 
-/// Whether a line is the beginning of one of ours, or nothing, and then zeros.
+/// Whether a line is the beginning of a record, possibly empty, followed by zeros.
 fn is_zeroed(line: &[u8]) -> bool {
     is_beginning(line)
         && line
@@ -360,11 +372,11 @@ fn is_zeroed(line: &[u8]) -> bool {
             .all(|&byte| byte == 0)
 }
 
-/// The ids with which damaged lines begin. In one that is torn apart at each `\r` there can be
-/// many: none stands in a line as we write it.
+/// The ids at the beginnings of damaged lines. A `\r` separates lines here, too: records never
+/// contain one.
 fn readable_ids(line: &[u8]) -> impl Iterator<Item = MessageId> {
     line.split(|&byte| byte == b'\r').filter_map(|line| {
-        let rest = line.strip_prefix(START)?;
+        let rest = line.strip_prefix(LINE_START)?;
         let end = rest.iter().position(|&byte| byte == b'"')?;
         let id = std::str::from_utf8(rest.get(..end)?).ok()?;
         MessageId::new(id).ok()

@@ -1,4 +1,4 @@
-//! Files of lines that many may append to.
+//! Files of lines that several processes may append to.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -8,35 +8,34 @@ use std::path::Path;
 use ciphermq_files::{Access, Draft, is_descriptor, open_append, resolve, sync_file};
 
 use super::file::OutputError;
-use super::scan::has_line_of_ours;
+use super::scan::has_recognised_line;
 
-/// Sees to it that lines can be appended to a file later, and that it is one of ours. What is not
-/// there is not made.
+/// Checks that lines can be appended to a file later, and that it holds lines of this program, or
+/// nothing. Does not create the file.
 ///
 /// # Errors
 ///
-/// [`OutputError`] if the file cannot be opened, or nothing be made where it would be; or if it
-/// holds something else.
+/// [`OutputError`] if the file cannot be opened or created, or if it holds something else.
 pub(crate) fn check(path: &Path) -> Result<(), OutputError> {
     let failed = |source| OutputError::Quarantine {
         path: path.to_owned(),
         source,
     };
     if !path.exists() {
-        return can_be_made(path).map_err(failed);
+        return check_creatable(path).map_err(failed);
     }
-    let (file, place) = open_append(path, Access::Private).map_err(failed)?;
-    let is_open_elsewhere = is_descriptor(&place) || !file.metadata().map_err(failed)?.is_file();
-    match is_open_elsewhere || has_line_of_ours(&file).map_err(failed)? {
+    let (file, resolved) = open_append(path, Access::Private).map_err(failed)?;
+    let is_open_elsewhere = is_descriptor(&resolved) || !file.metadata().map_err(failed)?.is_file();
+    match is_open_elsewhere || has_recognised_line(&file).map_err(failed)? {
         true => Ok(()),
-        false => Err(OutputError::NotOurs(path.to_owned())),
+        false => Err(OutputError::Unrecognised(path.to_owned())),
     }
 }
 
-/// Makes a file without a name in the deepest folder that is there, and lets go of it.
-fn can_be_made(path: &Path) -> io::Result<()> {
-    let place = resolve(path)?;
-    let mut above = place.ancestors().skip(1);
+/// Checks that a file can be created, with an unnamed file in the deepest existing folder.
+fn check_creatable(path: &Path) -> io::Result<()> {
+    let resolved = resolve(path)?;
+    let mut above = resolved.ancestors().skip(1);
     let folder = above.find(|folder| folder.exists());
     Draft::write(
         &folder.unwrap_or(Path::new(".")).join("draft"),
@@ -46,13 +45,13 @@ fn can_be_made(path: &Path) -> io::Result<()> {
     .map(drop)
 }
 
-/// Appends lines to a file that many may write, such as a quarantine, and syncs them. A last line
-/// that was left without its ending gets it first: two records must not become one line.
+/// Appends lines to a file such as a quarantine, and syncs them. If the last line has no ending, it
+/// gets one first, so that two records do not become one line.
 ///
 /// # Errors
 ///
-/// [`OutputError`] if the file cannot be opened or written. What part of the lines could be written
-/// is taken back, unless another process is writing.
+/// [`OutputError`] if the file cannot be opened or written. A partial write is truncated, unless
+/// another process holds the file's lock.
 pub(crate) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
     let (file, path) =
         open_append(path, Access::Private).map_err(|source| OutputError::Quarantine {
@@ -70,22 +69,22 @@ pub(crate) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
 }
 
 fn append_to_file(mut file: &File, lines: &[u8]) -> io::Result<()> {
-    // Whoever holds the lock without end must not hold us up: then nothing is taken back, and that
-    // is all.
-    let is_alone = file.try_lock().is_ok();
+    // Another process may hold the lock indefinitely, so this does not wait for it. The lock
+    // matters only for truncating a partial write.
+    let is_locked = file.try_lock().is_ok();
     let before = file.metadata()?.len();
     let written = if is_ended(file, before)? {
         file.write_all(lines)
     } else {
         file.write_all(&[b"\n", lines].concat())
     };
-    if written.is_err() && is_alone {
+    if written.is_err() && is_locked {
         file.set_len(before)?;
     }
     written
 }
 
-/// Whether the last line of a file of this length has its ending.
+/// Whether the last line of a file of this length has an ending.
 pub(super) fn is_ended(file: &File, length: u64) -> io::Result<bool> {
     let Some(last) = length.checked_sub(1) else {
         return Ok(true);
@@ -102,7 +101,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn lines_of_many_writers_stand_side_by_side_for_their_owner_alone() {
+    fn lines_of_several_writers_are_kept_in_a_private_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data/q.jsonl");
         append(&path, b"one\n").unwrap();
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_without_its_ending_gets_it() {
+    fn a_last_line_without_an_ending_gets_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.jsonl");
         fs::write(&path, "one\ntwo").unwrap();
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_holds_the_lock_holds_nobody_up() {
+    fn a_held_lock_does_not_block_appending() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.jsonl");
         append(&path, b"one\n").unwrap();
@@ -133,19 +132,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_takes_lines_too() {
+    fn devices_accept_lines() {
         append(Path::new("/dev/null"), b"one\n").unwrap();
         assert!(append(Path::new("/dev/full"), b"one\n").is_err());
     }
 
     #[test]
-    fn what_cannot_be_appended_to_and_what_is_not_ours_is_refused_at_once() {
+    fn unwritable_and_unrecognised_files_are_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         check(&at("new/q.jsonl")).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let line = "{\"message_id\":\"m\",\"reason\":\"r\"}\n";
-        for (text, is_ours) in [
+        for (text, is_recognised) in [
             ("", true),
             ("\n \r\n", true),
             (line, true),
@@ -160,8 +159,10 @@ mod tests {
         ] {
             fs::write(at("q"), text).unwrap();
             match check(&at("q")) {
-                Ok(()) => assert!(is_ours, "{text:?}"),
-                Err(error) => assert!(!is_ours && matches!(error, OutputError::NotOurs(_))),
+                Ok(()) => assert!(is_recognised, "{text:?}"),
+                Err(error) => {
+                    assert!(!is_recognised && matches!(error, OutputError::Unrecognised(_)));
+                }
             }
             assert_eq!(fs::read(at("q")).unwrap(), text.as_bytes());
         }

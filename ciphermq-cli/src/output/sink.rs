@@ -1,4 +1,4 @@
-//! A file, or standard output.
+//! The destination of received messages: a file, or a stream.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,44 +8,43 @@ use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{ClientId, MessageId};
 use ciphermq_files::sync_data;
 
-use super::file::{Found, OutputError, OutputFile, Place};
-use super::pipe::{Pipe, Put};
-use super::{Target, stdout};
+use super::file::{OpenReport, OutputError, OutputFile, OutputLocation};
+use super::pipe::{Pipe, WriteOutcome};
+use super::{OutputKind, stdout};
 use crate::exit::Failure;
 
-/// Where the lines of received messages go.
+/// The destination of received messages.
 #[derive(Debug)]
 pub(crate) enum Sink {
-    /// A file of its own: synced, locked, and read for what was processed before.
+    /// A regular file: synced, locked, and read to learn which messages were processed before.
     File(OutputFile),
-    /// Standard output, or what is no regular file: a pipe, a terminal, a device. Written once,
-    /// never read.
+    /// Standard output, a pipe, a terminal or a device: only written.
     Stream(Stream),
 }
 
-/// What is written and never read.
+/// An output that is only written.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    way: Way,
-    /// Nothing for standard output.
+    kind: StreamKind,
+    /// The path; `None` for standard output.
     path: Option<PathBuf>,
 }
 
 #[derive(Debug)]
-enum Way {
-    /// Written a line at a time, as fast as it is read.
+enum StreamKind {
+    /// A pipe: written line by line, no faster than it is read.
     Pipe(Pipe),
-    /// Anything else: what the system has taken is written. A file that standard output leads to is
-    /// synced.
+    /// Anything else: data counts as written once the system has accepted it. A file that standard
+    /// output leads to is synced.
     Other(File),
 }
 
-/// Why lines were not written.
+/// The reason why lines were not written.
 #[derive(Debug)]
 pub(crate) enum SinkError {
-    /// Whoever read standard output has had enough. No error, but nothing more can be written.
+    /// The reader has closed the pipe: not an error, but nothing more can be written.
     ReaderGone,
-    /// Anything else.
+    /// The write failed.
     Failed(Failure),
 }
 
@@ -56,24 +55,27 @@ impl From<OutputError> for Failure {
 }
 
 impl Sink {
-    /// Opens an output, which is this.
+    /// Opens an output of this kind. Returns the state in which a file was found.
     ///
     /// # Errors
     ///
     /// [`Failure`]: see [`OutputError`].
-    pub(crate) fn open(target: Target, place: Place<'_>) -> Result<(Self, Found), Failure> {
-        let stream = match target {
-            Target::Stdout => Stream::stdout()?,
-            Target::Stream => Stream::open(place.output)?,
-            Target::File => {
-                let (file, found) = OutputFile::open(place)?;
-                return Ok((Self::File(file), found));
+    pub(crate) fn open(
+        kind: OutputKind,
+        location: OutputLocation<'_>,
+    ) -> Result<(Self, OpenReport), Failure> {
+        let stream = match kind {
+            OutputKind::Stdout => Stream::stdout()?,
+            OutputKind::Stream => Stream::open(location.output)?,
+            OutputKind::File => {
+                let (file, report) = OutputFile::open(location)?;
+                return Ok((Self::File(file), report));
             }
         };
-        Ok((Self::Stream(stream), Found::default()))
+        Ok((Self::Stream(stream), OpenReport::default()))
     }
 
-    /// What was processed before, for a consumer. Of what is not a file nothing is known.
+    /// The recorder of processed messages, for a consumer. That of a stream is empty at first.
     pub(crate) fn recorder(&self) -> Recorder {
         match self {
             Self::File(file) => file.recorder(),
@@ -81,7 +83,7 @@ impl Sink {
         }
     }
 
-    /// What the consumer is called beyond this process. Streams may come and go side by side.
+    /// The consumer's id across runs. Streams have none: several receivers may write to them.
     pub(crate) fn consumer_id(&self) -> Option<&str> {
         match self {
             Self::File(file) => Some(file.consumer_id()),
@@ -89,7 +91,7 @@ impl Sink {
         }
     }
 
-    /// The pipe that it is, if it is one.
+    /// The pipe, if the sink is one.
     pub(crate) fn pipe(&self) -> Option<&Pipe> {
         match self {
             Self::File(_) => None,
@@ -97,12 +99,12 @@ impl Sink {
         }
     }
 
-    /// Whether it is standard output.
+    /// Whether the sink is standard output.
     pub(crate) fn is_stdout(&self) -> bool {
         matches!(self, Self::Stream(stream) if stream.path.is_none())
     }
 
-    /// Nothing more is written.
+    /// Closes the sink.
     ///
     /// # Errors
     ///
@@ -114,12 +116,12 @@ impl Sink {
         }
     }
 
-    /// Writes whole lines. Those in a file survive any crash afterwards, and their messages count
+    /// Appends whole lines. In a file they survive any crash afterwards, and their messages count
     /// as processed.
     ///
     /// # Errors
     ///
-    /// [`SinkError`]: then none of them counts as written.
+    /// [`SinkError`]: then none of the lines counts as written.
     pub(crate) fn append<'m>(
         &mut self,
         lines: &[u8],
@@ -129,30 +131,30 @@ impl Sink {
             Self::File(file) => file
                 .append(lines, messages)
                 .map_err(|error| SinkError::Failed(error.into())),
-            Self::Stream(stream) => stream.put(lines, &mut || {}).map(|_| ()),
+            Self::Stream(stream) => stream.write(lines, &mut || {}).map(|_| ()),
         }
     }
 }
 
 impl Stream {
-    /// Standard output.
+    /// Opens standard output.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it is closed, or the system has no further descriptor for it.
+    /// [`Failure`] if it is closed, or if the process has too many open files.
     pub(crate) fn stdout() -> Result<Self, Failure> {
         stdout::check()?;
         let file = stdout::file().map_err(|error| {
             let what = format!("Standard output cannot be opened: {error}.");
             Failure::new(
                 what,
-                "Let fewer programs run, or raise the limit of open files.",
+                "Run fewer programs, or raise the limit of open files.",
             )
         })?;
         Ok(Self::new(file, None))
     }
 
-    /// What a path leads to that is no file of its own.
+    /// Opens a pipe, a terminal, a device or a descriptor.
     fn open(path: &Path) -> Result<Self, OutputError> {
         let file = OpenOptions::new().append(true).open(path);
         let file = file.map_err(|source| OutputError::Open {
@@ -163,38 +165,42 @@ impl Stream {
     }
 
     fn new(file: File, path: Option<PathBuf>) -> Self {
-        let way = match Pipe::of(file) {
-            Ok(pipe) => Way::Pipe(pipe),
-            Err(file) => Way::Other(file),
+        let kind = match Pipe::of(file) {
+            Ok(pipe) => StreamKind::Pipe(pipe),
+            Err(file) => StreamKind::Other(file),
         };
-        Self { way, path }
+        Self { kind, path }
     }
 
-    /// The pipe that it is, if it is one.
+    /// The pipe, if the stream is one.
     pub(crate) fn pipe(&self) -> Option<&Pipe> {
-        match &self.way {
-            Way::Pipe(pipe) => Some(pipe),
-            Way::Other(_) => None,
+        match &self.kind {
+            StreamKind::Pipe(pipe) => Some(pipe),
+            StreamKind::Other(_) => None,
         }
     }
 
-    /// Writes a line, or whole lines where it is no pipe. In a pipe the reader has taken it
-    /// afterwards; `waits` is called once that takes longer.
+    /// Writes whole lines. Into a pipe it writes a single line, and returns once the reader has
+    /// read it; `on_wait` is called if that takes longer.
     ///
     /// # Errors
     ///
     /// [`SinkError`].
-    pub(crate) fn put(&mut self, lines: &[u8], waits: &mut dyn FnMut()) -> Result<Put, SinkError> {
-        let put = match &mut self.way {
-            Way::Pipe(pipe) => pipe.put(lines, waits),
-            Way::Other(file) if self.path.is_none() && file.is_terminal() => {
-                stdout::write(lines).map(|()| Put::Taken)
+    pub(crate) fn write(
+        &mut self,
+        lines: &[u8],
+        on_wait: &mut dyn FnMut(),
+    ) -> Result<WriteOutcome, SinkError> {
+        let written = match &mut self.kind {
+            StreamKind::Pipe(pipe) => pipe.write(lines, on_wait),
+            StreamKind::Other(file) if self.path.is_none() && file.is_terminal() => {
+                stdout::write(lines).map(|()| WriteOutcome::Read)
             }
-            Way::Other(file) => write_all(file, &stdout::fit_for(file, lines))
+            StreamKind::Other(file) => write_all(file, &stdout::escaped_for(file, lines))
                 .and_then(|()| sync_data(file))
-                .map(|()| Put::Taken),
+                .map(|()| WriteOutcome::Read),
         };
-        put.map_err(|error| match &self.path {
+        written.map_err(|error| match &self.path {
             _ if error.kind() == io::ErrorKind::BrokenPipe => SinkError::ReaderGone,
             None => Failure::stdout(&error).map_or(SinkError::ReaderGone, SinkError::Failed),
             Some(path) => SinkError::Failed(
@@ -208,7 +214,7 @@ impl Stream {
     }
 }
 
-/// Writes all of it, also where somebody else has made the descriptor one that does not wait.
+/// Writes all of `bytes`, also if another process has made the descriptor non-blocking.
 fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
 

@@ -1,11 +1,11 @@
-//! Standard output: the one way to it. It holds data.
+//! The only path to standard output, which holds data.
 //!
-//! In a file or a pipe data stays byte for byte. On a terminal what would steer it is escaped
-//! ([`data_for_terminal`]), and a progress bar makes way.
+//! In a file or a pipe data stays byte for byte. On a terminal control characters are escaped
+//! ([`data_for_terminal`]), and the progress bar is hidden meanwhile.
 //!
-//! A standard output that is closed must be an error: what is written to it is nowhere. But before
-//! `main` Rust's runtime opens `/dev/null` in its place, which takes everything, so that nobody
-//! could tell any more. Whether it is open is asked before that.
+//! A standard output that is closed must be an error, because the data would be lost. But before
+//! `main`, Rust's runtime opens `/dev/null` in its place, which accepts everything. So the
+//! descriptor is checked before the runtime starts.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -18,37 +18,34 @@ use ciphermq_client::text::data_for_terminal;
 use crate::console::stderr;
 use crate::exit::Failure;
 
-/// It was closed when the program began.
+/// Whether standard output was closed when the program started.
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// What the loader calls before Rust's runtime begins.
+/// A function that the loader calls before Rust's runtime starts.
 #[cfg(target_os = "linux")]
-// SAFETY: the section holds pointers to functions of just this kind. This one asks the system for
-// one descriptor's flags and sets a flag of its own: it needs nothing of the runtime.
-#[expect(
-    unsafe_code,
-    reason = "there is no safe way to be earlier than the runtime"
-)]
+// SAFETY: the section holds pointers to functions of exactly this type. This one gets the flags of
+// one descriptor from the system and sets an atomic: it does not depend on the runtime.
+#[expect(unsafe_code, reason = "there is no safe way to run before the runtime")]
 #[unsafe(link_section = ".init_array")]
 #[used]
 static BEFORE_MAIN: extern "C" fn() = {
-    extern "C" fn look() {
-        let asked = rustix::io::fcntl_getfd(rustix::stdio::stdout());
-        WAS_CLOSED.store(asked == Err(rustix::io::Errno::BADF), Ordering::Relaxed);
+    extern "C" fn check_descriptor() {
+        let flags = rustix::io::fcntl_getfd(rustix::stdio::stdout());
+        WAS_CLOSED.store(flags == Err(rustix::io::Errno::BADF), Ordering::Relaxed);
     }
-    look
+    check_descriptor
 };
 
-/// Sees to it that there is a standard output, before anything is done for it.
+/// Checks that standard output is open, before work whose results go there.
 ///
 /// # Errors
 ///
-/// [`Failure`] if it was closed.
+/// [`Failure`] if it was closed when the program started.
 pub(crate) fn check() -> Result<(), Failure> {
     is_open().map_err(|error| {
         Failure::new(
             format!("Standard output cannot be written: {error}."),
-            "Let it lead somewhere, if only to /dev/null.",
+            "Redirect it, if only to /dev/null.",
         )
     })
 }
@@ -60,12 +57,15 @@ fn is_open() -> io::Result<()> {
     }
 }
 
-/// Writes data, all of it.
+/// Writes all of `data`, and flushes.
 ///
 /// # Errors
 ///
-/// As the system says.
-#[expect(clippy::disallowed_methods, reason = "the one way to standard output")]
+/// The system's error.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only path to standard output"
+)]
 pub(crate) fn write(data: &[u8]) -> io::Result<()> {
     is_open()?;
     let out = io::stdout();
@@ -80,18 +80,21 @@ pub(crate) fn write(data: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Standard output as a file, for those who must know what becomes of the data.
+/// Returns standard output as a file, for callers that must know whether data was read or synced.
 ///
 /// # Errors
 ///
-/// As the system says.
-#[expect(clippy::disallowed_methods, reason = "the one way to standard output")]
+/// The system's error.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only path to standard output"
+)]
 pub(crate) fn file() -> io::Result<File> {
     Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
 
-/// What to write to another output: the data itself, unless it is a terminal.
-pub(crate) fn fit_for<'d>(output: &impl io::IsTerminal, data: &'d [u8]) -> Cow<'d, [u8]> {
+/// Escapes control characters in data if `output` is a terminal.
+pub(crate) fn escaped_for<'d>(output: &impl io::IsTerminal, data: &'d [u8]) -> Cow<'d, [u8]> {
     if output.is_terminal() {
         data_for_terminal(data)
     } else {
@@ -99,11 +102,11 @@ pub(crate) fn fit_for<'d>(output: &impl io::IsTerminal, data: &'d [u8]) -> Cow<'
     }
 }
 
-/// Prints data.
+/// Prints data. A reader that has closed the pipe is not an error.
 ///
 /// # Errors
 ///
-/// [`Failure`] if it cannot be written; a reader that has gone is none.
+/// [`Failure`] if the data cannot be written.
 pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
     check()?;
     match write(data.as_ref()) {

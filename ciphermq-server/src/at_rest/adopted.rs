@@ -1,9 +1,9 @@
-//! What is remembered beside the key: that the rows of older servers were sealed anew.
+//! A record beside the at-rest key that the rows of older servers were adopted: sealed anew.
 //!
-//! Those rows are bound to no client, and old copies of them can turn up in a database again: in a
-//! backup, or in the hands of whoever may write to it. That they were taken over is noted in the
-//! database, and here, where somebody who has the database and not the server's files cannot set it
-//! back. A note names the key, by a hash from which it cannot be found.
+//! Those rows are bound to no client, and old copies of them can reappear in a database: from a
+//! backup, or written by anyone with write access. The adoption is therefore recorded in the
+//! database and also here, where somebody who has access to the database but not to the server's
+//! files cannot undo it. A record identifies the key by a one-way hash.
 
 use std::fs;
 use std::io;
@@ -15,10 +15,10 @@ use sha2::{Digest as _, Sha256};
 use super::AtRestKey;
 
 const FIRST_LINE: &str = "ciphermq-at-rest-adopted 1";
-/// More than the file can be long: an old key is replaced now and then.
+/// The size limit of the file. It has a line per key, and keys are rarely replaced.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What names a key without telling it.
+/// Returns the id of a key in hexadecimal: 128 bits of a hash that does not reveal the key.
 #[must_use]
 pub fn key_id(key: &AtRestKey) -> String {
     let mut hash = Sha256::new();
@@ -31,14 +31,14 @@ pub fn key_id(key: &AtRestKey) -> String {
         .collect()
 }
 
-/// The file with the notes.
+/// The file that records for which keys older rows were adopted.
 #[derive(Debug, Clone)]
 pub struct Notes {
     path: PathBuf,
 }
 
 impl Notes {
-    /// The notes beside a key file.
+    /// Returns the record that belongs to a key file: `<key file>.adopted`.
     #[must_use]
     pub fn beside(key_file: &Path) -> Self {
         Self {
@@ -46,26 +46,26 @@ impl Notes {
         }
     }
 
-    /// Where they are.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether rows under this key were sealed anew before.
+    /// Returns whether older rows were adopted under the key with this id.
     ///
     /// # Errors
     ///
-    /// When the file is there and cannot be read.
+    /// An error if the file exists and cannot be read, or is not such a record.
     pub fn has(&self, key_id: &str) -> io::Result<bool> {
         Ok(self.read()?.lines().skip(1).any(|line| line == key_id))
     }
 
-    /// Notes it, durably.
+    /// Records durably that older rows were adopted under the key with this id.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// An error if the file cannot be read or written, or is not such a record.
     pub fn add(&self, key_id: &str) -> io::Result<()> {
         let mut text = self.read()?;
         if text.lines().skip(1).any(|line| line == key_id) {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_are_kept_by_key() {
+    fn adoption_is_recorded_per_key() {
         let folder = tempfile::tempdir().unwrap();
         let notes = Notes::beside(&folder.path().join("new/at-rest.key"));
         assert!(!notes.has("aa").unwrap());
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_id_tells_keys_apart() {
+    fn key_ids_distinguish_keys() {
         let key = |fill: u8| {
             AtRestKey::from_base64(&base64::prelude::Engine::encode(
                 &base64::prelude::BASE64_STANDARD,

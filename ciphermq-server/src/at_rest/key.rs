@@ -1,4 +1,4 @@
-//! The key that public keys are sealed with, and where it comes from.
+//! The key that seals public keys at rest, and the sources that provide it.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_files::{Access, Draft, create_folder, parent, resolve, sync_found_name};
+use ciphermq_files::{Access, Draft, create_folder, parent, resolve, sync_existing_name};
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
 
@@ -16,34 +16,33 @@ use crate::private_file;
 
 const KEY_BYTES: usize = 32;
 
-/// More than a key file can hold: its key, and some white space.
+/// The size limit of a key file: a key needs 44 bytes, and white space may surround it.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// The command that makes a key, for error texts.
+/// The command that generates a key, for error messages.
 pub const MAKE_KEY: &str = "openssl rand -base64 32";
 
-/// A 32-byte key. Its memory is wiped when dropped, and `Debug` shows nothing of it.
+/// A 32-byte key. Its memory is wiped on drop, and `Debug` does not reveal it.
 #[derive(Clone)]
 pub struct AtRestKey(Zeroizing<[u8; KEY_BYTES]>);
 
-/// A text is no key.
+/// The reason why a text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// It is not base64.
+    /// The text is not base64.
     #[error("the key is not base64")]
     NotBase64,
-    /// It is base64 of something else.
+    /// The text encodes another number of bytes.
     #[error("the key has {0} bytes, and must have 32")]
     Length(usize),
 }
 
 impl AtRestKey {
-    /// Reads base64 (RFC 4648, section 4, padded) of 32 bytes, with white space around it if need
-    /// be.
+    /// Decodes padded base64 (RFC 4648, section 4) of 32 bytes, ignoring white space around it.
     ///
     /// # Errors
     ///
-    /// When the text is something else.
+    /// [`InvalidKey`] if the text is anything else.
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
         let bytes = Zeroizing::new(
             BASE64_STANDARD
@@ -62,7 +61,7 @@ impl AtRestKey {
         &self.0
     }
 
-    /// A fresh key, from the operating system's random number generator.
+    /// Generates a key with the operating system's random number generator.
     fn random() -> Result<Self, rand::rngs::SysError> {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         SysRng.try_fill_bytes(key.as_mut_slice())?;
@@ -80,103 +79,103 @@ impl fmt::Debug for AtRestKey {
     }
 }
 
-/// Where the key comes from.
+/// The source of the key.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// It stands in the configuration.
+    /// The configuration contains the key.
     Given(AtRestKey),
-    /// It stands in a file of its own, as base64.
+    /// A separate file contains the key, in base64.
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Make the file, with a fresh key, if it is not there. Only so when nobody named the file:
-        /// a named file that is missing is rather a mistake, and a fresh key would open none of the
-        /// rows there are.
+        /// Whether to create the file with a new key if it is missing. Only the default file is
+        /// created: a missing file that the configuration names is more likely a mistake, and a
+        /// new key would not open the existing rows.
         make: bool,
     },
 }
 
-/// Why there is no key.
+/// The reason why the key cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The configuration names a key file that is not there.
+    /// The configuration names a key file that does not exist.
     #[error(
         "the key file {} ([encryption] aes_key_file) does not exist\n\
-         Put back the file that the database's keys were sealed with. For a new database make one: \
-         `(umask 077; {MAKE_KEY} > {})`.",
+         Restore the file that the database's keys were sealed with. For a new database, create \
+         one: `(umask 077; {MAKE_KEY} > {})`.",
         path.display(), path.display()
     )]
     Missing {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
 
     /// The file cannot be read.
-    #[error("cannot read the key file {}: {source}\nMake it readable for the server's user, and \
-             for nobody else.", path.display())]
+    #[error("cannot read the key file {}: {source}\nMake it readable by the server's user \
+             only.", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// The file was to be made and could not be.
+    /// The file could not be created.
     #[error(
-        "cannot make the key file {}: {source}\n\
+        "cannot create the key file {}: {source}\n\
          {}, or set [encryption] aes_key_file to a file made with `(umask 077; {MAKE_KEY} > \
          FILE)`.",
         path.display(), make_advice(source)
     )]
     Make {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// The file is there, and its name may not be on the disk.
+    /// The file exists, but its name could not be made durable.
     #[error(
         "cannot sync the folder of the key file {}: {source}\n\
-         Check its disk: without the key nobody could read what it seals after a power failure.",
+         Check the disk: if a power failure removed the key, no row could be opened any more.",
         path.display()
     )]
     Sync {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// Others than the owner can read or write the file.
+    /// Users other than the owner can read or write the file.
     #[error("the key file {0}")]
     Exposed(#[source] private_file::Exposed),
 
-    /// What stands in the file is no key.
+    /// The contents of the file are not a key.
     #[error(
         "{} holds no key: {source}\n\
-         Put back the file that the database's keys were sealed with. For a new database make one: \
-         `(umask 077; {MAKE_KEY} > {})`.",
+         Restore the file that the database's keys were sealed with. For a new database, create \
+         one: `(umask 077; {MAKE_KEY} > {})`.",
         path.display(), path.display()
     )]
     Invalid {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason why they are not.
         source: InvalidKey,
     },
 }
 
 impl KeySource {
-    /// Reads the key, or makes it on the first start, which a log line tells.
+    /// Reads the key, or generates it at the first start, which is logged.
     ///
-    /// A key file that is made has mode 0600 and appears complete or not at all; if another process
-    /// makes it in the same moment, both end up with the same key.
+    /// A new key file has mode 0600 and appears complete or not at all; if another process creates
+    /// it at the same time, both use the same key.
     ///
     /// # Errors
     ///
-    /// When the file is missing and must not be made, cannot be read or made, is open to others
-    /// than its owner, or holds something else than a key.
+    /// [`KeyError`] if the file is missing and may not be created, cannot be read or created, is
+    /// accessible to users other than its owner, or does not contain a key.
     pub fn load(&self) -> Result<AtRestKey, KeyError> {
         let (path, make) = match self {
             Self::Given(key) => return Ok(key.clone()),
@@ -184,9 +183,9 @@ impl KeySource {
         };
         match (read(path)?, make) {
             (Some(key), _) => {
-                // Whoever made it may have been killed before its name was synced.
+                // The process that created it may have been killed before it synced the name.
                 resolve(path)
-                    .and_then(|place| sync_found_name(&place))
+                    .and_then(|place| sync_existing_name(&place))
                     .map_err(|source| KeyError::Sync {
                         path: path.clone(),
                         source,
@@ -195,19 +194,19 @@ impl KeySource {
             }
             (None, false) => Err(KeyError::Missing { path: path.clone() }),
             (None, true) => {
-                let made = create(path).map_err(|source| KeyError::Make {
+                let created = create(path).map_err(|source| KeyError::Make {
                     path: path.clone(),
                     source,
                 })?;
-                if made {
+                if created {
                     tracing::info!(
                         path = %path.display(),
-                        "Made a new key that public keys are sealed with in the database; keep a \
-                         copy of the file"
+                        "Created a new key for sealing public keys in the database; keep a copy of \
+                         the file"
                     );
                 }
-                // Read back rather than kept: another process may have been faster, and its key
-                // counts.
+                // Read back rather than kept: if another process was faster, its key is the one to
+                // use.
                 read(path)?.ok_or_else(|| KeyError::Missing { path: path.clone() })
             }
         }
@@ -217,11 +216,11 @@ impl KeySource {
 fn make_advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free space on that disk",
-        _ => "Let the server's user write there",
+        _ => "Allow the server's user to write there",
     }
 }
 
-/// The key in the file, if the file is there.
+/// Reads the key from the file; `None` if the file does not exist.
 fn read(path: &Path) -> Result<Option<AtRestKey>, KeyError> {
     let failed = |source| KeyError::Read {
         path: path.to_owned(),
@@ -255,13 +254,12 @@ fn read(path: &Path) -> Result<Option<AtRestKey>, KeyError> {
         })
 }
 
-/// Makes the key file. `false`: it was there already.
+/// Creates the key file, and returns `false` if it already exists.
 ///
-/// It appears whole or not at all, no key is ever overwritten, and its name survives a power
-/// failure: rows are soon sealed under this key. A link that leads nowhere is there: the key's disk
-/// may be away.
+/// It is created atomically and durably, because rows will be sealed under this key; an existing
+/// file is never overwritten. A dangling link counts as existing: the key's disk may be unmounted.
 fn create(path: &Path) -> io::Result<bool> {
-    // The folder holds the database too: nobody else's business.
+    // The folder is private because it also contains the database.
     create_folder(parent(path), Access::Private)?;
     let mut text = AtRestKey::random().map_err(io::Error::other)?.to_base64();
     text.push('\n');

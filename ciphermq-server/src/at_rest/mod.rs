@@ -1,34 +1,32 @@
-//! Public keys are sealed at rest: in the database they stand encrypted and bound to their client
-//! id.
+//! Encryption at rest of the public keys in the database, each bound to its client id.
 //!
-//! Whoever can read or change the database, but does not have the key, can neither read a public
-//! key nor put another in its place, nor give one client's row to another, nor pass a signed key
-//! off as a bare one. (Such a person can delete rows, or put an older row of the same client back.
-//! Senders that verify signed keys notice that.)
+//! Anyone who can read or change the database, but does not have the key, can neither read a public
+//! key nor replace it by another, nor assign one client's row to another, nor present a signed key
+//! as a bare one. (Such an attacker can delete rows, or restore an older row of the same client;
+//! senders that verify signed keys detect that.)
 //!
-//! - `key`: the 32-byte key, and where it comes from;
-//! - [`adopted`]: what is remembered beside the key once the rows of older servers were sealed
-//!   anew;
+//! - `key`: the 32-byte key, and the sources that provide it;
+//! - [`adopted`]: the record beside the key that the rows of older servers were adopted;
 //! - this file: sealing and opening.
 //!
-//! # Form of a row
+//! # Format of a row
 //!
 //! AEAD with the configured key, a random 96-bit nonce and a 128-bit tag, both the defaults of
 //! AES-256-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439). Associated data: the text
-//! `CipherMQ at rest v2`, a zero byte, what the row is (`public key` or `signed key`), a zero byte,
-//! the algorithm's name, a zero byte, the client id. Ciphertext, nonce and tag are each kept as
-//! base64 (RFC 4648, section 4), and the algorithm's name beside them.
+//! `CipherMQ at rest v2`, a zero byte, the kind of the row (`public key` or `signed key`), a zero
+//! byte, the algorithm's name, a zero byte, the client id. Ciphertext, nonce and tag are each kept
+//! as base64 (RFC 4648, section 4), together with the algorithm's name.
 //!
 //! # Rows of older servers
 //!
-//! The first ones have no algorithm, and were sealed with AES-256-GCM under the same key without
-//! associated data: they are bound to nobody. Later ones have the associated data
+//! The oldest rows state no algorithm, and were sealed with AES-256-GCM under the same key without
+//! associated data: they are bound to no client. Later ones have the associated data
 //! `CipherMQ public key at rest v1`, a zero byte, the algorithm's name, a zero byte, the client id,
-//! whichever kind of row it is. [`AtRestCipher::open_older`] opens both, for those who take a
-//! database over, once; [`AtRestCipher::open`] never does.
+//! regardless of the kind of the row. [`AtRestCipher::open_older`] opens both, for the one-time
+//! adoption of an older database; [`AtRestCipher::open`] opens neither.
 //!
-//! One key seals at most a few public keys a client, far below the 2^32 random nonces of one key
-//! that SP 800-38D allows, and the two algorithms share no state under it.
+//! One key seals a few public keys per client, far below the 2^32 random nonces per key that
+//! SP 800-38D allows, and the two algorithms share no state under it.
 
 use std::fmt;
 
@@ -48,21 +46,21 @@ const DOMAIN: &[u8] = b"CipherMQ at rest v2\0";
 const OLDER_DOMAIN: &[u8] = b"CipherMQ public key at rest v1\0";
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
-/// An X25519 public key, the only thing that the oldest servers sealed.
+/// The length of an X25519 public key, the only kind of key that the oldest servers sealed.
 const KEY_BYTES: usize = 32;
 
-/// How public keys are sealed.
+/// The AEAD algorithm that seals public keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Algorithm {
-    /// AES-256-GCM.
+    /// AES-256-GCM (NIST SP 800-38D).
     #[default]
     Aes256Gcm,
-    /// ChaCha20-Poly1305.
+    /// ChaCha20-Poly1305 (RFC 8439).
     ChaCha20Poly1305,
 }
 
 impl Algorithm {
-    /// The name that stands in a row.
+    /// Returns the name that rows contain.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Aes256Gcm => "aes-256-gcm",
@@ -70,16 +68,17 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of a row, by its exact name.
+    /// Returns the algorithm with exactly this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Aes256Gcm, Self::ChaCha20Poly1305]
             .into_iter()
             .find(|algorithm| algorithm.name() == name)
     }
 
-    /// The algorithm that a configuration means, its text in lower case. Older ones name
-    /// `x25519_chacha20_poly1305`, by which their servers sealed with AES-256-GCM: it means what it
-    /// did.
+    /// Parses the configuration's name of an algorithm, in lower case.
+    ///
+    /// `x25519_chacha20_poly1305` means AES-256-GCM, as it did to the older servers that had this
+    /// setting.
     pub(crate) fn from_setting(text: &str) -> Option<Self> {
         match text {
             "aes-256-gcm" | "aes_256_gcm" | "aes256gcm" | "x25519_chacha20_poly1305" => {
@@ -99,7 +98,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// What a row holds.
+/// The kind of key that a row contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
     /// A bare public key.
@@ -109,7 +108,7 @@ pub enum RowKind {
 }
 
 impl RowKind {
-    /// What it is called in the associated data, and in errors.
+    /// Returns the name in the associated data.
     const fn name(self) -> &'static str {
         match self {
             Self::PublicKey => "public key",
@@ -121,9 +120,9 @@ impl RowKind {
 /// A sealed key, as the columns of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedKey {
-    /// What it was sealed with, by [`Algorithm::name`]. `None` (NULL) in rows of older servers.
+    /// The [`Algorithm::name`] of the algorithm that sealed it; `None` (NULL) in the oldest rows.
     pub algorithm: Option<String>,
-    /// Base64 of the ciphertext, as long as what was sealed.
+    /// Base64 of the ciphertext, which has the length of the plaintext.
     pub ciphertext: String,
     /// Base64 of the 12-byte nonce.
     pub nonce: String,
@@ -131,18 +130,17 @@ pub struct SealedKey {
     pub tag: String,
 }
 
-/// Seals public keys for the database and opens them again. Cheap to clone, and free of interior
-/// state.
+/// The cipher that seals public keys for the database and opens them again. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AtRestCipher {
     key: AtRestKey,
     algorithm: Algorithm,
 }
 
-/// Why a row could not be sealed or opened.
+/// The reason why a row could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system gave no random bytes for a nonce.
+    /// The operating system provided no random bytes for a nonce.
     #[error(
         "the operating system's random number generator failed: {0}\nTry again; without it nothing \
          can be sealed."
@@ -155,37 +153,37 @@ pub enum Error {
          not data."
     )]
     TooLong {
-        /// Whose key.
+        /// The client that the row belongs to.
         client_id: String,
     },
 
-    /// The row names an algorithm that this version does not have.
+    /// The row names an algorithm that this version does not support.
     #[error(
         "the stored public key of client '{client_id}' is sealed with the unknown algorithm \
          '{algorithm}'\n\
          Run the version of the server that wrote it, or let the client register its key again."
     )]
     UnknownAlgorithm {
-        /// Whose key.
+        /// The client that the row belongs to.
         client_id: String,
-        /// What the row names.
+        /// The algorithm's name in the row.
         algorithm: String,
     },
 
-    /// A column of the row does not have the form that it must have.
+    /// A column of the row is not base64 of the right length.
     #[error(
         "the stored public key of client '{client_id}' is damaged: {column} is not base64 of the \
          right length\n\
          Restore the row from a backup, or let the client register its key again."
     )]
     Damaged {
-        /// Whose key.
+        /// The client that the row belongs to.
         client_id: String,
-        /// Which column.
+        /// The column's name.
         column: &'static str,
     },
 
-    /// The row was sealed under another key or for another client, or was changed.
+    /// The row was sealed under another key or for another client, or was altered.
     #[error(
         "the stored public key of client '{client_id}' does not fit the key configured\n\
          Configure the [encryption] aes_key or aes_key_file that it was sealed with; if that is \
@@ -193,11 +191,12 @@ pub enum Error {
          was altered, let the client register its key again."
     )]
     Refused {
-        /// Whose key.
+        /// The client that the row belongs to.
         client_id: String,
     },
 
-    /// The row is bound to no client, or not to its kind, as those of older servers are.
+    /// The row has the format of an older server: it is not bound to its client, or not to its
+    /// kind.
     #[error(
         "the stored public key of client '{client_id}' has the form of an older server, and is no \
          longer accepted\n\
@@ -205,14 +204,16 @@ pub enum Error {
          once with [encryption] older_rows = \"accept\"."
     )]
     OlderForm {
-        /// Whose key.
+        /// The client that the row belongs to.
         client_id: String,
     },
 }
 
 impl Error {
-    /// What a client is told whose request met the row: one line. Configuring the right key, or
-    /// taking older rows over, is the operator's affair, who finds the whole text in the log.
+    /// Returns the one-line message for a client whose request needs the row.
+    ///
+    /// It leaves out the advice about the server's configuration, which is for the operator and is
+    /// in the log.
     pub(crate) fn for_client(&self) -> String {
         let text = self.to_string();
         let what = text.lines().next().unwrap_or_default();
@@ -221,21 +222,21 @@ impl Error {
 }
 
 impl AtRestCipher {
-    /// A sealer that seals with `algorithm` and opens both.
+    /// Creates a cipher that seals with `algorithm` and opens rows of either algorithm.
     pub fn new(key: AtRestKey, algorithm: Algorithm) -> Self {
         Self { key, algorithm }
     }
 
-    /// The key that it seals with.
+    /// Returns the key.
     pub(crate) fn key(&self) -> &AtRestKey {
         &self.key
     }
 
-    /// Seals any bytes, such as a bare public key or a signed one, for the row of `client_id`.
+    /// Seals the bytes of a bare public key or a signed key, for the row of `client_id`.
     ///
     /// # Errors
     ///
-    /// [`Error::Random`], if the operating system has no random bytes; [`Error::TooLong`].
+    /// [`Error::Random`] if the operating system provides no random bytes; [`Error::TooLong`].
     pub fn seal(&self, kind: RowKind, client_id: &str, key: &[u8]) -> Result<SealedKey, Error> {
         let mut nonce = [0; NONCE_BYTES];
         SysRng.try_fill_bytes(&mut nonce).map_err(Error::Random)?;
@@ -267,12 +268,12 @@ impl AtRestCipher {
         })
     }
 
-    /// Opens the row of `client_id`, whichever algorithm sealed it.
+    /// Opens the row of `client_id`, sealed with either algorithm.
     ///
     /// # Errors
     ///
-    /// When the row was sealed under another key, for another client or another kind of row, by an
-    /// unknown algorithm or an older server, or is damaged.
+    /// [`Error`] if the row was sealed under another key, for another client, as another kind of
+    /// row, by an unknown algorithm or by an older server, or is damaged.
     pub fn open(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
         let older_form = || Error::OlderForm {
             client_id: client_id.to_owned(),
@@ -280,7 +281,7 @@ impl AtRestCipher {
         let algorithm = algorithm(client_id, row)?.ok_or_else(older_form)?;
         let aad = associated_data(kind, algorithm, client_id);
         let opened = self.decrypt(algorithm, client_id, row, &aad);
-        // Only to name the cause: what opens this way is not handed out.
+        // Only to report the cause: the result is not returned.
         if matches!(opened, Err(Error::Refused { .. }))
             && self.open_older(kind, client_id, row).is_ok()
         {
@@ -289,13 +290,14 @@ impl AtRestCipher {
         opened
     }
 
-    /// Opens a row that an older server has sealed, and not bound to its kind, or to nobody at all.
-    /// For those who take a database over only: whoever can write to the database can put such rows
-    /// where they do not belong.
+    /// Opens a row of an older server, which is not bound to its kind, or not even to its client.
+    ///
+    /// It is for adopting an older database only: anyone who can write to the database can assign
+    /// such rows to other clients.
     ///
     /// # Errors
     ///
-    /// As [`AtRestCipher::open`].
+    /// As for [`AtRestCipher::open`].
     pub fn open_older(
         &self,
         kind: RowKind,
@@ -315,7 +317,7 @@ impl AtRestCipher {
                 ]
                 .concat();
                 let opened = self.decrypt(algorithm, client_id, row, &aad)?;
-                // A row says what it is by its content alone: a signed key is longer, and a text.
+                // Only its contents reveal the kind of the row: a signed key is text, and longer.
                 let is_bare = opened.len() == KEY_BYTES;
                 if is_bare == (kind == RowKind::PublicKey) {
                     Ok(opened)
@@ -323,7 +325,7 @@ impl AtRestCipher {
                     Err(refused())
                 }
             }
-            // Those servers knew no signed keys.
+            // The oldest servers had no signed keys.
             None if kind == RowKind::SignedKey => Err(refused()),
             None => {
                 let opened = self.decrypt(Algorithm::Aes256Gcm, client_id, row, b"")?;
@@ -371,7 +373,7 @@ impl AtRestCipher {
     }
 }
 
-/// The algorithm that a row names; `None` if it names none, as the oldest rows.
+/// Returns the algorithm that a row names; `None` if it names none, like the oldest rows.
 fn algorithm(client_id: &str, row: &SealedKey) -> Result<Option<Algorithm>, Error> {
     let Some(name) = row.algorithm.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(None);
@@ -383,8 +385,8 @@ fn algorithm(client_id: &str, row: &SealedKey) -> Result<Option<Algorithm>, Erro
     known.map(Some)
 }
 
-/// What is authenticated beside the key. Neither kind nor algorithm holds a zero byte, so the parts
-/// cannot shift.
+/// Returns the associated data of a row. Neither the kind nor the algorithm contains a zero byte,
+/// so the encoding is unambiguous.
 fn associated_data(kind: RowKind, algorithm: Algorithm, client_id: &str) -> Vec<u8> {
     [
         DOMAIN,
@@ -397,8 +399,8 @@ fn associated_data(kind: RowKind, algorithm: Algorithm, client_id: &str) -> Vec<
     .concat()
 }
 
-/// The raw key in one of the oldest rows: some older servers sealed the 32 bytes, some the text
-/// that clients send.
+/// Decodes the plaintext of one of the oldest rows to a raw key: some older servers sealed the 32
+/// bytes, some the base64 text that clients send.
 fn oldest_key(bytes: Vec<u8>) -> Option<Vec<u8>> {
     if bytes.len() == KEY_BYTES {
         return Some(bytes);

@@ -10,8 +10,8 @@ fn key(fill: u8) -> AtRestKey {
     AtRestKey::from_base64(&BASE64_STANDARD.encode([fill; 32])).unwrap()
 }
 
-/// Seals as older servers did: AES-256-GCM, no associated data, no algorithm in the row.
-fn legacy_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
+/// Seals like the oldest servers: AES-256-GCM, no associated data, no algorithm in the row.
+fn unbound_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
     let nonce = [7; NONCE_BYTES];
     let sealed = Aes256Gcm::new(key.bytes().into())
         .encrypt(&nonce.into(), content)
@@ -25,8 +25,8 @@ fn legacy_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
     }
 }
 
-/// Seals as servers did that bound a row to its client, and not to its kind.
-fn bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedKey {
+/// Seals like the older servers that bound a row to its client, but not to its kind.
+fn client_bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedKey {
     let nonce = [8; NONCE_BYTES];
     let aad = [
         b"CipherMQ public key at rest v1\0aes-256-gcm\0",
@@ -49,7 +49,7 @@ fn bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedKey {
     }
 }
 
-/// The row with one bit of the column's bytes turned.
+/// Flips one bit of the bytes in a column.
 fn flip(column: &str, bit: usize) -> String {
     let mut bytes = BASE64_STANDARD.decode(column).unwrap();
     let index = (bit / 8) % bytes.len();
@@ -58,7 +58,7 @@ fn flip(column: &str, bit: usize) -> String {
 }
 
 #[test]
-fn what_is_sealed_opens_whatever_the_setting_is_now() {
+fn rows_of_both_algorithms_open_under_either_setting() {
     for sealed_with in BOTH {
         for configured in BOTH {
             let row = AtRestCipher::new(key(1), sealed_with)
@@ -84,7 +84,7 @@ fn columns_have_the_lengths_of_older_rows() {
 }
 
 #[test]
-fn sealing_twice_gives_other_bytes() {
+fn sealing_twice_yields_different_ciphertexts() {
     let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);
     let (one, two) = (
         at_rest_cipher
@@ -112,7 +112,7 @@ fn rows_cannot_be_swapped_between_clients() {
 }
 
 #[test]
-fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
+fn relabelled_rows_are_refused() {
     for (algorithm, other) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
         let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
         let row = at_rest_cipher
@@ -166,8 +166,8 @@ fn bare_and_signed_keys_cannot_be_swapped() {
             .open(RowKind::PublicKey, "alice", &signed)
             .is_err()
     );
-    // Where older servers did not tell them apart, their content does.
-    let row = bound_row(&key(1), "alice", &[9; 32]);
+    // Rows that are not bound to their kind are distinguished by their contents.
+    let row = client_bound_row(&key(1), "alice", &[9; 32]);
     assert!(
         at_rest_cipher
             .open_older(RowKind::PublicKey, "alice", &row)
@@ -178,7 +178,7 @@ fn bare_and_signed_keys_cannot_be_swapped() {
             .open_older(RowKind::SignedKey, "alice", &row)
             .is_err()
     );
-    let row = bound_row(&key(1), "alice", b"e30.e30.e30");
+    let row = client_bound_row(&key(1), "alice", b"e30.e30.e30");
     assert!(
         at_rest_cipher
             .open_older(RowKind::PublicKey, "alice", &row)
@@ -198,41 +198,44 @@ fn bare_and_signed_keys_cannot_be_swapped() {
         at_rest_cipher
             .open(RowKind::SignedKey, "alice", &row)
             .is_err(),
-        "only those who take a database over open it"
+        "only adoption opens it"
     );
     assert!(
         at_rest_cipher
-            .open_older(RowKind::SignedKey, "alice", &legacy_row(&key(1), &[9; 32]))
+            .open_older(RowKind::SignedKey, "alice", &unbound_row(&key(1), &[9; 32]))
             .is_err()
     );
 }
 
-/// An older server's database that was put back: the key is right, and configuring another one
-/// would not help.
+/// An older server's database was restored: the key is right, so the advice must not be to
+/// configure another one.
 #[test]
-fn older_rows_are_told_as_such_and_stay_closed() {
+fn older_rows_are_refused_and_reported_as_such() {
     let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);
     for (kind, row) in [
-        (RowKind::PublicKey, legacy_row(&key(1), &[9; 32])),
-        (RowKind::PublicKey, bound_row(&key(1), "alice", &[9; 32])),
+        (RowKind::PublicKey, unbound_row(&key(1), &[9; 32])),
+        (
+            RowKind::PublicKey,
+            client_bound_row(&key(1), "alice", &[9; 32]),
+        ),
         (
             RowKind::SignedKey,
-            bound_row(&key(1), "alice", b"e30.e30.e30"),
+            client_bound_row(&key(1), "alice", b"e30.e30.e30"),
         ),
     ] {
         let error = at_rest_cipher.open(kind, "alice", &row).unwrap_err();
         assert!(matches!(error, Error::OlderForm { .. }), "{error}");
         assert!(error.to_string().contains("register its key again"));
-        let told = error.for_client();
+        let message = error.for_client();
         assert!(
-            told.starts_with("the stored public key of client 'alice' has the form of an older")
-                && told.contains("accepted; let the client register its key again")
-                && !told.contains('\n'),
-            "{told}"
+            message.starts_with("the stored public key of client 'alice' has the form of an older")
+                && message.contains("accepted; let the client register its key again")
+                && !message.contains('\n'),
+            "{message}"
         );
     }
-    // Somebody else's, or another kind's, is not what an older server left here.
-    let row = bound_row(&key(1), "alice", &[9; 32]);
+    // A row of another client or another kind was not written here by an older server.
+    let row = client_bound_row(&key(1), "alice", &[9; 32]);
     for (kind, client) in [(RowKind::PublicKey, "bob"), (RowKind::SignedKey, "alice")] {
         let error = at_rest_cipher.open(kind, client, &row).unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{error}");
@@ -240,7 +243,7 @@ fn older_rows_are_told_as_such_and_stay_closed() {
 }
 
 #[test]
-fn the_wrong_key_is_told_as_such() {
+fn the_wrong_key_is_reported_as_such() {
     let row = AtRestCipher::new(key(1), Algorithm::Aes256Gcm)
         .seal(RowKind::PublicKey, "alice", &[9; 32])
         .unwrap();
@@ -258,7 +261,7 @@ fn the_wrong_key_is_told_as_such() {
 }
 
 #[test]
-fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
+fn the_oldest_rows_open_as_bytes_and_as_base64() {
     let public = [0x5a; 32];
     let text = BASE64_STANDARD.encode(public);
     for content in [
@@ -268,7 +271,7 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
     ] {
         for algorithm in BOTH {
             let at_rest_cipher = AtRestCipher::new(key(3), algorithm);
-            let row = legacy_row(&key(3), &content);
+            let row = unbound_row(&key(3), &content);
             assert_eq!(
                 at_rest_cipher
                     .open_older(RowKind::PublicKey, "anyone", &row)
@@ -282,7 +285,7 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
         }
     }
     for content in [&b"short"[..], &[1; 33], &[0xff; 44], b""] {
-        let row = legacy_row(&key(3), content);
+        let row = unbound_row(&key(3), content);
         let opened = AtRestCipher::new(key(3), Algorithm::Aes256Gcm).open_older(
             RowKind::PublicKey,
             "anyone",
@@ -345,7 +348,7 @@ fn damaged_columns_are_named() {
 
 proptest! {
     #[test]
-    fn any_bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..2000), client in "\\PC{1,40}") {
+    fn any_bytes_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..2000), client in "\\PC{1,40}") {
         for algorithm in BOTH {
             let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
             let row = at_rest_cipher.seal(RowKind::PublicKey, &client, &bytes).unwrap();
@@ -354,7 +357,7 @@ proptest! {
     }
 
     #[test]
-    fn any_turned_bit_is_noticed(bit in 0_usize..10_000) {
+    fn any_flipped_bit_is_detected(bit in 0_usize..10_000) {
         for algorithm in BOTH {
             let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
             let row = at_rest_cipher.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
@@ -370,7 +373,7 @@ proptest! {
 }
 
 #[test]
-fn debug_shows_no_key() {
+fn debug_does_not_reveal_the_key() {
     let at_rest_cipher = AtRestCipher::new(key(0x41), Algorithm::Aes256Gcm);
     let shown = format!("{at_rest_cipher:?} {:?}", KeySource::Given(key(0x41)));
     assert!(
@@ -380,7 +383,7 @@ fn debug_shows_no_key() {
 }
 
 #[test]
-fn a_key_file_is_made_once_and_only_for_its_owner() {
+fn a_key_file_is_created_once_and_is_private() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data/deep/at-rest.key");
     let source = KeySource::File {
@@ -401,11 +404,11 @@ fn a_key_file_is_made_once_and_only_for_its_owner() {
     assert_eq!(first.bytes(), second.bytes());
     assert_ne!(first.bytes(), &[0; 32]);
     let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
-    assert_eq!(files, 1, "no draft is left behind");
+    assert_eq!(files, 1, "no temporary file is left");
 }
 
 #[test]
-fn servers_that_start_together_agree_on_one_key() {
+fn servers_that_start_simultaneously_agree_on_one_key() {
     let folder = tempfile::tempdir().unwrap();
     let source = KeySource::File {
         path: folder.path().join("at-rest.key"),
@@ -430,7 +433,7 @@ fn servers_that_start_together_agree_on_one_key() {
 }
 
 #[test]
-fn a_named_key_file_that_is_missing_is_not_made() {
+fn a_missing_key_file_that_the_configuration_names_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("named.key");
     let error = KeySource::File {
@@ -444,12 +447,12 @@ fn a_named_key_file_that_is_missing_is_not_made() {
 }
 
 #[test]
-fn key_files_that_are_open_to_others_or_hold_no_key_are_refused() {
+fn key_files_that_are_exposed_or_contain_no_key_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("at-rest.key");
     let good = BASE64_STANDARD.encode([4; 32]);
     let load = |content: &[u8], mode| {
-        // Made anew: of mode 0400 it can be written by nobody but root.
+        // Created anew: with mode 0400, only root could overwrite it.
         let _ = std::fs::remove_file(&path);
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -486,7 +489,7 @@ fn key_files_that_are_open_to_others_or_hold_no_key_are_refused() {
         assert_eq!(
             std::fs::read(&path).unwrap(),
             content,
-            "what is there is never overwritten"
+            "an existing file is never overwritten"
         );
     }
 }

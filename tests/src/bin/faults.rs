@@ -1,4 +1,4 @@
-//! The fault harness by hand: as many faults as one likes, and kills at every point.
+//! The fault harness as a program: any number of random faults, and kills at every system call.
 //!
 //! ```sh
 //! cargo build --workspace --bins
@@ -7,7 +7,7 @@
 //! cargo run -p ciphermq-tests --bin faults -- memory
 //! ```
 //!
-//! Exit code 0 if every promise was kept, 1 if one was not.
+//! The exit code is 0 if no guarantee was violated, else 1.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,26 +19,24 @@ use ciphermq_tests::faults::{Campaign, backlog, tracing};
 use clap::{Parser, Subcommand, ValueEnum};
 use rand::RngExt as _;
 
-/// Kills, stops and cuts off the real programs while messages flow, and checks every promise
-/// afterwards.
+/// Kills, stops and disconnects the real programs while messages flow, then checks every guarantee.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// How many faults there are
+    /// Number of faults
     #[arg(long, default_value_t = 50)]
     cycles: u32,
-    /// Where the faults and all choices come from [default: a random number, printed]
+    /// Seed of the faults and of all other choices [default: a random number, which is printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// What the server stores in
+    /// Database of the server
     #[arg(long, value_enum, default_value_t = Choice::Both)]
     database: Choice,
-    /// How many messages a second each of the two raw senders makes, about; 0 for as many as will
-    /// go
+    /// Approximate number of messages per second of each of the two raw senders; 0 for no limit
     #[arg(long, default_value_t = 300)]
     rate: u32,
-    /// Tell each fault as it happens
+    /// Print each fault as it happens
     #[arg(long, short)]
     verbose: bool,
 }
@@ -47,19 +45,20 @@ struct Arguments {
 enum Command {
     /// Kill server and receiver at each of their system calls
     Points {
-        /// Only each n-th call
+        /// Kill only at every n-th call
         #[arg(long, default_value_t = 1)]
         stride: u32,
-        /// Begin with the n-th call
+        /// Start with the n-th call
         #[arg(long, default_value_t = 1)]
         first: u32,
-        /// Seconds for each kind of call
+        /// Time limit for each kind of call, in seconds
         #[arg(long, default_value_t = 3600)]
         seconds: u64,
     },
-    /// The server's memory and start with 10,000, 100,000 and 1,000,000 waiting messages
+    /// Measure the server's memory and start-up time with 10,000, 100,000 and 1,000,000 waiting
+    /// messages
     Memory {
-        /// These numbers instead
+        /// Other numbers of waiting messages
         messages: Vec<u64>,
     },
 }
@@ -137,14 +136,14 @@ async fn all_points(points: Points) -> bool {
     }
     let mut is_sound = true;
     for calls in points::SERVER_CALLS {
-        let outcomes = points::server(calls, points).await;
-        println!("server, {calls}: {outcomes}");
-        is_sound &= outcomes.violations.is_empty();
+        let report = points::server(calls, points).await;
+        println!("server, {calls}: {report}");
+        is_sound &= report.violations.is_empty();
     }
     for calls in points::RECEIVER_CALLS {
-        let outcomes = points::receiver(calls, points).await;
-        println!("receiver, {calls}: {outcomes}");
-        is_sound &= outcomes.violations.is_empty();
+        let report = points::receiver(calls, points).await;
+        println!("receiver, {calls}: {report}");
+        is_sound &= report.violations.is_empty();
     }
     is_sound
 }

@@ -1,5 +1,5 @@
-//! What a long queue costs the server: memory while it grows, while it is received, and the time to
-//! start with it.
+//! Cost of a long queue for the server: memory while it grows and while it is consumed, and the
+//! time to start with it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,63 +8,64 @@ use crate::envelope::EnvelopeText;
 use crate::process::Process;
 use crate::{Backend, RawClient, Server};
 
-/// The promise.
-pub const MEMORY: u64 = 100 * 1000 * 1000;
-/// The promise.
-pub const START: Duration = Duration::from_secs(2);
+/// Limit on the server's resident memory, in bytes.
+pub const MAX_MEMORY: u64 = 100 * 1000 * 1000;
+/// Limit on the time that the server takes to start.
+pub const MAX_START: Duration = Duration::from_secs(2);
 
-/// How much more memory a server may have that has done something than one that has not.
-pub const SPARE: u64 = 16 * 1000 * 1000;
+/// Additional memory, in bytes, that an idle server may use after work, compared to before it.
+pub const IDLE_MEMORY_MARGIN: u64 = 16 * 1000 * 1000;
 
-/// How many more files it may have open: those of the connection that reads the database, which has
-/// been used.
-pub const SPARE_FILES: usize = 3;
+/// Additional open files that an idle server may have after work: those of the database connection
+/// for reading.
+pub const IDLE_FILES_MARGIN: usize = 3;
 
 /// Messages in one `publish_batch`.
 const BATCH: u64 = 500;
-/// Batches under way.
+/// Batches in flight.
 const PIPELINE: u64 = 8;
-/// Bytes of each payload.
+/// Size of each payload, in bytes.
 const PAYLOAD: usize = 256;
 
-/// What was measured.
+/// Results of a measurement.
 #[derive(Debug, Clone)]
 pub struct Figures {
-    /// On which database.
+    /// Name of the database.
     pub database: &'static str,
-    /// How many messages there were.
+    /// Number of messages published.
     pub messages: u64,
-    /// How many of them were received.
+    /// Number of messages received.
     pub received: u64,
-    /// The most memory while they were published, in bytes.
+    /// Peak memory while publishing, in bytes.
     pub publishing: u64,
-    /// How long the start took with all of them waiting.
+    /// Time to start with all messages waiting.
     pub start: Duration,
-    /// Memory right after it.
+    /// Memory after that start, in bytes.
     pub started: u64,
-    /// The most memory while they were received and acked.
+    /// Peak memory while messages were received and acked, in bytes.
     pub receiving: u64,
-    /// Memory and open files before the first message, and when all was drained and idle.
+    /// Memory in bytes, and open files, before the first message and when idle after the last.
     pub idle: [(u64, usize); 2],
-    /// How long publishing and receiving took.
+    /// Duration of publishing and of receiving.
     pub times: [Duration; 2],
 }
 
 impl Figures {
-    /// The first line of a table.
+    /// The header of a table of figures.
     pub const HEADER: &'static str = "database    messages   peak publishing  start    after \
                                       start  peak receiving  \
                                       idle before -> after        published/s  received/s";
 
-    /// Whether the promises were kept.
+    /// Whether all limits were respected.
     pub fn is_sound(&self) -> bool {
         let [before, after] = self.idle;
-        let is_idle = after.0 <= before.0 + SPARE && after.1 <= before.1 + SPARE_FILES;
+        let is_idle =
+            after.0 <= before.0 + IDLE_MEMORY_MARGIN && after.1 <= before.1 + IDLE_FILES_MARGIN;
         is_idle
-            && self.publishing < MEMORY
-            && self.receiving < MEMORY
-            && self.started < MEMORY
-            && self.start < START
+            && self.publishing < MAX_MEMORY
+            && self.receiving < MAX_MEMORY
+            && self.started < MAX_MEMORY
+            && self.start < MAX_START
     }
 }
 
@@ -93,12 +94,12 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Publishes so many messages for a receiver that is away, starts the server anew, and receives
-/// `received` of them.
+/// Publishes `messages` messages for a receiver that is not connected, restarts the server, and
+/// receives `received` of them.
 ///
 /// # Panics
 ///
-/// If the server answers anything but what it should, or delivers out of order.
+/// If the server sends an unexpected reply, or delivers out of order.
 pub async fn measure(backend: &Backend, messages: u64, received: u64) -> Figures {
     let mut server = backend.server().await;
     let mut client = RawClient::connect(&server, "sender").await;
@@ -125,7 +126,11 @@ pub async fn measure(backend: &Backend, messages: u64, received: u64) -> Figures
     let times = [published, began.elapsed()];
     let receiving = server.process().peak_rss_bytes();
     client.close().await.expect("the connection closes");
-    let after = settled(&server, (before.0 + SPARE, files + SPARE_FILES)).await;
+    let after = settled(
+        &server,
+        (before.0 + IDLE_MEMORY_MARGIN, files + IDLE_FILES_MARGIN),
+    )
+    .await;
     server.terminate().await;
     Figures {
         database: if backend.is_postgres() {
@@ -144,8 +149,8 @@ pub async fn measure(backend: &Backend, messages: u64, received: u64) -> Figures
     }
 }
 
-/// Memory and open files once they are no more than these: what is not needed is given back and
-/// closed after a while.
+/// Waits until memory and open files are at most these, since the server releases what it does not
+/// need after a while, and returns them. After 30 seconds it returns the values at that time.
 async fn settled(server: &Server, (bytes, files): (u64, usize)) -> (u64, usize) {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
@@ -157,7 +162,7 @@ async fn settled(server: &Server, (bytes, files): (u64, usize)) -> (u64, usize) 
     }
 }
 
-/// How many files and sockets a process has open.
+/// Number of files and sockets that a process has open.
 ///
 /// # Panics
 ///
@@ -169,12 +174,13 @@ pub fn open_files(process: &Process) -> usize {
         .count()
 }
 
-/// The id of the n-th message.
+/// The id of the message `number`.
 pub fn id(number: u64) -> String {
     format!("sender-{number:08}-receiver")
 }
 
-/// Publishes messages 0 to `messages` in big batches, some of them under way at a time.
+/// Publishes the messages with the numbers `0..messages` in large batches, several of them in
+/// flight.
 ///
 /// # Panics
 ///
@@ -205,11 +211,11 @@ pub async fn publish(client: &mut RawClient, messages: u64) {
     }
 }
 
-/// Receives and acks messages 0 to `messages`, in order.
+/// Receives and acks the messages with the numbers `0..messages`, in order.
 ///
 /// # Panics
 ///
-/// If they do not come in order, or an ack is not confirmed.
+/// If they are delivered out of order, or an ack is not confirmed.
 pub async fn receive(client: &mut RawClient, messages: u64) {
     client.ask("consume q 2000", "Subscribed to queue").await;
     let (mut received, mut confirmed) = (0, 0);

@@ -1,5 +1,6 @@
-//! A server on one of the databases, traffic of both kinds through a proxy, and fault after fault.
-//! At the end everything is up again, all that waits is received, and every promise is checked.
+//! A server on one of the databases, with traffic of both kinds through a proxy, and a sequence of
+//! faults. At the end everything runs again, all waiting messages are received, and every guarantee
+//! is checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,42 +22,43 @@ use crate::postgres::Stop;
 use crate::raw::Tls;
 use crate::{Backend, Database, RawClient, Server, files};
 
-/// How long the senders may take to get an answer to all they have sent, and the receivers to drain
-/// the queues, once everything works again: more than the longest pause between any two tries.
+/// Time limit for the senders to get all replies, and for the receivers to drain the queues, after
+/// the last fault. It is longer than the longest pause between two attempts of any participant.
 const SETTLING: Duration = Duration::from_secs(90);
 
-/// How often programs are looked after.
+/// Interval at which programs that have ended are restarted.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The names on the two routes.
+/// Client ids on the two routes.
 const RAW_RECEIVER: &str = "raw_receiver";
 const RAW_SENDERS: [&str; 2] = ["raw_one", "raw_two"];
 const CLI_SENDER: &str = "cli_sender";
 const CLI_RECEIVER: &str = "cli_receiver";
 
-/// How a campaign is run.
+/// Settings of a campaign.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The faults, and the choices of all participants, follow from it. (The timing does not.)
+    /// Seed of the faults, and of the choices of all participants. It does not determine the
+    /// timing.
     pub seed: u64,
-    /// How many faults there are.
+    /// Number of faults.
     pub cycles: u32,
-    /// How many messages each raw sender makes a second, about.
+    /// Approximate number of messages per second of each raw sender; 0 for no limit.
     pub rate: u32,
-    /// How many lines a file has that the command line sends.
+    /// Number of lines in each file that the command line sends.
     pub lines: usize,
-    /// How long the server lets a publish wait for its store.
+    /// The server's `limits.storage_wait`.
     pub storage_wait: &'static str,
-    /// How the raw senders behave.
+    /// Misbehaviour of the raw senders.
     pub senders: sender::Misbehaviour,
-    /// How the raw receiver behaves.
+    /// Misbehaviour of the raw receiver.
     pub receiver: receiver::Misbehaviour,
-    /// Says what happens as it happens.
+    /// Whether to print each fault as it happens.
     pub is_verbose: bool,
 }
 
 impl Settings {
-    /// So many faults, and everybody behaves.
+    /// Creates settings with `cycles` faults, and without misbehaviour.
     pub fn new(seed: u64, cycles: u32) -> Self {
         Self {
             seed,
@@ -64,18 +66,18 @@ impl Settings {
             rate: 300,
             lines: 500,
             storage_wait: "8s",
-            senders: sender::Misbehaviour::Good,
-            receiver: receiver::Misbehaviour::Good,
+            senders: sender::Misbehaviour::None,
+            receiver: receiver::Misbehaviour::None,
             is_verbose: false,
         }
     }
 }
 
-/// A running campaign.
+/// A running campaign: a server with its traffic, into which faults are injected.
 pub struct Campaign {
-    /// What it stores in.
+    /// Database of the server.
     pub backend: Backend,
-    /// The server.
+    /// The server under test.
     pub server: Server,
     settings: Settings,
     plan: Plan,
@@ -84,17 +86,17 @@ pub struct Campaign {
     receiver: Receiver,
     cli_sender: CliSender,
     cli_receiver: CliReceiver,
-    /// Victims that are not to be started again just now.
+    /// Victims that must not be restarted at the moment.
     down: Vec<Victim>,
     faults: BTreeMap<String, u32>,
     started: Instant,
     violations: Vec<Violation>,
-    /// Removed last.
+    /// Declared last, so that it is removed last.
     _folder: TempDir,
 }
 
 impl Campaign {
-    /// Starts everything.
+    /// Starts the server and all participants.
     ///
     /// # Panics
     ///
@@ -105,8 +107,8 @@ impl Campaign {
             .await
             .set("limits", "redelivery_timeout", "2s")
             .set("limits", "storage_wait", settings.storage_wait)
-            // Messages that were handed out often are offered late, out of order: that is for
-            // another test.
+            // Messages that were delivered often are delivered late and out of order, which another
+            // test checks.
             .set("limits", "max_redeliveries", 1_000_000);
         let server = Server::start(options).await;
         let proxy = Proxy::start(server.address()).await;
@@ -129,13 +131,19 @@ impl Campaign {
             .misbehaviour(settings.receiver);
 
         let folder = files::folder("faults");
-        let route = transfer::Route {
+        let clients = transfer::ClientPair {
             sender: CLI_SENDER.to_owned(),
             receiver: CLI_RECEIVER.to_owned(),
         };
-        let cli_sender =
-            CliSender::new(&pki, proxy.address(), &route, folder.path(), settings.lines);
-        let mut cli_receiver = CliReceiver::new(&pki, proxy.address(), &route, folder.path()).await;
+        let cli_sender = CliSender::new(
+            &pki,
+            proxy.address(),
+            &clients,
+            folder.path(),
+            settings.lines,
+        );
+        let mut cli_receiver =
+            CliReceiver::new(&pki, proxy.address(), &clients, folder.path()).await;
         cli_receiver.start().await;
         let plan = Plan::new(
             settings.seed,
@@ -165,30 +173,30 @@ impl Campaign {
         campaign
     }
 
-    /// Lets all faults of the plan happen, settles, and checks.
+    /// Injects all faults of the plan, then settles and checks.
     ///
     /// # Panics
     ///
-    /// If something does not start again.
+    /// If something cannot be restarted.
     pub async fn run(mut self) -> Report {
         for cycle in 0..self.settings.cycles {
             let pause = self.plan.pause();
-            self.pass(pause).await;
+            self.run_for(pause).await;
             let Some(fault) = self.plan.next() else { break };
             if self.settings.is_verbose {
                 eprintln!("{:>8.1?} {cycle:>5} {fault:?}", self.started.elapsed());
             }
             *self.faults.entry(fault.kind()).or_default() += 1;
-            self.befall(fault).await;
+            self.inject(fault).await;
         }
         self.settle().await
     }
 
-    /// Lets so much time pass, and starts programs again that have ended.
-    pub async fn pass(&mut self, time: Duration) {
+    /// Runs the traffic for `time`, and restarts programs that have ended.
+    pub async fn run_for(&mut self, time: Duration) {
         let end = tokio::time::Instant::now() + time;
         loop {
-            self.tend(true);
+            self.supervise(true);
             let next = tokio::time::Instant::now() + TICK;
             tokio::time::sleep_until(next.min(end)).await;
             if next >= end {
@@ -197,44 +205,47 @@ impl Campaign {
         }
     }
 
-    fn tend(&mut self, makes_new: bool) {
+    fn supervise(&mut self, starts_new_file: bool) {
         if !self.down.contains(&Victim::CliSender) {
-            self.cli_sender.tend(makes_new);
+            self.cli_sender.supervise(starts_new_file);
         }
         if !self.down.contains(&Victim::CliReceiver) {
-            self.cli_receiver.tend();
+            self.cli_receiver.supervise();
         }
     }
 
-    /// Lets time pass until the raw receiver has received so many more messages.
+    /// Runs the traffic until the raw receiver has received `count` more messages.
     ///
     /// # Panics
     ///
-    /// If it does not.
-    pub async fn pass_until_received(&mut self, count: usize) {
+    /// If that takes too long.
+    pub async fn run_until_received(&mut self, count: usize) {
         let goal = self.receiver.written() + count;
         let end = Instant::now() + SETTLING;
         while self.receiver.written() < goal {
-            assert!(Instant::now() < end, "no {count} messages were received");
-            self.pass(TICK).await;
+            assert!(
+                Instant::now() < end,
+                "fewer than {count} messages were received"
+            );
+            self.run_for(TICK).await;
         }
     }
 
-    /// Lets time pass until so many messages wait in the store.
+    /// Runs the traffic until `count` messages wait in the store.
     ///
     /// # Panics
     ///
-    /// If there never are so many.
-    pub async fn pass_until_waiting(&mut self, count: i64) {
+    /// If that takes too long.
+    pub async fn run_until_waiting(&mut self, count: i64) {
         let database = self.server.database().await;
         let end = Instant::now() + SETTLING;
         while database.number("SELECT count(*) FROM messages").await < count {
-            assert!(Instant::now() < end, "no {count} messages wait");
-            self.pass(TICK).await;
+            assert!(Instant::now() < end, "fewer than {count} messages wait");
+            self.run_for(TICK).await;
         }
     }
 
-    /// SIGKILL to the server, and a new start at once.
+    /// Kills the server with SIGKILL, and restarts it at once.
     ///
     /// # Panics
     ///
@@ -243,7 +254,7 @@ impl Campaign {
         self.kill_server_and(|| ()).await;
     }
 
-    /// SIGKILL to the server, and something else before it starts again.
+    /// Kills the server with SIGKILL, and calls `act` before restarting it.
     ///
     /// # Panics
     ///
@@ -254,65 +265,65 @@ impl Campaign {
         self.server.restart().await;
     }
 
-    /// Ends the receivers.
-    pub async fn hold_receivers(&mut self) {
+    /// Stops both receivers.
+    pub async fn stop_receivers(&mut self) {
         self.kill(Victim::Receiver).await;
         self.kill(Victim::CliReceiver).await;
     }
 
-    /// Starts them again.
-    pub async fn release_receivers(&mut self) {
-        self.revive(Victim::Receiver).await;
-        self.revive(Victim::CliReceiver).await;
+    /// Restarts both receivers.
+    pub async fn restart_receivers(&mut self) {
+        self.restart(Victim::Receiver).await;
+        self.restart(Victim::CliReceiver).await;
     }
 
-    async fn befall(&mut self, fault: Fault) {
+    async fn inject(&mut self, fault: Fault) {
         match fault {
             Fault::Kill(victim, time) => {
                 self.kill(victim).await;
-                self.pass(time).await;
-                self.revive(victim).await;
+                self.run_for(time).await;
+                self.restart(victim).await;
             }
             Fault::KillBoth(one, other, time) => {
                 self.kill(one).await;
                 self.kill(other).await;
-                self.pass(time).await;
+                self.run_for(time).await;
                 // The server needs its database.
-                self.revive(other).await;
-                self.revive(one).await;
+                self.restart(other).await;
+                self.restart(one).await;
             }
             Fault::Terminate(time) => {
                 self.server.terminate().await;
-                self.pass(time).await;
+                self.run_for(time).await;
                 self.server.restart().await;
             }
             Fault::Freeze(victim, time) => {
                 self.freeze(victim, true);
-                self.pass(time).await;
+                self.run_for(time).await;
                 self.freeze(victim, false);
             }
             Fault::StopPostgres(time) => {
                 self.postgres().stop(Stop::Fast).await;
-                self.pass(time).await;
+                self.run_for(time).await;
                 self.postgres().restart().await;
             }
             Fault::LockTables(time) => {
                 let database = self.server.database().await;
-                let lock = hold_tables(&database).await;
-                self.pass(time).await;
-                lock.rollback().await.expect("the lock can be let go");
+                let lock = lock_tables(&database).await;
+                self.run_for(time).await;
+                lock.rollback().await.expect("the lock can be released");
             }
             Fault::Cut { reset } => self.proxy.cut(reset),
             Fault::HalfClose(direction) => self.proxy.half_close(direction),
             Fault::NetworkConditions(conditions, time) => {
-                self.proxy.conditions(conditions);
-                self.pass(time).await;
-                self.proxy.conditions(NetworkConditions::default());
+                self.proxy.set_conditions(conditions);
+                self.run_for(time).await;
+                self.proxy.set_conditions(NetworkConditions::default());
             }
         }
     }
 
-    /// How many connections those participants have made that need one only: all but
+    /// Number of connections made by the participants that need only one, which are all but
     /// `ciphermq-cli send`.
     pub fn connections(&self) -> usize {
         let senders: usize = self.senders.iter().map(Sender::connections).sum();
@@ -320,11 +331,11 @@ impl Campaign {
         senders + receivers + usize::try_from(self.cli_receiver.starts()).unwrap_or(usize::MAX)
     }
 
-    /// The PostgreSQL that the server stores in.
+    /// The PostgreSQL server that the server under test uses.
     ///
     /// # Panics
     ///
-    /// If it stores in SQLite.
+    /// If it uses SQLite.
     pub fn postgres(&mut self) -> &mut crate::Postgres {
         match &mut self.backend {
             Backend::Postgres(postgres) => postgres,
@@ -348,14 +359,14 @@ impl Campaign {
         }
     }
 
-    async fn revive(&mut self, victim: Victim) {
+    async fn restart(&mut self, victim: Victim) {
         self.down.retain(|down| *down != victim);
         match victim {
             Victim::Server => self.server.restart().await,
             Victim::Postgres => self.postgres().restart().await,
             Victim::Sender => {
                 for sender in &mut self.senders {
-                    // Some never learn what became of what they sent.
+                    // Some never learn the outcome of what they have sent.
                     if self.plan.one_in(3) {
                         sender.give_up();
                     }
@@ -363,7 +374,7 @@ impl Campaign {
                 }
             }
             Victim::Receiver => self.receiver.start(self.plan.seed()),
-            Victim::CliSender | Victim::CliReceiver => self.tend(true),
+            Victim::CliSender | Victim::CliReceiver => self.supervise(true),
         }
     }
 
@@ -378,13 +389,13 @@ impl Campaign {
             Victim::Postgres => self.postgres().signal_all(signal),
             Victim::CliSender => self.cli_sender.freeze(is_frozen),
             Victim::CliReceiver => self.cli_receiver.freeze(is_frozen),
-            // They are part of this process, and delayed by the network often enough.
+            // They are part of this process. The proxy delays them often enough.
             Victim::Sender | Victim::Receiver => {}
         }
     }
 
-    /// Lets everything come to rest: all senders get their answers, all receivers receive what
-    /// waits.
+    /// Waits until all senders have their replies, and all receivers have received what waits, then
+    /// checks the records and the store.
     ///
     /// # Panics
     ///
@@ -396,13 +407,13 @@ impl Campaign {
                 .finish(end.saturating_duration_since(Instant::now()))
                 .await;
         }
-        while self.cli_sender.tend(false) && Instant::now() < end {
-            self.cli_receiver.tend();
+        while self.cli_sender.supervise(false) && Instant::now() < end {
+            self.cli_receiver.supervise();
             tokio::time::sleep(TICK).await;
         }
         let database = self.server.database().await;
         loop {
-            self.cli_receiver.tend();
+            self.cli_receiver.supervise();
             let waiting = database.number("SELECT count(*) FROM messages").await;
             if waiting == 0 || Instant::now() >= end {
                 break;
@@ -416,13 +427,13 @@ impl Campaign {
             ));
         }
         self.receiver.kill().await;
-        // A delivery's time may be recorded a little later, in the next commit.
-        let may_refuse = self.senders.iter().any(|sender| sender.put_off() > 0);
+        // The time of a delivery may be recorded a little later, in the next commit.
+        let may_refuse = self.senders.iter().any(|sender| sender.deferred() > 0);
         let records = self.records(&database, may_refuse).await;
         for record in &records {
             self.violations.extend(check(record));
         }
-        self.look_at_the_store(&database).await;
+        self.check_store(&database).await;
         Report::new(&self, &records)
     }
 
@@ -445,7 +456,7 @@ impl Campaign {
         let anomalies;
         (raw.output, raw.wire, anomalies) = self.receiver.record();
         raw.anomalies.extend(anomalies);
-        // Positions of the command line's messages are those in its files.
+        // The messages of the command line have the order of its files.
         (cli.sent, cli.anomalies) = self.cli_sender.record();
         let anomalies;
         (cli.output, anomalies) = self.cli_receiver.record();
@@ -457,8 +468,8 @@ impl Campaign {
         [raw, cli]
     }
 
-    /// The database is sound, and a restart finds what was left.
-    async fn look_at_the_store(&mut self, database: &Database) {
+    /// Checks the integrity of the database, and that a restart neither loses nor adds anything.
+    async fn check_store(&mut self, database: &Database) {
         let before = evidence::state(database).await;
         self.server.terminate().await;
         self.violations
@@ -491,19 +502,19 @@ async fn prepare(server: &Server) {
     client.ask("bind raw raw raw", "Queue bound").await;
 }
 
-/// A transaction that keeps everybody else from the messages until it is dropped.
+/// Starts a transaction that locks the tables of messages until it is dropped.
 ///
 /// # Panics
 ///
 /// If the tables cannot be locked, or the database is SQLite.
-pub async fn hold_tables(database: &Database) -> sqlx::Transaction<'static, sqlx::Postgres> {
+pub async fn lock_tables(database: &Database) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let Database::Postgres(pool) = database else {
         panic!("tables are locked in PostgreSQL")
     };
     loop {
         let mut transaction = pool.begin().await.expect("a transaction can be begun");
-        // In the order in which the server writes to them. It may be chosen to give way all the
-        // same.
+        // In the order in which the server writes to them. PostgreSQL may still cancel this
+        // transaction as a deadlock victim (40P01).
         let lock = "LOCK TABLE batches, envelopes, waiting, fates IN ACCESS EXCLUSIVE MODE";
         match sqlx::raw_sql(lock).execute(&mut *transaction).await {
             Ok(_) => return transaction,
@@ -513,31 +524,31 @@ pub async fn hold_tables(database: &Database) -> sqlx::Transaction<'static, sqlx
     }
 }
 
-/// What came of a campaign.
+/// Results of a campaign.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Its seed.
+    /// Seed of the campaign.
     pub seed: u64,
-    /// On which database.
+    /// Name of the database.
     pub database: &'static str,
-    /// How many faults of each kind there were.
+    /// Number of faults of each kind.
     pub faults: BTreeMap<String, u32>,
-    /// How many messages were sent.
+    /// Number of messages sent.
     pub sent: usize,
-    /// How many of them were acknowledged, refused, and neither as far as the sender knows.
+    /// Numbers of messages that were acknowledged, refused, and neither as far as the sender knows.
     pub outcomes: [usize; 3],
-    /// How many stand in the outputs.
+    /// Number of messages in the outputs.
     pub received: usize,
-    /// How many deliveries repeated an earlier one, over raw sockets.
+    /// Number of deliveries over raw sockets that repeated an earlier one.
     pub redelivered: usize,
-    /// How often a raw sender was told to try again: `storage_unavailable`, `storage_full`,
+    /// Number of replies that asked a raw sender to retry: `storage_unavailable`, `storage_full`,
     /// `shutting_down`.
-    pub put_off: u64,
-    /// How many connections went through the proxy.
+    pub deferred: u64,
+    /// Number of connections through the proxy.
     pub connections: usize,
-    /// How long it took, settling and checking included.
+    /// Duration, including settling and checking.
     pub elapsed: Duration,
-    /// Every promise that was not kept.
+    /// All violations found.
     pub violations: Vec<Violation>,
 }
 
@@ -557,14 +568,14 @@ impl Report {
             outcomes: [Outcome::Acknowledged, Outcome::Refused, Outcome::Unknown].map(outcome),
             received: sum(&|record| record.output.len()),
             redelivered: sum(&Record::redeliveries),
-            put_off: campaign.senders.iter().map(Sender::put_off).sum(),
+            deferred: campaign.senders.iter().map(Sender::deferred).sum(),
             connections: campaign.proxy.accepted(),
             elapsed: campaign.started.elapsed(),
             violations: campaign.violations.clone(),
         }
     }
 
-    /// How many violations are of this kind.
+    /// Number of violations for which `is_kind` returns true.
     pub fn count(&self, is_kind: impl Fn(&Violation) -> bool) -> usize {
         self.violations
             .iter()
@@ -572,13 +583,13 @@ impl Report {
             .count()
     }
 
-    /// Itself, if every promise was kept.
+    /// Checks that there are no violations, and returns the report.
     ///
     /// # Panics
     ///
-    /// If not, with what was not.
+    /// If there are any. The message is the report.
     #[track_caller]
-    pub fn sound(self) -> Self {
+    pub fn expect_sound(self) -> Self {
         assert!(self.violations.is_empty(), "{self}");
         self
     }
@@ -589,15 +600,15 @@ impl fmt::Display for Report {
         let cycles: u32 = self.faults.values().sum();
         let [acknowledged, refused, unknown] = self.outcomes;
         let lost = self.count(|violation| matches!(violation, Violation::Lost(_)));
-        let doubled = self.count(|violation| matches!(violation, Violation::Doubled(_)));
+        let duplicated = self.count(|violation| matches!(violation, Violation::Duplicated(_)));
         let phantom = self.count(|violation| matches!(violation, Violation::Phantom(_)));
-        let other = self.violations.len() - lost - doubled - phantom;
+        let other = self.violations.len() - lost - duplicated - phantom;
         writeln!(
             f,
             "{}, seed {}: {cycles} faults in {:.0} s, {} connections; {} messages sent \
              ({acknowledged} acknowledged, \
              {refused} refused, {unknown} unknown), {} received, {} delivered again; {lost} lost, \
-             {doubled} doubled, \
+             {duplicated} duplicated, \
              {phantom} phantom, {other} other violations",
             self.database,
             self.seed,

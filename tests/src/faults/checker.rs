@@ -1,35 +1,36 @@
-//! What must be true of a record once the dust has settled, and what it is called when it is not.
+//! The guarantees that a record must satisfy, and their violations.
 //!
-//! The checker knows nothing of how the record came about: it is given doctored ones in its own
-//! tests, and records of participants that misbehave on purpose in `tests/faults/`.
+//! The checker does not depend on how the record was made. Its own tests give it manipulated
+//! records, and `tests/faults/` gives it records of participants that misbehave on purpose.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::record::{Metadata, Outcome, Record, Sent, Wire};
+use super::record::{Metadata, Outcome, Record, Sent, WireEvent};
 
-/// A promise that was not kept.
+/// A violated guarantee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// A message was acknowledged, or accepted, and is not in the output.
+    /// A message was acknowledged or accepted, but is not in the output.
     Lost(String),
-    /// A message stands in the output more than once.
-    Doubled(String),
-    /// The output holds what nobody sent: made up, altered, or under another's name or id.
+    /// A message is in the output more than once.
+    Duplicated(String),
+    /// A message in the output was never sent in this form: it is forged or altered, or its sender
+    /// or id is another one.
     Phantom(String),
-    /// A message was definitely refused, and was accepted all the same.
+    /// A message was refused, but accepted nevertheless.
     Refused(String),
     /// A sender's messages were accepted or first delivered in another order.
     Reordered(String),
     /// A message was delivered after its ack was confirmed.
     Redelivered(String),
-    /// A message's metadata is missing, doubled, incomplete or wrong.
+    /// A message's metadata is missing, duplicated, incomplete or wrong.
     Metadata(String),
-    /// Messages wait although all of them were acknowledged.
+    /// This number of messages still waits, although all were acknowledged.
     Waiting(u64),
-    /// A participant met what must not be.
+    /// A participant observed something that must not happen.
     Anomaly(String),
-    /// The store or the server is not as it should be.
+    /// The store is damaged, or has lost something in a restart.
     Store(String),
 }
 
@@ -37,9 +38,9 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(what) => write!(f, "lost: {what}"),
-            Self::Doubled(what) => write!(f, "doubled: {what}"),
+            Self::Duplicated(what) => write!(f, "duplicated: {what}"),
             Self::Phantom(what) => write!(f, "phantom: {what}"),
-            Self::Refused(what) => write!(f, "refused, and accepted all the same: {what}"),
+            Self::Refused(what) => write!(f, "refused, but accepted: {what}"),
             Self::Reordered(what) => write!(f, "out of order: {what}"),
             Self::Redelivered(what) => write!(f, "delivered after its ack was confirmed: {what}"),
             Self::Metadata(what) => write!(f, "metadata: {what}"),
@@ -50,11 +51,11 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks a record after all that waited has been received and acknowledged.
+/// Checks a record after all waiting messages have been received and acknowledged.
 ///
 /// # Panics
 ///
-/// If two payloads of the record are equal: then nobody can tell which of them arrived.
+/// If two payloads of the record are equal, since it cannot be determined which of them arrived.
 pub fn check(record: &Record) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut sent: HashMap<&str, (usize, &Sent)> = HashMap::with_capacity(record.sent.len());
@@ -83,7 +84,7 @@ pub fn check(record: &Record) -> Vec<Violation> {
     violations
 }
 
-/// What the output holds must have been sent, and stand there once. Returns it, by payload.
+/// Checks that every message in the output was sent, and is there once. Returns the ids by payload.
 fn output<'a>(
     record: &'a Record,
     sent: &HashMap<&str, (usize, &Sent)>,
@@ -101,7 +102,7 @@ fn output<'a>(
             || message.id.as_ref().is_some_and(|id| *id != received.id)
         {
             violations.push(Violation::Phantom(format!(
-                "{what} is said to be from {}",
+                "{what} is attributed to {}",
                 received.sender
             )));
         }
@@ -112,13 +113,14 @@ fn output<'a>(
             .insert(received.payload.as_str(), received.id.as_str())
             .is_none();
         if !ids.insert(received.id.as_str()) || !is_new {
-            violations.push(Violation::Doubled(what));
+            violations.push(Violation::Duplicated(what));
         }
     }
     seen
 }
 
-/// One complete row for each message in the output, and no others. Returns them by id.
+/// Checks that there is one complete row for each message in the output, and no other. Returns the
+/// rows by id.
 fn metadata<'a>(
     record: &'a Record,
     violations: &mut Vec<Violation>,
@@ -167,8 +169,9 @@ fn metadata<'a>(
     rows
 }
 
-/// What each sender sent is accepted in its order, unless the server had reason to refuse
-/// something. What the sender gave up may be accepted late, out of a connection that it had left.
+/// Checks that each sender's messages were accepted in the order in which they were sent, unless
+/// the server could refuse some. A message that the sender gave up may be accepted late, from a
+/// connection that the sender had already closed.
 fn accepted_order(
     record: &Record,
     sent: &HashMap<&str, (usize, &Sent)>,
@@ -205,8 +208,8 @@ fn accepted_order(
     }
 }
 
-/// Each sender's messages are first delivered, and so written, in the order in which they were
-/// accepted.
+/// Checks that each sender's messages were first delivered, and so written, in the order in which
+/// they were accepted.
 fn delivered_order(
     record: &Record,
     rows: &HashMap<&str, &Metadata>,
@@ -217,8 +220,8 @@ fn delivered_order(
     }
     let written = record.output.iter().map(|received| received.id.as_str());
     let delivered = record.wire.iter().filter_map(|wire| match wire {
-        Wire::Delivered(id) => Some(id.as_str()),
-        Wire::Confirmed(_) => None,
+        WireEvent::Delivered(id) => Some(id.as_str()),
+        WireEvent::Confirmed(_) => None,
     });
     let mut check = |what: &str, ids: &mut dyn Iterator<Item = &str>| {
         let mut seen = HashSet::new();
@@ -239,17 +242,18 @@ fn delivered_order(
     check("first delivered", &mut { delivered });
 }
 
+/// Checks that no message was delivered after its ack was confirmed.
 fn after_confirmation(record: &Record, violations: &mut Vec<Violation>) {
     let mut confirmed = HashSet::new();
     for wire in &record.wire {
         match wire {
-            Wire::Confirmed(id) => {
+            WireEvent::Confirmed(id) => {
                 confirmed.insert(id.as_str());
             }
-            Wire::Delivered(id) if confirmed.contains(id.as_str()) => {
+            WireEvent::Delivered(id) if confirmed.contains(id.as_str()) => {
                 violations.push(Violation::Redelivered(id.clone()));
             }
-            Wire::Delivered(_) => {}
+            WireEvent::Delivered(_) => {}
         }
     }
 }

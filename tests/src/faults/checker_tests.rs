@@ -1,10 +1,11 @@
-//! Doctored records: the checker must see what is wrong with each, and nothing in the sound one.
+//! Tests with manipulated records: the checker must find the violation in each, and none in the
+//! sound one.
 
 use super::*;
 use crate::faults::record::Received;
 
-/// Two senders, five messages each; the last of each refused, the one before of unknown outcome:
-/// accepted of one sender, not accepted of the other.
+/// A record of two senders with five messages each. The last message of each was refused. The
+/// outcome of the one before is unknown: it was accepted from one sender, and not from the other.
 fn sound() -> Record {
     let mut record = Record {
         is_one_consumer: true,
@@ -34,9 +35,9 @@ fn sound() -> Record {
                     sender: sender.to_owned(),
                     payload,
                 });
-                record.wire.push(Wire::Delivered(id.clone()));
-                record.wire.push(Wire::Delivered(id.clone()));
-                record.wire.push(Wire::Confirmed(id.clone()));
+                record.wire.push(WireEvent::Delivered(id.clone()));
+                record.wire.push(WireEvent::Delivered(id.clone()));
+                record.wire.push(WireEvent::Confirmed(id.clone()));
                 record.metadata.push(Metadata {
                     id,
                     sender: sender.to_owned(),
@@ -51,10 +52,10 @@ fn sound() -> Record {
     record
 }
 
-/// What the checker says to a doctored record, with the kinds of the violations alone.
-fn doctored(doctor: impl FnOnce(&mut Record)) -> HashSet<String> {
+/// The kinds of violations that the checker finds in a manipulated record.
+fn violations(manipulate: impl FnOnce(&mut Record)) -> HashSet<String> {
     let mut record = sound();
-    doctor(&mut record);
+    manipulate(&mut record);
     let kind = |violation: &Violation| {
         format!("{violation:?}")
             .split('(')
@@ -77,27 +78,27 @@ fn a_sound_record_has_no_violations() {
 
 #[test]
 fn a_lost_message() {
-    // Acknowledged, and gone without a trace.
-    let gone = doctored(|record| {
+    // Acknowledged, and missing without a trace.
+    let gone = violations(|record| {
         record.output.remove(1);
         record.metadata.remove(1);
     });
     assert_eq!(gone, kinds(["Lost"]));
-    // Accepted with an outcome that the sender does not know, and never handed over.
+    // Accepted with an outcome that the sender does not know, and never received.
     assert_eq!(
-        doctored(|record| drop(record.output.remove(3))),
+        violations(|record| drop(record.output.remove(3))),
         kinds(["Lost"])
     );
 }
 
 #[test]
-fn a_doubled_message() {
+fn a_duplicated_message() {
     assert_eq!(
-        doctored(|record| record.output.push(record.output[0].clone())),
-        kinds(["Doubled"])
+        violations(|record| record.output.push(record.output[0].clone())),
+        kinds(["Duplicated"])
     );
-    // Under another id: sent twice, as a sender does that forgets its ids.
-    let again = doctored(|record| {
+    // Under another id, as if a sender that has lost its ids had sent it twice.
+    let again = violations(|record| {
         record.sent.iter_mut().for_each(|sent| sent.id = None);
         let mut row = record.metadata[3].clone();
         row.id = "again".to_owned();
@@ -106,36 +107,36 @@ fn a_doubled_message() {
         record.output.push(received);
         record.metadata.push(row);
     });
-    assert_eq!(again, kinds(["Doubled"]));
+    assert_eq!(again, kinds(["Duplicated"]));
 }
 
 #[test]
 fn a_phantom_message() {
-    let made_up = doctored(|record| {
+    let forged = violations(|record| {
         record.output.push(Received {
             id: "x".to_owned(),
             sender: "a".to_owned(),
             payload: "x".to_owned(),
         });
     });
-    assert_eq!(made_up, kinds(["Phantom", "Metadata"]));
+    assert_eq!(forged, kinds(["Phantom", "Metadata"]));
     assert!(
-        doctored(|record| record.output[0].payload.push(' ')).contains("Phantom"),
+        violations(|record| record.output[0].payload.push(' ')).contains("Phantom"),
         "altered"
     );
     assert!(
-        doctored(|record| record.output[0].sender = "b".to_owned()).contains("Phantom"),
-        "another's name"
+        violations(|record| record.output[0].sender = "b".to_owned()).contains("Phantom"),
+        "another sender"
     );
     assert!(
-        doctored(|record| record.output[0].id = "a1".to_owned()).contains("Phantom"),
-        "another's id"
+        violations(|record| record.output[0].id = "a1".to_owned()).contains("Phantom"),
+        "another message's id"
     );
 }
 
 #[test]
 fn a_refused_message_that_was_accepted() {
-    let delivered = doctored(|record| {
+    let delivered = violations(|record| {
         record.output.push(Received {
             id: "a4".to_owned(),
             sender: "a".to_owned(),
@@ -143,7 +144,7 @@ fn a_refused_message_that_was_accepted() {
         });
     });
     assert!(delivered.contains("Refused"));
-    let stored = doctored(|record| {
+    let stored = violations(|record| {
         let mut row = record.metadata[3].clone();
         row.id = "a4".to_owned();
         record.metadata.push(row);
@@ -154,18 +155,18 @@ fn a_refused_message_that_was_accepted() {
 #[test]
 fn messages_out_of_order() {
     assert_eq!(
-        doctored(|record| record.output.swap(0, 1)),
+        violations(|record| record.output.swap(0, 1)),
         kinds(["Reordered"]),
         "written"
     );
-    let again = doctored(|record| record.wire.insert(4, Wire::Delivered("a1".to_owned())));
+    let again = violations(|record| record.wire.insert(4, WireEvent::Delivered("a1".to_owned())));
     assert_eq!(again, kinds([]), "delivered again, in any order");
-    let first_delivered = doctored(|record| {
+    let first_delivered = violations(|record| {
         let moved = record.wire.remove(3);
         record.wire.insert(0, moved);
     });
     assert_eq!(first_delivered, kinds(["Reordered"]));
-    let several = doctored(|record| {
+    let several = violations(|record| {
         record.output.swap(0, 1);
         record.is_one_consumer = false;
     });
@@ -180,67 +181,70 @@ fn messages_out_of_order() {
         record.output.swap(0, 1);
         record.wire.clear();
     };
-    assert_eq!(doctored(accepted), kinds(["Reordered"]));
+    assert_eq!(violations(accepted), kinds(["Reordered"]));
     let with_reason = |record: &mut Record| {
         accepted(record);
         record.may_refuse = true;
     };
     assert_eq!(
-        doctored(with_reason),
+        violations(with_reason),
         kinds([]),
-        "what was put off and tried again takes its new place"
+        "a message that was deferred and retried takes its new place"
     );
 }
 
 #[test]
 fn a_delivery_after_the_confirmation() {
-    let again = doctored(|record| record.wire.push(Wire::Delivered("a0".to_owned())));
+    let again = violations(|record| record.wire.push(WireEvent::Delivered("a0".to_owned())));
     assert_eq!(again, kinds(["Redelivered"]));
 }
 
 #[test]
-fn metadata_that_is_not_as_it_should_be() {
+fn wrong_metadata() {
     let metadata = kinds(["Metadata"]);
     assert_eq!(
-        doctored(|record| drop(record.metadata.remove(0))),
+        violations(|record| drop(record.metadata.remove(0))),
         metadata,
         "missing"
     );
     assert_eq!(
-        doctored(|record| record.metadata[0].delivered = None),
+        violations(|record| record.metadata[0].delivered = None),
         metadata
     );
     assert_eq!(
-        doctored(|record| record.metadata[0].acknowledged = None),
+        violations(|record| record.metadata[0].acknowledged = None),
         metadata
     );
-    assert_eq!(doctored(|record| record.metadata[0].sent = None), metadata);
     assert_eq!(
-        doctored(|record| record.metadata[0].sent = Some("3".to_owned())),
+        violations(|record| record.metadata[0].sent = None),
+        metadata
+    );
+    assert_eq!(
+        violations(|record| record.metadata[0].sent = Some("3".to_owned())),
         metadata,
         "backwards"
     );
     assert_eq!(
-        doctored(|record| record.metadata[0].acknowledged = Some("1".to_owned())),
+        violations(|record| record.metadata[0].acknowledged = Some("1".to_owned())),
         metadata,
         "backwards"
     );
     assert_eq!(
-        doctored(|record| record.metadata.push(record.metadata[0].clone())),
+        violations(|record| record.metadata.push(record.metadata[0].clone())),
         metadata,
         "two rows"
     );
     assert!(
-        doctored(|record| record.metadata[0].sender = "b".to_owned()).contains("Metadata"),
-        "another's"
+        violations(|record| record.metadata[0].sender = "b".to_owned()).contains("Metadata"),
+        "another sender"
     );
 }
 
 #[test]
-fn what_still_waits_and_what_should_not_have_been_answered() {
-    assert_eq!(doctored(|record| record.waiting = 1), kinds(["Waiting"]));
+fn waiting_messages_and_unexpected_replies() {
+    assert_eq!(violations(|record| record.waiting = 1), kinds(["Waiting"]));
     assert_eq!(
-        doctored(|record| record.anomalies.push("Unknown command".to_owned())),
+        violations(|record| record.anomalies.push("Unknown command".to_owned())),
         kinds(["Anomaly"])
     );
 }
@@ -248,5 +252,5 @@ fn what_still_waits_and_what_should_not_have_been_answered() {
 #[test]
 #[should_panic(expected = "sent twice")]
 fn equal_payloads_cannot_be_judged() {
-    doctored(|record| record.sent.push(record.sent[0].clone()));
+    violations(|record| record.sent.push(record.sent[0].clone()));
 }

@@ -1,10 +1,10 @@
-//! What the database says when all is over.
+//! The content of the database after all faults.
 
 use super::checker::Violation;
 use super::record::Metadata;
 use crate::{Backend, Database};
 
-/// The store's rows about the messages for a receiver.
+/// Reads the metadata of all messages for a receiver.
 ///
 /// # Panics
 ///
@@ -34,11 +34,11 @@ pub async fn metadata(database: &Database, receiver: &str) -> Vec<Metadata> {
         .collect()
 }
 
-/// How many messages for a receiver still wait.
+/// Number of messages for a receiver that still wait.
 ///
 /// # Panics
 ///
-/// If the database cannot be asked.
+/// If the database cannot be queried.
 pub async fn waiting(database: &Database, receiver: &str) -> u64 {
     let count = database
         .number(&format!(
@@ -48,12 +48,12 @@ pub async fn waiting(database: &Database, receiver: &str) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
 
-/// Everything that a restart must find as it was left: how many rows there are, and the last
-/// commit.
+/// Everything that must be the same before and after a restart: the numbers of rows, and the last
+/// sequence number.
 ///
 /// # Panics
 ///
-/// If the database cannot be asked.
+/// If the database cannot be queried.
 pub async fn state(database: &Database) -> Vec<(String, i64)> {
     let mut state = Vec::new();
     for sql in [
@@ -69,15 +69,15 @@ pub async fn state(database: &Database) -> Vec<(String, i64)> {
     state
 }
 
-/// The database's own check of itself.
+/// Runs the database's own integrity check.
 ///
 /// # Panics
 ///
-/// If the database cannot be asked.
+/// If the database cannot be queried, or PostgreSQL finds an index damaged.
 pub async fn integrity(backend: &Backend, database: &Database) -> Vec<Violation> {
     let complaints = if backend.is_postgres() {
-        // amcheck comes with PostgreSQL. It compares every index with its table, and looks into the
-        // tables' pages.
+        // amcheck is part of PostgreSQL. It compares every index with its table, and checks the
+        // pages of the tables.
         database
             .execute("CREATE EXTENSION IF NOT EXISTS amcheck")
             .await;
@@ -86,7 +86,7 @@ pub async fn integrity(backend: &Backend, database: &Database) -> Vec<Violation>
                        JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam \
                        WHERE a.amname = 'btree' AND c.relpersistence = 'p' AND i.indisvalid \
                        AND c.relnamespace = 'public'::regnamespace";
-        // It fails with what is wrong.
+        // The query fails if an index is damaged.
         database.rows(indexes).await;
         database
             .rows(

@@ -1,40 +1,40 @@
-//! Faults, by the hundred: real programs are killed, stopped and cut off from each other while
-//! messages flow, and afterwards every promise is checked against what was written down.
+//! Fault injection: the real programs are killed, stopped and disconnected hundreds of times while
+//! messages flow, and afterwards every guarantee is checked against the recorded events.
 //!
 //! ```text
-//!  Sender ──┐                         ┌── Receiver       lines over TLS, an implementation of their own
+//!  Sender ──┐                         ┌── Receiver       lines over TLS, implemented here
 //!           ├─ Proxy ── Server ── ... ┤
 //!  CliSender┘    │         │          └── CliReceiver    ciphermq-cli send --file, receive --output
 //!                cuts,     killed,
-//!                delays    stopped         all of them killed and started again, by a seeded Plan
+//!                delays    stopped         all of them killed and restarted, by a seeded Plan
 //! ```
 //!
 //! In reading order:
 //!
-//! - [`record`]: what is written down: what was sent with which outcome, what arrived, what the
-//!   store says
-//! - [`checker`]: what must be true of a record
-//! - [`proxy`]: a network that fails
-//! - [`sender`], [`receiver`]: traffic over raw sockets, which sees every line
+//! - [`record`]: recorded events: messages sent and their outcomes, messages received, rows stored
+//! - [`checker`]: the guarantees that a record must satisfy
+//! - [`proxy`]: a TCP proxy that simulates network faults
+//! - [`sender`], [`receiver`]: traffic over raw sockets, which observes every line
 //! - [`transfer`]: traffic of the real command line, from file to file
-//! - [`evidence`]: what the database says when all is over
-//! - [`plan`]: which fault comes next
-//! - [`campaign`]: a server, its traffic, and fault after fault
+//! - [`evidence`]: the content of the database after the faults
+//! - [`plan`]: the sequence of faults
+//! - [`campaign`]: a server, its traffic, and a sequence of faults
 //! - [`points`]: kills at exact system calls
-//! - [`backlog`]: memory with a long queue
-//! - [`tracing`]: `strace`, which makes system calls fail and kills at them
+//! - [`backlog`]: memory use with a long queue
+//! - [`tracing`]: `strace`, which makes system calls fail or kills a program at them
+//! - [`sync_trace`]: files that a power failure could lose
 
 pub mod backlog;
 pub mod campaign;
 pub mod checker;
 pub mod evidence;
-pub mod names;
 pub mod plan;
 pub mod points;
 pub mod proxy;
 pub mod receiver;
 pub mod record;
 pub mod sender;
+pub mod sync_trace;
 pub mod tracing;
 pub mod transfer;
 

@@ -1,4 +1,4 @@
-//! Which fault comes next: a matter of the seed alone.
+//! The sequence of faults, which is determined by a seed.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use rand::rngs::StdRng;
 
 use super::proxy::{Direction, NetworkConditions};
 
-/// Whom a fault befalls.
+/// Process or participant that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Victim {
     /// `ciphermq-server`.
     Server,
-    /// PostgreSQL, all of its processes.
+    /// All processes of PostgreSQL.
     Postgres,
     /// The senders over raw sockets.
     Sender,
@@ -26,34 +26,34 @@ pub enum Victim {
     CliReceiver,
 }
 
-/// A fault. Times say how long it lasts.
+/// A fault, with its duration where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// SIGKILL, and a new start after a while.
+    /// SIGKILL, and a restart after this time.
     Kill(Victim, Duration),
-    /// SIGKILL to two of them at the same time.
+    /// SIGKILL to two victims at the same time.
     KillBoth(Victim, Victim, Duration),
     /// SIGTERM to the server, which must end cleanly.
     Terminate(Duration),
-    /// SIGSTOP, and SIGCONT after a while.
+    /// SIGSTOP, and SIGCONT after this time.
     Freeze(Victim, Duration),
-    /// PostgreSQL's fast stop.
+    /// PostgreSQL's fast shutdown.
     StopPostgres(Duration),
     /// The server's tables are locked in PostgreSQL.
     LockTables(Duration),
-    /// All connections end: with a reset, or properly.
+    /// All connections are closed.
     Cut {
-        /// With a reset.
+        /// Whether they are reset, rather than closed properly.
         reset: bool,
     },
-    /// One direction of all connections ends.
+    /// One direction of all connections is closed.
     HalfClose(Direction),
-    /// The network is slow, splits, or lets nothing through.
+    /// The network is slow and splits data, or carries none.
     NetworkConditions(NetworkConditions, Duration),
 }
 
 impl Fault {
-    /// What kind of fault it is, for counting.
+    /// Description of the kind of fault, used for counting.
     pub fn kind(&self) -> String {
         match self {
             Self::Kill(victim, _) => format!("kill {victim}"),
@@ -64,8 +64,8 @@ impl Fault {
             Self::LockTables(_) => "lock tables".to_owned(),
             Self::Cut { reset: true } => "reset connections".to_owned(),
             Self::Cut { reset: false } => "close connections".to_owned(),
-            Self::HalfClose(Direction::Up) => "half-close to the server".to_owned(),
-            Self::HalfClose(Direction::Down) => "half-close to the clients".to_owned(),
+            Self::HalfClose(Direction::ToServer) => "half-close to the server".to_owned(),
+            Self::HalfClose(Direction::ToClient) => "half-close to the clients".to_owned(),
             Self::NetworkConditions(conditions, _) if conditions.frozen => {
                 "network gone".to_owned()
             }
@@ -87,7 +87,7 @@ impl fmt::Display for Victim {
     }
 }
 
-/// Faults without end, and the pauses between them.
+/// An infinite sequence of faults, and the pauses between them.
 #[derive(Debug)]
 pub struct Plan {
     random: StdRng,
@@ -96,7 +96,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of this seed.
+    /// Creates the plan of this seed.
     pub fn new(seed: u64, is_postgres: bool, kills_cli_sender: bool) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
@@ -105,23 +105,23 @@ impl Plan {
         }
     }
 
-    /// A number for a participant's own choices.
+    /// Returns a seed for a participant's own choices.
     pub fn seed(&mut self) -> u64 {
         self.random.random()
     }
 
-    /// Whether something happens that happens one time in `n`.
+    /// Returns true with a probability of 1 in `n`.
     pub fn one_in(&mut self, n: u32) -> bool {
         self.random.random_ratio(1, n)
     }
 
-    /// How long everything goes well.
+    /// Returns the time until the next fault.
     pub fn pause(&mut self) -> Duration {
         self.millis(20, 500)
     }
 
     fn millis(&mut self, least: u64, most: u64) -> Duration {
-        // Most are short: what goes wrong goes wrong while something else is not over yet.
+        // Most are short, so that a fault happens before the effects of the last one have ended.
         let (a, b) = (
             self.random.random_range(least..=most),
             self.random.random_range(least..=most),
@@ -155,8 +155,8 @@ impl Iterator for Plan {
             17 => Fault::Freeze(Victim::CliSender, self.millis(50, 2500)),
             18..20 => Fault::Cut { reset: true },
             20 => Fault::Cut { reset: false },
-            21 => Fault::HalfClose(Direction::Up),
-            22 => Fault::HalfClose(Direction::Down),
+            21 => Fault::HalfClose(Direction::ToServer),
+            22 => Fault::HalfClose(Direction::ToClient),
             23 => Fault::NetworkConditions(
                 NetworkConditions {
                     frozen: true,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_fault_comes() {
+    fn every_kind_of_fault_occurs() {
         let kinds = |is_postgres| -> BTreeSet<String> {
             Plan::new(1, is_postgres, true)
                 .take(2000)

@@ -1,5 +1,5 @@
-//! Kills at exact points: at the n-th call of a system call, for every n in turn, with everything
-//! checked after each.
+//! Kills at exact points: at the n-th call of a system call, for every n in turn. All guarantees
+//! are checked after each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,58 +18,59 @@ use crate::raw::Tls;
 use crate::server::Options;
 use crate::{Backend, PATIENCE, Pki, RawClient, Server, files};
 
-/// A thread that has made so few calls while so much was going on will not make many more.
+/// Number of messages after which a program that was not killed is taken to make too few calls to
+/// reach the point.
 const MESSAGES: usize = 400;
 
 const TICK: Duration = Duration::from_millis(5);
 
-/// The calls at which a server is killed: what makes things durable, and what writes them.
+/// System calls at which a server is killed: those that sync, and those that write.
 pub const SERVER_CALLS: [&str; 3] = [
     "fsync,fdatasync",
     "pwrite64",
     "write,rename,renameat,renameat2,ftruncate,unlink",
 ];
 
-/// The calls at which a receiver is killed.
+/// System calls at which a receiver is killed.
 pub const RECEIVER_CALLS: [&str; 2] = [
     "fsync,fdatasync",
     "write,pwrite64,rename,renameat,renameat2,ftruncate",
 ];
 
-/// Which points are tried: the first, and then each `stride`-th, until the program no longer gets
-/// that far.
+/// Points at which a program is killed: the first, and then every `stride`-th, until the program
+/// makes fewer calls than that.
 #[derive(Debug, Clone, Copy)]
 pub struct Points {
-    /// The first, from 1.
+    /// Number of the first call, counted from 1.
     pub first: u32,
-    /// From one to the next.
+    /// Difference between one point and the next.
     pub stride: u32,
-    /// None is tried after so long.
+    /// Time after which no further point is tried.
     pub time: Duration,
 }
 
-/// What came of it.
+/// Results of kills at a series of points.
 #[derive(Debug, Clone, Default)]
-pub struct Outcomes {
-    /// How many points were tried.
+pub struct PointsReport {
+    /// Number of points tried.
     pub points: u32,
-    /// The last point at which the program was killed.
+    /// Last point at which the program was killed.
     pub last: u32,
-    /// Whether the program got through without reaching the point after that.
+    /// Whether all points were tried: the program ended without reaching the next one.
     pub is_complete: bool,
-    /// How many messages were sent, and how many were acknowledged.
+    /// Numbers of messages that were sent, and acknowledged.
     pub messages: [usize; 2],
-    /// What was not kept, with its point.
+    /// Violations, with the point after which they were found.
     pub violations: Vec<(u32, Violation)>,
 }
 
-impl fmt::Display for Outcomes {
+impl fmt::Display for PointsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [sent, acknowledged] = self.messages;
         let end = if self.is_complete {
-            "all there are"
+            "all of them"
         } else {
-            "not to the end, for want of time"
+            "out of time before the last one"
         };
         writeln!(
             f,
@@ -86,7 +87,7 @@ impl fmt::Display for Outcomes {
     }
 }
 
-impl Outcomes {
+impl PointsReport {
     fn add(&mut self, point: u32, record: &Record) {
         self.messages[0] += record.sent.len();
         self.messages[1] += record.count(Outcome::Acknowledged);
@@ -98,36 +99,35 @@ impl Outcomes {
     }
 }
 
-/// Kills a server, which stores in SQLite, at its calls of `calls`, from its first start on a new
-/// database on.
+/// Kills a server on SQLite at its system calls of `calls`, each time starting with a new database.
 ///
 /// # Panics
 ///
-/// If the server does not start again after it.
-pub async fn server(calls: &str, points: Points) -> Outcomes {
+/// If the server does not restart.
+pub async fn server(calls: &str, points: Points) -> PointsReport {
     let pki = Arc::new(Pki::new());
     let started = tokio::time::Instant::now();
-    let mut outcomes = Outcomes::default();
+    let mut report = PointsReport::default();
     let mut point = points.first;
     while started.elapsed() < points.time {
-        outcomes.points += 1;
-        let (record, is_beyond, store) = server_at(&Injection::kill(calls, point), &pki).await;
-        outcomes.add(point, &record);
-        outcomes
+        report.points += 1;
+        let (record, survived, store) = server_at(&Injection::kill(calls, point), &pki).await;
+        report.add(point, &record);
+        report
             .violations
             .extend(store.into_iter().map(|violation| (point, violation)));
-        if is_beyond {
-            outcomes.is_complete = true;
-            return outcomes;
+        if survived {
+            report.is_complete = true;
+            return report;
         }
-        outcomes.last = point;
+        report.last = point;
         point += points.stride;
     }
-    outcomes
+    report
 }
 
-/// One point: the record, whether the server got by without being killed, and what is wrong with
-/// the store.
+/// Tries one point. Returns the record, whether the server ended without being killed, and the
+/// violations in the store.
 async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<Violation>) {
     let mut server = Server::prepare(
         Options::sqlite()
@@ -143,8 +143,8 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     let mut sender = Sender::new("sender", route, tls("sender"), server.address());
     let mut receiver = Receiver::new("q", tls("receiver"), server.address());
     let mut is_bound = false;
-    let mut is_beyond = false;
-    if server.launch_again().await.is_ok() {
+    let mut survived = false;
+    if server.launch().await.is_ok() {
         is_bound = bind(&server).await.is_ok();
         if is_bound {
             sender.start(1);
@@ -156,14 +156,14 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
                 break;
             }
             if sender.progress().1 >= MESSAGES && receiver.written() >= MESSAGES {
-                // It may be killed on its way out yet.
+                // It may still be killed while it shuts down.
                 server.process().signal(Signal::TERM);
-                is_beyond = server.ended(PATIENCE).await.status.success();
+                survived = server.ended(PATIENCE).await.status.success();
                 break;
             }
         }
     }
-    // Once more, untraced, and to the end.
+    // Restarts it without tracing, and lets it finish.
     server.run_under(Vec::new());
     server.restart().await;
     if !is_bound {
@@ -181,7 +181,7 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
         .await;
     receiver.kill().await;
     let mut record = Record {
-        may_refuse: sender.put_off() > 0,
+        may_refuse: sender.deferred() > 0,
         is_one_consumer: true,
         ..Record::default()
     };
@@ -192,7 +192,7 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     record.metadata = evidence::metadata(&database, "receiver").await;
     server.terminate().await;
     let store = evidence::integrity(&Backend::Sqlite, &database).await;
-    (record, is_beyond, store)
+    (record, survived, store)
 }
 
 async fn bind(server: &Server) -> std::io::Result<()> {
@@ -213,52 +213,52 @@ async fn bind(server: &Server) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Kills `ciphermq-cli receive` at its calls of `calls`; its output goes on over all points.
+/// Kills `ciphermq-cli receive` at its system calls of `calls`. All points share one output.
 ///
 /// # Panics
 ///
-/// If something does not start again.
-pub async fn receiver(calls: &str, points: Points) -> Outcomes {
+/// If something does not restart.
+pub async fn receiver(calls: &str, points: Points) -> PointsReport {
     let server = Server::start(Options::sqlite().set("limits", "redelivery_timeout", "2s")).await;
     let folder = files::folder("points");
-    let route = transfer::Route {
+    let clients = transfer::ClientPair {
         sender: "sender".to_owned(),
         receiver: "receiver".to_owned(),
     };
     let mut receiver =
-        CliReceiver::new(server.pki(), server.address(), &route, folder.path()).await;
+        CliReceiver::new(server.pki(), server.address(), &clients, folder.path()).await;
     receiver.start().await;
     receiver.kill().await;
-    let mut sender = CliSender::new(server.pki(), server.address(), &route, folder.path(), 100);
+    let mut sender = CliSender::new(server.pki(), server.address(), &clients, folder.path(), 100);
     let database = server.database().await;
     let waiting = "SELECT count(*) FROM messages";
     let started = tokio::time::Instant::now();
-    let mut outcomes = Outcomes::default();
+    let mut report = PointsReport::default();
     let mut point = points.first;
-    while started.elapsed() < points.time && !outcomes.is_complete {
-        outcomes.points += 1;
-        while sender.tend(database.number(waiting).await == 0) {
+    while started.elapsed() < points.time && !report.is_complete {
+        report.points += 1;
+        while sender.supervise(database.number(waiting).await == 0) {
             tokio::time::sleep(TICK).await;
         }
         receiver.start_under(&Injection::kill(calls, point));
         loop {
             tokio::time::sleep(TICK).await;
             if receiver.has_ended() {
-                outcomes.last = point;
+                report.last = point;
                 break;
             }
             if database.number(waiting).await == 0 {
                 receiver.finish().await;
-                outcomes.is_complete = !receiver.was_killed();
+                report.is_complete = !receiver.was_killed();
                 if receiver.was_killed() {
-                    outcomes.last = point;
+                    report.last = point;
                 }
                 break;
             }
         }
         point += points.stride;
-        if !outcomes.is_complete {
-            receiver.tend();
+        if !report.is_complete {
+            receiver.supervise();
             database.eventually(waiting, 0).await;
             receiver.kill().await;
         }
@@ -272,6 +272,6 @@ pub async fn receiver(calls: &str, points: Points) -> Outcomes {
     (record.output, anomalies) = receiver.record();
     record.anomalies.extend(anomalies);
     record.metadata = evidence::metadata(&database, "receiver").await;
-    outcomes.add(0, &record);
-    outcomes
+    report.add(0, &record);
+    report
 }

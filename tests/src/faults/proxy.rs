@@ -1,5 +1,5 @@
-//! A network that fails: a TCP proxy whose connections are cut, half-closed, delayed, split and
-//! frozen on demand.
+//! A TCP proxy that simulates network faults: its connections can be cut, half-closed, delayed,
+//! split and frozen.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,67 +14,73 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
-/// How the network is just now, for all connections.
+/// Conditions of the network for all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NetworkConditions {
-    /// Every piece waits so long.
+    /// Delay of every piece of data.
     pub delay: Duration,
-    /// No piece is longer than this; 0 for no limit.
+    /// Maximum length of a piece in bytes, or 0 for no limit.
     pub piece: usize,
-    /// Nothing gets through, and nobody is told.
+    /// Whether no data gets through, while connections stay open.
     pub frozen: bool,
 }
 
-/// Which way bytes go.
+/// Direction of data through a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the clients to the server.
-    Up,
+    ToServer,
     /// From the server to the clients.
-    Down,
+    ToClient,
 }
 
+/// Something that happens to all open connections.
 #[derive(Debug, Clone, Copy)]
-enum Blow {
+enum Disruption {
     Cut { reset: bool },
     Silence,
     HalfClose(Direction),
 }
 
-/// A proxy on a port of its own on 127.0.0.1. Dropping it cuts its connections.
+/// A proxy on a free port of 127.0.0.1. Dropping it resets its connections.
 pub struct Proxy {
     address: SocketAddr,
     conditions: watch::Sender<NetworkConditions>,
-    blows: broadcast::Sender<Blow>,
+    disruptions: broadcast::Sender<Disruption>,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     listening: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// Starts one in front of `target`, which need not listen yet.
+    /// Starts a proxy in front of `target`, which need not listen yet.
     ///
     /// # Panics
     ///
-    /// If there is no port.
+    /// If no port is free.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let (conditions, sky) = watch::channel(NetworkConditions::default());
-        let (blows, _) = broadcast::channel(16);
+        let (conditions, current) = watch::channel(NetworkConditions::default());
+        let (disruptions, _) = broadcast::channel(16);
         let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let listening = tokio::spawn({
-            let (blows, accepted, open) = (blows.clone(), Arc::clone(&accepted), Arc::clone(&open));
+            let (disruptions, accepted, open) = (
+                disruptions.clone(),
+                Arc::clone(&accepted),
+                Arc::clone(&open),
+            );
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     accepted.fetch_add(1, Ordering::Relaxed);
-                    let (sky, blows, open) = (sky.clone(), blows.subscribe(), Arc::clone(&open));
+                    let (conditions, disruptions, open) =
+                        (current.clone(), disruptions.subscribe(), Arc::clone(&open));
                     tokio::spawn(async move {
                         open.fetch_add(1, Ordering::Relaxed);
-                        // Either end may be gone at any time: that is what it is for.
-                        let _ = pass(client, target, sky, blows).await;
+                        // Either end may close its connection at any time.
+                        let _ = pass(client, target, conditions, disruptions).await;
                         open.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
@@ -83,48 +89,48 @@ impl Proxy {
         Self {
             address,
             conditions,
-            blows,
+            disruptions,
             accepted,
             open,
             listening,
         }
     }
 
-    /// Where clients connect to.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections have been taken since the start.
+    /// Number of connections accepted since the start.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many connections there are now.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Changes the weather.
-    pub fn conditions(&self, conditions: NetworkConditions) {
+    /// Sets the conditions for all connections, open and new.
+    pub fn set_conditions(&self, conditions: NetworkConditions) {
         self.conditions.send_replace(conditions);
     }
 
-    /// Ends all connections: with a reset, or with a proper end in both directions. What was under
-    /// way is lost.
+    /// Closes all open connections, with a reset, or properly in both directions. Data in transit
+    /// is lost.
     pub fn cut(&self, reset: bool) {
-        // Nobody may be connected.
-        let _ = self.blows.send(Blow::Cut { reset });
+        // Sending fails if there is no connection.
+        let _ = self.disruptions.send(Disruption::Cut { reset });
     }
 
-    /// The connections that there are carry nothing any more, and nobody is told; new ones do.
+    /// Stops all data on the open connections, which stay open. New connections are not affected.
     pub fn silence(&self) {
-        let _ = self.blows.send(Blow::Silence);
+        let _ = self.disruptions.send(Disruption::Silence);
     }
 
-    /// Ends one direction of all connections.
+    /// Closes one direction of all open connections.
     pub fn half_close(&self, direction: Direction) {
-        let _ = self.blows.send(Blow::HalfClose(direction));
+        let _ = self.disruptions.send(Disruption::HalfClose(direction));
     }
 }
 
@@ -138,8 +144,8 @@ impl Drop for Proxy {
 async fn pass(
     mut client: TcpStream,
     target: SocketAddr,
-    sky: watch::Receiver<NetworkConditions>,
-    mut blows: broadcast::Receiver<Blow>,
+    conditions: watch::Receiver<NetworkConditions>,
+    mut disruptions: broadcast::Receiver<Disruption>,
 ) -> io::Result<()> {
     let mut server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
@@ -151,20 +157,25 @@ async fn pass(
         let up = pump(
             from_client,
             to_server,
-            sky.clone(),
-            (Direction::Up, closing.clone()),
+            conditions.clone(),
+            (Direction::ToServer, closing.clone()),
         );
-        let down = pump(from_server, to_client, sky, (Direction::Down, closing));
-        // An end goes one way; an error ends both.
+        let down = pump(
+            from_server,
+            to_client,
+            conditions,
+            (Direction::ToClient, closing),
+        );
+        // The end of one direction leaves the other one open; an error closes both.
         let mut both = pin!(async { tokio::try_join!(up, down) });
         let mut is_silent = false;
         loop {
             tokio::select! {
                 result = &mut both, if !is_silent => break result.is_err(),
-                blow = blows.recv() => match blow {
-                    Ok(Blow::HalfClose(direction)) => drop(closed.send(Some(direction))),
-                    Ok(Blow::Silence) => is_silent = true,
-                    Ok(Blow::Cut { reset }) => break reset,
+                disruption = disruptions.recv() => match disruption {
+                    Ok(Disruption::HalfClose(direction)) => drop(closed.send(Some(direction))),
+                    Ok(Disruption::Silence) => is_silent = true,
+                    Ok(Disruption::Cut { reset }) => break reset,
                     Err(_) => break true,
                 }
             }
@@ -177,11 +188,11 @@ async fn pass(
     Ok(())
 }
 
-/// Carries one direction to its end.
+/// Forwards data in one direction, until it is closed.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut sky: watch::Receiver<NetworkConditions>,
+    mut conditions: watch::Receiver<NetworkConditions>,
     (direction, mut closing): (Direction, watch::Receiver<Option<Direction>>),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 32 * 1024];
@@ -190,8 +201,13 @@ async fn pump(
             count = from.read(&mut buffer) => count,
             Ok(_) = closing.wait_for(|closed| *closed == Some(direction)) => Ok(0),
         };
-        // An end is no more told than anything else. The proxy's end ends its connections.
-        if sky.wait_for(|conditions| !conditions.frozen).await.is_err() {
+        // In a frozen network, an end is not forwarded either. If the proxy is dropped, so are its
+        // connections.
+        if conditions
+            .wait_for(|conditions| !conditions.frozen)
+            .await
+            .is_err()
+        {
             return Ok(());
         }
         let count = count?;
@@ -200,17 +216,17 @@ async fn pump(
             return to.shutdown().await;
         }
         while !rest.is_empty() {
-            let conditions = match sky.wait_for(|conditions| !conditions.frozen).await {
+            let current = match conditions.wait_for(|conditions| !conditions.frozen).await {
                 Ok(conditions) => *conditions,
                 Err(_) => return Ok(()),
             };
-            if !conditions.delay.is_zero() {
-                tokio::time::sleep(conditions.delay).await;
+            if !current.delay.is_zero() {
+                tokio::time::sleep(current.delay).await;
             }
-            let length = if conditions.piece == 0 {
+            let length = if current.piece == 0 {
                 rest.len()
             } else {
-                conditions.piece.min(rest.len())
+                current.piece.min(rest.len())
             };
             let (piece, later) = rest.split_at(length);
             to.write_all(piece).await?;

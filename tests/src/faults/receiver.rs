@@ -1,5 +1,4 @@
-//! A receiver over raw sockets, which writes down every delivery and every confirmation in the
-//! order of its lines.
+//! A receiver over raw sockets, which records every delivery and every confirmation in order.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,37 +11,38 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
-use super::record::{Received, Wire};
+use super::record::{Received, WireEvent};
 use crate::RawClient;
 use crate::raw::Tls;
 
-/// After so much silence it acks what it has, or sends a ping.
-const QUIET: Duration = Duration::from_millis(150);
-/// Nothing at all for so long, in spite of the pings: the connection is dead. Answers wait behind
-/// acks, and acks as long as the store is away.
-const DEAD: u32 = 300;
+/// Time without a line after which it acks what it has, or sends a ping.
+const IDLE: Duration = Duration::from_millis(150);
+/// Number of consecutive idle periods after which it takes the connection for dead. The number is
+/// high, because replies to pings wait for acks, and these for the store to be available.
+const MAX_IDLE_PERIODS: u32 = 300;
+/// Pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How a receiver behaves.
+/// Misbehaviour of a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Misbehaviour {
-    /// As it should.
+    /// No misbehaviour.
     #[default]
-    Good,
-    /// It writes whatever it gets.
+    None,
+    /// Writes every delivery, even if repeated.
     DoesNotDeduplicate,
-    /// It acks now and then what it has not written.
+    /// Sometimes acks a message without writing it.
     AcksUnwritten,
-    /// It writes payloads that are not quite what came.
+    /// Alters payloads before writing them.
     Alters,
 }
 
-/// What a receiver has written. It survives the receiver, as a synced file would.
+/// Everything that a receiver has written. It survives the receiver, like a synced file.
 #[derive(Debug, Default)]
-struct Book {
+struct Journal {
     output: Vec<Received>,
     written: HashSet<String>,
-    wire: Vec<Wire>,
+    wire: Vec<WireEvent>,
     anomalies: Vec<String>,
     connections: usize,
 }
@@ -53,15 +53,14 @@ pub struct Receiver {
     tls: Tls,
     address: SocketAddr,
     misbehaviour: Misbehaviour,
-    book: Arc<Mutex<Book>>,
-    /// Aborted when it is dropped.
+    journal: Arc<Mutex<Journal>>,
+    /// The running task, aborted on drop.
     task: JoinSet<()>,
     consumer: String,
 }
 
 impl Receiver {
-    /// A receiver that connects to `address` with these certificates and consumes `queue`, which is
-    /// there.
+    /// Creates a receiver that connects to `address` and consumes `queue`, which must exist.
     pub fn new(queue: &str, tls: Tls, address: SocketAddr) -> Self {
         let consumer = format!("{:032x}", rand::rng().random::<u128>());
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32]
@@ -70,14 +69,14 @@ impl Receiver {
             queue: queue.to_owned(),
             tls,
             address,
-            misbehaviour: Misbehaviour::Good,
-            book: Arc::default(),
+            misbehaviour: Misbehaviour::None,
+            journal: Arc::default(),
             task: JoinSet::new(),
             consumer: parts.join("-"),
         }
     }
 
-    /// With other manners.
+    /// Sets the misbehaviour.
     #[must_use]
     pub fn misbehaviour(self, misbehaviour: Misbehaviour) -> Self {
         Self {
@@ -86,61 +85,62 @@ impl Receiver {
         }
     }
 
-    /// Starts it.
+    /// Starts the receiver.
     pub fn start(&mut self, seed: u64) {
-        let work = Work {
+        let task = ReceiverTask {
             queue: self.queue.clone(),
             tls: self.tls.clone(),
             address: self.address,
             misbehaviour: self.misbehaviour,
             consumer: self.consumer.clone(),
-            book: Arc::clone(&self.book),
+            journal: Arc::clone(&self.journal),
             random: StdRng::seed_from_u64(seed),
         };
-        self.task.spawn(work.run());
+        self.task.spawn(task.run());
     }
 
-    /// How many connections it has made.
+    /// Number of connections made so far.
     pub fn connections(&self) -> usize {
-        lock(&self.book).connections
+        lock(&self.journal).connections
     }
 
-    /// Ends it at once, whatever it is doing; its connection is gone with it.
+    /// Aborts the receiver at once, and drops its connection.
     pub async fn kill(&mut self) {
         self.task.shutdown().await;
     }
 
-    /// How many messages stand in its output.
+    /// Number of messages in the output.
     pub fn written(&self) -> usize {
-        lock(&self.book).output.len()
+        lock(&self.journal).output.len()
     }
 
-    /// Its output, what it saw, and what should not have come.
-    pub fn record(&self) -> (Vec<Received>, Vec<Wire>, Vec<String>) {
-        let book = lock(&self.book);
+    /// Returns the output, the events observed on connections, and the anomalies.
+    pub fn record(&self) -> (Vec<Received>, Vec<WireEvent>, Vec<String>) {
+        let journal = lock(&self.journal);
         (
-            book.output.clone(),
-            book.wire.clone(),
-            book.anomalies.clone(),
+            journal.output.clone(),
+            journal.wire.clone(),
+            journal.anomalies.clone(),
         )
     }
 }
 
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Work {
+/// State of the receiver's task.
+struct ReceiverTask {
     queue: String,
     tls: Tls,
     address: SocketAddr,
     misbehaviour: Misbehaviour,
     consumer: String,
-    book: Arc<Mutex<Book>>,
+    journal: Arc<Mutex<Journal>>,
     random: StdRng,
 }
 
-impl Work {
+impl ReceiverTask {
     async fn run(mut self) {
         loop {
             if let Ok(Ok(mut client)) = tokio::time::timeout(
@@ -149,8 +149,8 @@ impl Work {
             )
             .await
             {
-                lock(&self.book).connections += 1;
-                // It ends with an error only: of the connection.
+                lock(&self.journal).connections += 1;
+                // Returns only with an error of the connection.
                 let _: std::io::Result<()> = self.receive(&mut client).await;
             }
             tokio::time::sleep(PAUSE).await;
@@ -167,17 +167,17 @@ impl Work {
         let mut unacked: Vec<String> = Vec::new();
         let mut acked: HashMap<String, u32> = HashMap::new();
         let mut group = self.random.random_range(1..=prefetch);
-        let mut silences = 0;
+        let mut idle_periods = 0;
         loop {
-            match client.read_line(QUIET).await {
+            match client.read_line(IDLE).await {
                 Ok(Some(line)) => {
-                    silences = 0;
-                    self.line(&line, &mut unacked, &mut acked);
+                    idle_periods = 0;
+                    self.handle_line(&line, &mut unacked, &mut acked);
                 }
                 Ok(None) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    silences += 1;
-                    if silences > DEAD {
+                    idle_periods += 1;
+                    if idle_periods > MAX_IDLE_PERIODS {
                         return Err(error);
                     }
                     group = 1;
@@ -192,33 +192,40 @@ impl Work {
                     *acked.entry(id).or_default() += 1;
                 }
                 group = self.random.random_range(1..=prefetch);
-            } else if silences > 0 {
+            } else if idle_periods > 0 {
                 client.try_send(b"ping\n").await?;
             }
         }
     }
 
-    fn line(&mut self, line: &str, unacked: &mut Vec<String>, acked: &mut HashMap<String, u32>) {
-        let mut book = lock(&self.book);
+    fn handle_line(
+        &mut self,
+        line: &str,
+        unacked: &mut Vec<String>,
+        acked: &mut HashMap<String, u32>,
+    ) {
+        let mut journal = lock(&self.journal);
         if let Some(rest) = line.strip_prefix("Message: ") {
             let Some(received) = parse(rest) else {
-                book.anomalies.push(format!("delivered: {rest:?}"));
+                journal
+                    .anomalies
+                    .push(format!("invalid delivery: {rest:?}"));
                 return;
             };
-            book.wire.push(Wire::Delivered(received.id.clone()));
+            journal.wire.push(WireEvent::Delivered(received.id.clone()));
             unacked.push(received.id.clone());
-            let is_new = book.written.insert(received.id.clone());
+            let is_new = journal.written.insert(received.id.clone());
             match self.misbehaviour {
-                Misbehaviour::Good if is_new => book.output.push(received),
-                Misbehaviour::Good => {}
-                Misbehaviour::DoesNotDeduplicate => book.output.push(received),
+                Misbehaviour::None if is_new => journal.output.push(received),
+                Misbehaviour::None => {}
+                Misbehaviour::DoesNotDeduplicate => journal.output.push(received),
                 Misbehaviour::AcksUnwritten if is_new && self.random.random_bool(0.99) => {
-                    book.output.push(received);
+                    journal.output.push(received);
                 }
                 Misbehaviour::AcksUnwritten => {}
                 Misbehaviour::Alters if is_new => {
                     let payload = received.payload.replace('1', "l");
-                    book.output.push(Received {
+                    journal.output.push(Received {
                         payload,
                         ..received
                     });
@@ -227,23 +234,26 @@ impl Work {
             }
         } else if let Some(id) = line.strip_prefix("ACK_CONFIRMED ") {
             if acked.get(id).is_none() {
-                book.anomalies.push(format!("{line:?} without an ack"));
+                journal.anomalies.push(format!("{line:?} without an ack"));
             }
-            book.wire.push(Wire::Confirmed(id.to_owned()));
+            journal.wire.push(WireEvent::Confirmed(id.to_owned()));
         } else if !(line == "PONG" || line == "Subscribed to queue" || line.starts_with("Hello: "))
         {
-            book.anomalies.push(format!("the receiver got {line:?}"));
+            journal
+                .anomalies
+                .push(format!("unexpected line at the receiver: {line:?}"));
         }
     }
 }
 
-/// A delivery's id and envelope. The envelope's fields must say the same as the line.
+/// Parses the id and the envelope of a delivery. Returns `None` if the envelope is invalid, or
+/// contains another id.
 fn parse(rest: &str) -> Option<Received> {
     let (id, envelope) = rest.split_once(' ')?;
     let envelope: serde_json::Value = serde_json::from_str(envelope).ok()?;
     let field = |name: &str| envelope.get(name)?.as_str();
     let payload = String::from_utf8(STANDARD.decode(field("ciphertext")?).ok()?).ok()?;
-    // Older clients' envelopes do not name the sender; it stands in their ids.
+    // Older clients' envelopes do not name the sender, but the ids used here begin with it.
     let sender = id.split('-').next()?.to_owned();
     (field("message_id")? == id).then(|| Received {
         id: id.to_owned(),

@@ -1,92 +1,93 @@
-//! What is written down about one route, from its senders to its receiver, while faults happen.
+//! Events of one route, from its senders to its receiver, recorded while faults happen.
 
-/// Everything that is known of one route.
+/// All recorded events of one route.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// What was sent, each sender's messages in its order. No two payloads of a route are equal.
+    /// Messages sent, in order for each sender. All payloads of a route are distinct.
     pub sent: Vec<Sent>,
-    /// What stands in the receiver's output, in its order.
+    /// Messages in the receiver's output, in order.
     pub output: Vec<Received>,
-    /// What the receiver saw on its connections, if it writes that down.
-    pub wire: Vec<Wire>,
-    /// The store's rows about the route's messages.
+    /// Events that the receiver observed on its connections, if it records them.
+    pub wire: Vec<WireEvent>,
+    /// Rows of the store for the route's messages.
     pub metadata: Vec<Metadata>,
-    /// How many messages of the route still wait in the store.
+    /// Number of the route's messages that still wait in the store.
     pub waiting: u64,
-    /// Replies that must not come, and other trouble that a participant met.
+    /// Unexpected replies, and other anomalies that a participant observed.
     pub anomalies: Vec<String>,
-    /// Whether the server had reason to refuse or put off publishes. If not, each sender's messages
-    /// must have been accepted in the order in which they were sent.
+    /// Whether the server could refuse or defer publishes. If not, each sender's messages must have
+    /// been accepted in the order in which they were sent.
     pub may_refuse: bool,
-    /// Whether all of the receiver's connections bore one consumer id, so that each took over from
-    /// the one before it. Otherwise what was handed to a connection that died in silence comes
-    /// later than newer messages do.
+    /// Whether all of the receiver's connections had the same consumer id, so that each took over
+    /// from its predecessor. Otherwise messages held by a connection that died silently may arrive
+    /// later than newer ones.
     pub is_one_consumer: bool,
 }
 
-/// A message that a sender sent, or may have.
+/// A message that a sender has sent, or may have sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Who sent it.
+    /// Client id of the sender.
     pub sender: String,
-    /// Its id, if the sender made it itself.
+    /// Id of the message, if the sender chose it itself.
     pub id: Option<String>,
-    /// What was sent, byte for byte.
+    /// Payload, byte for byte.
     pub payload: String,
-    /// What the sender was told.
+    /// Outcome according to the server's replies.
     pub outcome: Outcome,
 }
 
-/// What a sender knows of its message.
+/// Outcome of a publish, as far as the sender knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server has it.
+    /// The server acknowledged the message.
     Acknowledged,
-    /// The server does not have it, and said so.
+    /// The server refused the message.
     Refused,
-    /// Nobody knows.
+    /// The sender received no reply.
     Unknown,
 }
 
 /// A message in an output.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Its id.
+    /// Id of the message.
     pub id: String,
-    /// Who sent it.
+    /// Client id of the sender.
     pub sender: String,
-    /// What it holds, byte for byte.
+    /// Payload, byte for byte.
     pub payload: String,
 }
 
-/// What a receiver sees.
+/// An event that a receiver observes on its connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wire {
+pub enum WireEvent {
     /// The message with this id was delivered.
     Delivered(String),
     /// The ack of the message with this id was confirmed.
     Confirmed(String),
 }
 
-/// A row of `message_metadata`. Times are texts of one length, which sort as the times do.
+/// A row of `message_metadata`. Times are strings of equal length, whose order is that of the
+/// times.
 #[derive(Debug, Clone)]
 pub struct Metadata {
-    /// The message's id.
+    /// Id of the message.
     pub id: String,
-    /// Who sent it.
+    /// Client id of the sender.
     pub sender: String,
-    /// The number under which it was accepted.
+    /// Sequence number of the message.
     pub sequence: i64,
-    /// When it was accepted.
+    /// Time at which the message was accepted.
     pub sent: Option<String>,
-    /// When it was first delivered.
+    /// Time of the first delivery.
     pub delivered: Option<String>,
-    /// When it was acknowledged.
+    /// Time of the receiver's ack.
     pub acknowledged: Option<String>,
 }
 
 impl Record {
-    /// How many messages were sent with this outcome.
+    /// Number of messages sent with this outcome.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.sent
             .iter()
@@ -94,10 +95,10 @@ impl Record {
             .count()
     }
 
-    /// How many deliveries repeated an earlier one, as far as the receiver wrote that down.
+    /// Number of deliveries that repeated an earlier one, as far as the receiver recorded them.
     pub fn redeliveries(&self) -> usize {
         let mut seen = std::collections::HashSet::new();
-        let again = |wire: &&Wire| matches!(wire, Wire::Delivered(id) if !seen.insert(id.clone()));
+        let again = |wire: &&WireEvent| matches!(wire, WireEvent::Delivered(id) if !seen.insert(id.clone()));
         self.wire.iter().filter(again).count()
     }
 }

@@ -1,5 +1,5 @@
-//! A sender over raw sockets: it sends the protocol's lines, keeps a book of what became of each
-//! message, and sends again, under the same ids and with the same bytes, what it has no answer to.
+//! A sender over raw sockets, which sends the protocol's lines and keeps a journal of their
+//! outcomes. Messages without a reply are sent again, with the same ids and bytes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,40 +17,41 @@ use super::record::{Outcome, Sent};
 use crate::raw::Tls;
 use crate::{EnvelopeText, RawClient};
 
-/// How long a reply may take: longer than the server lets a publish wait for its store.
+/// Time limit for a reply, longer than the server's `limits.storage_wait`.
 const REPLY: Duration = Duration::from_secs(12);
 
-/// Between two tries to connect, and after an answer that says to try again.
+/// Pause between two attempts to connect, and after a reply that asks to retry.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Where messages go.
+/// Destination of messages.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The exchange.
+    /// Name of the exchange.
     pub exchange: String,
-    /// A routing key that a queue is bound by.
+    /// Routing key by which a queue is bound.
     pub routing_key: String,
-    /// Whom they are for.
+    /// Client id of the receiver.
     pub receiver: String,
 }
 
-/// How a sender behaves.
+/// Misbehaviour of a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Misbehaviour {
-    /// As it should.
+    /// No misbehaviour.
     #[default]
-    Good,
-    /// It takes a message for acknowledged as soon as it has been sent.
+    None,
+    /// Takes a message for acknowledged as soon as it has been sent.
     TakesSentForAcknowledged,
 }
 
-/// What a sender has sent, and what it knows of it. It survives the sender, as a synced file would.
+/// Everything that a sender has sent, with the outcomes. It survives the sender, like a synced
+/// file.
 #[derive(Debug, Default)]
-struct Book {
+struct Journal {
     entries: Vec<Entry>,
     anomalies: Vec<String>,
     connections: usize,
-    put_off: u64,
+    deferred: u64,
 }
 
 #[derive(Debug)]
@@ -68,32 +69,32 @@ pub struct Sender {
     tls: Tls,
     address: SocketAddr,
     misbehaviour: Misbehaviour,
-    /// The most messages a second, about; 0 for as many as will go.
+    /// Approximate maximum of messages per second, or 0 for no limit.
     rate: u32,
-    book: Arc<Mutex<Book>>,
-    /// Aborted when it is dropped.
+    journal: Arc<Mutex<Journal>>,
+    /// The running task, aborted on drop.
     task: JoinSet<()>,
     stopping: watch::Sender<bool>,
 }
 
 impl Sender {
-    /// A sender that connects to `address` with these certificates, which are for the client
-    /// `name`.
+    /// Creates a sender that connects to `address` as the client `name`, whose certificate is in
+    /// `tls`.
     pub fn new(name: &str, route: Route, tls: Tls, address: SocketAddr) -> Self {
         Self {
             name: name.to_owned(),
             route,
             tls,
             address,
-            misbehaviour: Misbehaviour::Good,
+            misbehaviour: Misbehaviour::None,
             rate: 0,
-            book: Arc::default(),
+            journal: Arc::default(),
             task: JoinSet::new(),
             stopping: watch::Sender::new(false),
         }
     }
 
-    /// With other manners.
+    /// Sets the misbehaviour.
     #[must_use]
     pub fn misbehaviour(self, misbehaviour: Misbehaviour) -> Self {
         Self {
@@ -102,41 +103,42 @@ impl Sender {
         }
     }
 
-    /// At most about so many messages a second.
+    /// Sets the approximate maximum of messages per second, or 0 for no limit.
     #[must_use]
     pub fn rate(self, rate: u32) -> Self {
         Self { rate, ..self }
     }
 
-    /// Starts it; what has no answer yet is sent again first.
+    /// Starts the sender. It first sends the messages again that have no reply yet.
     pub fn start(&mut self, seed: u64) {
-        let work = Work {
+        let task = SenderTask {
             name: self.name.clone(),
             route: self.route.clone(),
             tls: self.tls.clone(),
             address: self.address,
             misbehaviour: self.misbehaviour,
             rate: self.rate,
-            book: Arc::clone(&self.book),
+            journal: Arc::clone(&self.journal),
             stopping: self.stopping.subscribe(),
             random: StdRng::seed_from_u64(seed),
         };
-        self.task.spawn(work.run());
+        self.task.spawn(task.run());
     }
 
-    /// How many connections it has made.
+    /// Number of connections made so far.
     pub fn connections(&self) -> usize {
-        lock(&self.book).connections
+        lock(&self.journal).connections
     }
 
-    /// Ends it at once, whatever it is doing; its connection is gone with it.
+    /// Aborts the sender at once, and drops its connection.
     pub async fn kill(&mut self) {
         self.task.shutdown().await;
     }
 
-    /// Forgets those that have no answer: their outcome stays unknown. Not while it runs.
+    /// Gives up all messages without a reply: their outcome stays unknown. Must not be called while
+    /// the sender runs.
     pub fn give_up(&self) {
-        for entry in lock(&self.book)
+        for entry in lock(&self.journal)
             .entries
             .iter_mut()
             .filter(|entry| entry.outcome.is_none())
@@ -145,8 +147,8 @@ impl Sender {
         }
     }
 
-    /// Makes nothing new any more, and waits until everything has an answer; what has none after
-    /// `limit` stays unknown.
+    /// Stops creating messages, and waits until all have a reply. The outcome of those without a
+    /// reply after `limit` stays unknown.
     pub async fn finish(&mut self, limit: Duration) {
         self.stopping.send_replace(true);
         let _ = tokio::time::timeout(limit, self.task.join_next()).await;
@@ -154,54 +156,54 @@ impl Sender {
         self.give_up();
     }
 
-    /// How many messages have been sent, and how many of them have an answer.
+    /// Returns the number of messages created, and the number of those that have an outcome.
     pub fn progress(&self) -> (usize, usize) {
-        let book = lock(&self.book);
-        let answered = book
+        let journal = lock(&self.journal);
+        let answered = journal
             .entries
             .iter()
             .filter(|entry| entry.outcome.is_some())
             .count();
-        (book.entries.len(), answered)
+        (journal.entries.len(), answered)
     }
 
-    /// How often the server has put off a message, with `storage_unavailable`, `storage_full` or
+    /// Number of replies that asked to retry: `storage_unavailable`, `storage_full` or
     /// `shutting_down`.
-    pub fn put_off(&self) -> u64 {
-        lock(&self.book).put_off
+    pub fn deferred(&self) -> u64 {
+        lock(&self.journal).deferred
     }
 
-    /// What was sent, and what should not have been answered.
+    /// Returns the messages sent, and the anomalies.
     pub fn record(&self) -> (Vec<Sent>, Vec<String>) {
-        let book = lock(&self.book);
-        let sent = book.entries.iter().map(|entry| Sent {
+        let journal = lock(&self.journal);
+        let sent = journal.entries.iter().map(|entry| Sent {
             sender: self.name.clone(),
             id: Some(entry.id.clone()),
             payload: entry.payload.clone(),
             outcome: entry.outcome.unwrap_or(Outcome::Unknown),
         });
-        (sent.collect(), book.anomalies.clone())
+        (sent.collect(), journal.anomalies.clone())
     }
 }
 
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the sender's task has.
-struct Work {
+/// State of the sender's task.
+struct SenderTask {
     name: String,
     route: Route,
     tls: Tls,
     address: SocketAddr,
     misbehaviour: Misbehaviour,
     rate: u32,
-    book: Arc<Mutex<Book>>,
+    journal: Arc<Mutex<Journal>>,
     stopping: watch::Receiver<bool>,
     random: StdRng,
 }
 
-impl Work {
+impl SenderTask {
     async fn run(mut self) {
         loop {
             if let Ok(Ok(mut client)) = tokio::time::timeout(
@@ -210,8 +212,8 @@ impl Work {
             )
             .await
             {
-                lock(&self.book).connections += 1;
-                // An error ends the connection only.
+                lock(&self.journal).connections += 1;
+                // An error ends only the connection.
                 if let Ok(()) = self.send(&mut client).await {
                     return;
                 }
@@ -220,36 +222,36 @@ impl Work {
         }
     }
 
-    /// Sends until it is told to stop and everything has an answer.
+    /// Sends until the sender is stopping and all messages have a reply.
     async fn send(&mut self, client: &mut RawClient) -> std::io::Result<()> {
         loop {
-            let mut burst = self.unanswered();
-            if burst.is_empty() {
+            let mut indices = self.unanswered();
+            if indices.is_empty() {
                 if *self.stopping.borrow() {
                     return Ok(());
                 }
-                burst = self.write_new();
+                indices = self.create_messages();
             }
             let mut lines = String::new();
             let is_batch = self.random.random_bool(0.5);
-            self.put(&burst, is_batch, &mut lines);
+            self.encode(&indices, is_batch, &mut lines);
             let started = tokio::time::Instant::now();
             client.try_send(lines.as_bytes()).await?;
             if self.misbehaviour == Misbehaviour::TakesSentForAcknowledged {
-                for index in &burst {
+                for index in &indices {
                     self.settle(*index, Outcome::Acknowledged);
                 }
             }
-            let count = burst.len();
-            let mut waiting: VecDeque<usize> = burst.into();
-            let mut is_put_off = false;
+            let count = indices.len();
+            let mut waiting: VecDeque<usize> = indices.into();
+            let mut is_deferred = false;
             while let Some(index) = waiting.pop_front() {
                 let Some(line) = client.read_line(REPLY).await? else {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 };
-                is_put_off |= self.answer(index, &line);
+                is_deferred |= self.handle_reply(index, &line);
             }
-            if is_put_off {
+            if is_deferred {
                 tokio::time::sleep(PAUSE).await;
             }
             if self.rate > 0 {
@@ -261,8 +263,8 @@ impl Work {
     }
 
     fn unanswered(&self) -> Vec<usize> {
-        let book = lock(&self.book);
-        let open = book
+        let journal = lock(&self.journal);
+        let open = journal
             .entries
             .iter()
             .enumerate()
@@ -274,13 +276,14 @@ impl Work {
         open
     }
 
-    /// Puts a few new messages into the book. One in fifty goes where no queue is bound.
-    fn write_new(&mut self) -> Vec<usize> {
+    /// Adds a few new messages to the journal. One in fifty has a routing key by which no queue is
+    /// bound.
+    fn create_messages(&mut self) -> Vec<usize> {
         let count = self.random.random_range(1..=40);
-        let mut book = lock(&self.book);
+        let mut journal = lock(&self.journal);
         (0..count)
             .map(|_| {
-                let index = book.entries.len();
+                let index = journal.entries.len();
                 let id = format!("{}-{index:07}-{}", self.name, self.route.receiver);
                 let filling = "x".repeat(self.random.random_range(0..300));
                 let payload = format!("message {index} of {} {filling}", self.name);
@@ -292,7 +295,7 @@ impl Work {
                 let envelope = EnvelopeText::older(&id, &self.route.receiver)
                     .set("ciphertext", STANDARD.encode(&payload));
                 let line = format!("{} {key} {envelope}", self.route.exchange);
-                book.entries.push(Entry {
+                journal.entries.push(Entry {
                     id,
                     line,
                     payload,
@@ -303,12 +306,13 @@ impl Work {
             .collect()
     }
 
-    /// The lines that publish these: each alone, or runs of one routing key as batches.
-    fn put(&self, burst: &[usize], is_batch: bool, lines: &mut String) {
-        let book = lock(&self.book);
-        let entries: Vec<&Entry> = burst
+    /// Encodes the lines that publish these messages, one by one, or in a batch for each run of
+    /// messages with the same routing key.
+    fn encode(&self, indices: &[usize], is_batch: bool, lines: &mut String) {
+        let journal = lock(&self.journal);
+        let entries: Vec<&Entry> = indices
             .iter()
-            .filter_map(|index| book.entries.get(*index))
+            .filter_map(|index| journal.entries.get(*index))
             .collect();
         if !is_batch {
             for entry in entries {
@@ -329,9 +333,9 @@ impl Work {
         }
     }
 
-    /// Whether the message was put off.
-    fn answer(&self, index: usize, line: &str) -> bool {
-        let id = lock(&self.book)
+    /// Records the reply to a message. Returns whether the message was deferred.
+    fn handle_reply(&self, index: usize, line: &str) -> bool {
+        let id = lock(&self.journal)
             .entries
             .get(index)
             .map(|entry| entry.id.clone())
@@ -348,19 +352,20 @@ impl Work {
         .iter()
         .any(|code| line.starts_with(code))
         {
-            lock(&self.book).put_off += 1;
+            lock(&self.journal).deferred += 1;
             return true;
         } else {
-            lock(&self.book)
+            lock(&self.journal)
                 .anomalies
-                .push(format!("{id} was answered {line:?}"));
+                .push(format!("unexpected reply to {id}: {line:?}"));
         }
         false
     }
 
     fn settle(&self, index: usize, outcome: Outcome) {
-        if let Some(entry) = lock(&self.book).entries.get_mut(index) {
-            // A sender that takes sent for acknowledged does not look at what comes later.
+        if let Some(entry) = lock(&self.journal).entries.get_mut(index) {
+            // The first outcome counts: a sender that takes sent messages for acknowledged ignores
+            // the reply.
             entry.outcome.get_or_insert(outcome);
         }
     }

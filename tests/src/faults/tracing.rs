@@ -1,30 +1,29 @@
-//! `strace`, which lets system calls fail, or kills a program on its way into one.
+//! Fault injection with `strace`, which makes system calls fail, or kills a program at one.
 
 use std::process::Command;
 
-/// What happens to a program at its `when`-th call of one of `calls`. Every thread counts for
-/// itself.
+/// A fault at a program's `when`-th call of one of `calls`, counted separately for each thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injection {
-    /// The system calls, as strace takes them: `fsync,fdatasync`.
+    /// System calls in the syntax of strace: `fsync,fdatasync`.
     pub calls: String,
-    /// What happens.
+    /// Effect on the program.
     pub effect: Effect,
-    /// At which call, as strace takes it: `3`, `3+` (from then on), `3..5`.
+    /// Calls affected, in the syntax of strace: `3`, `3+` (from the third on), `3..5`.
     pub when: String,
 }
 
-/// What happens at a system call.
+/// Effect of an injection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// SIGKILL before the call has done anything.
+    /// SIGKILL before the call has any effect.
     Kill,
-    /// The call does nothing, and fails with this error: `EIO`.
+    /// The call has no effect, and fails with this error, such as `EIO`.
     Error(&'static str),
 }
 
 impl Injection {
-    /// SIGKILL at the n-th call.
+    /// Creates an injection of SIGKILL at the n-th call.
     pub fn kill(calls: &str, n: u32) -> Self {
         Self {
             calls: calls.to_owned(),
@@ -33,7 +32,7 @@ impl Injection {
         }
     }
 
-    /// These calls fail.
+    /// Creates an injection that makes calls fail with `error`.
     pub fn error(calls: &str, error: &'static str, when: &str) -> Self {
         Self {
             calls: calls.to_owned(),
@@ -42,8 +41,8 @@ impl Injection {
         }
     }
 
-    /// The command that the program's own command line is to follow. The program has the process id
-    /// of what is started, so that signals reach it: strace detaches itself.
+    /// The wrapper command for the program's own command line. The traced program has the process
+    /// id of the started command, so that signals reach it: strace runs as a detached process.
     pub fn command(&self) -> Vec<String> {
         let effect = match self.effect {
             Effect::Kill => "signal=KILL".to_owned(),
@@ -69,11 +68,11 @@ impl Injection {
     }
 }
 
-/// Whether programs can be traced here. Containers may forbid it.
+/// Checks whether programs can be traced, which containers may forbid.
 ///
 /// # Errors
 ///
-/// Why not, in words.
+/// The reason, if they cannot.
 pub fn allowed() -> Result<(), String> {
     let probe = Command::new("strace")
         .args(["-f", "-qqq", "-o", "/dev/null", "true"])

@@ -1,5 +1,5 @@
-//! Traffic of the real command line: `send --file` and `receive --output`, killed and started again
-//! with the same commands.
+//! Traffic of the real command line, `send --file` and `receive --output`, which is killed and
+//! restarted with the same arguments.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -15,21 +15,20 @@ use super::tracing::Injection;
 use crate::process::Process;
 use crate::{Cli, Pki, data};
 
-/// After an end with an error a program is started again after a while only, as by a service
-/// manager.
-const REST: Duration = Duration::from_millis(300);
+/// Delay before the restart of a program that ended with an error, as by a service manager.
+const RESTART_DELAY: Duration = Duration::from_millis(300);
 
-/// Where files go.
+/// Client ids of a sender and its receiver.
 #[derive(Debug, Clone)]
-pub struct Route {
-    /// The sender's client id.
+pub struct ClientPair {
+    /// Client id of the sender.
     pub sender: String,
-    /// The receiver's client id; its queue and routing key are those that the command line makes of
-    /// it.
+    /// Client id of the receiver, from which the command line derives the queue and the routing
+    /// key.
     pub receiver: String,
 }
 
-/// `ciphermq-cli` as this client, through this address.
+/// Creates a command of `ciphermq-cli` that connects to `address` as `client`.
 fn cli(subcommand: &str, pki: &Pki, client: &str, address: SocketAddr, folder: &Path) -> Cli {
     let identity = pki.client(client);
     Cli::new(subcommand)
@@ -45,24 +44,24 @@ fn cli(subcommand: &str, pki: &Pki, client: &str, address: SocketAddr, folder: &
         .args(["--connect-timeout", "3"])
 }
 
-/// Sends file after file, each until the sender says that all of it is acknowledged.
+/// Sender that sends one file after the other, each until all of it is acknowledged.
 pub struct CliSender {
     command: Box<dyn Fn(&Path) -> Cli + Send + Sync>,
     name: String,
     folder: PathBuf,
     readings: Vec<String>,
-    /// How many lines a file has.
+    /// Number of lines in a file.
     lines: usize,
-    /// Each file's lines, and whether all of them were acknowledged.
+    /// Lines of each file, and whether all of them were acknowledged.
     files: Vec<(Vec<String>, bool)>,
     process: Option<Process>,
     anomalies: Vec<String>,
     is_stopped: bool,
-    rests_until: Option<Instant>,
+    restart_at: Option<Instant>,
 }
 
 impl CliSender {
-    /// A sender of files in `folder`, each of so many of the real readings.
+    /// Creates a sender of files in `folder`, each with `lines` of the real readings.
     ///
     /// # Panics
     ///
@@ -70,24 +69,27 @@ impl CliSender {
     pub fn new(
         pki: &std::sync::Arc<Pki>,
         address: SocketAddr,
-        route: &Route,
+        clients: &ClientPair,
         folder: &Path,
         lines: usize,
     ) -> Self {
         let text = std::fs::read_to_string(data::readings()).expect("the readings can be read");
         let command = {
-            let (pki, route, folder) =
-                (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
+            let (pki, clients, folder) = (
+                std::sync::Arc::clone(pki),
+                clients.clone(),
+                folder.to_owned(),
+            );
             move |file: &Path| {
-                cli("send", &pki, &route.sender, address, &folder)
-                    .args(["--to", &route.receiver])
+                cli("send", &pki, &clients.sender, address, &folder)
+                    .args(["--to", &clients.receiver])
                     .arg("--file")
                     .arg(file)
             }
         };
         Self {
             command: Box::new(command),
-            name: route.sender.clone(),
+            name: clients.sender.clone(),
             folder: folder.to_owned(),
             readings: text.lines().map(str::to_owned).collect(),
             lines,
@@ -95,17 +97,17 @@ impl CliSender {
             process: None,
             anomalies: Vec::new(),
             is_stopped: false,
-            rests_until: None,
+            restart_at: None,
         }
     }
 
-    /// Starts the next file if the last one is done, or the last one again if its sender has ended
-    /// without being done. Returns whether a sender runs.
+    /// Restarts the program if it has ended: with the same file if that is not fully acknowledged,
+    /// else with the next one if `starts_new_file`. Returns whether there is still a file to send.
     ///
     /// # Panics
     ///
-    /// If a file cannot be written or the program not started.
-    pub fn tend(&mut self, makes_new: bool) -> bool {
+    /// If a file cannot be written, or the program cannot be started.
+    pub fn supervise(&mut self, starts_new_file: bool) -> bool {
         if let Some(process) = &mut self.process {
             let Some(status) = process.try_ended() else {
                 return true;
@@ -116,23 +118,24 @@ impl CliSender {
                     .last_mut()
                     .into_iter()
                     .for_each(|file| file.1 = true),
-                // A signal, no server, or something not acknowledged: the same command again.
+                // Ended by a signal, without a server, or without all acknowledgements: repeats the
+                // same command.
                 None => {}
-                Some(1 | 3) => self.rests_until = Some(Instant::now() + REST),
+                Some(1 | 3) => self.restart_at = Some(Instant::now() + RESTART_DELAY),
                 Some(code) => self
                     .anomalies
                     .push(format!("send ended with {code}: {}", process.stderr.text())),
             }
             self.process = None;
         }
-        if self.rests_until.is_some_and(|end| Instant::now() < end) {
+        if self.restart_at.is_some_and(|end| Instant::now() < end) {
             return true;
         }
         if self.files.last().is_none_or(|(_, is_done)| *is_done) {
-            if !makes_new {
+            if !starts_new_file {
                 return false;
             }
-            self.write_next();
+            self.write_next_file();
         }
         let file = self.path(self.files.len() - 1);
         self.process = Some((self.command)(&file).spawn());
@@ -143,7 +146,7 @@ impl CliSender {
         self.folder.join(format!("file-{index}.jsonl"))
     }
 
-    fn write_next(&mut self) {
+    fn write_next_file(&mut self) {
         let index = self.files.len();
         let line = |number: usize| {
             let at = (index * self.lines + number) % self.readings.len();
@@ -162,7 +165,7 @@ impl CliSender {
         self.files.push((lines, false));
     }
 
-    /// SIGKILL, if it runs.
+    /// Sends SIGKILL to the program if it runs.
     pub async fn kill(&mut self) {
         if let Some(process) = &mut self.process
             && process.try_ended().is_none()
@@ -171,17 +174,17 @@ impl CliSender {
         }
     }
 
-    /// SIGSTOP or SIGCONT, if it runs.
+    /// Sends SIGSTOP or SIGCONT to the program if it runs.
     pub fn freeze(&mut self, is_frozen: bool) {
         freeze(&mut self.process, &mut self.is_stopped, is_frozen);
     }
 
-    /// How many files have been sent to the end.
+    /// Number of files that are fully acknowledged.
     pub fn files_done(&self) -> usize {
         self.files.iter().filter(|file| file.1).count()
     }
 
-    /// What was sent.
+    /// Returns the messages sent, and the anomalies.
     pub fn record(&self) -> (Vec<Sent>, Vec<String>) {
         let sent = self.files.iter().flat_map(|(lines, is_done)| {
             let outcome = if *is_done {
@@ -200,37 +203,40 @@ impl CliSender {
     }
 }
 
-/// Receives into one file.
+/// Receiver that writes to one output file.
 pub struct CliReceiver {
     command: Box<dyn Fn() -> Cli + Send + Sync>,
     output: PathBuf,
     process: Option<Process>,
     anomalies: Vec<String>,
     is_stopped: bool,
-    rests_until: Option<Instant>,
+    restart_at: Option<Instant>,
     starts: u32,
     was_killed: bool,
 }
 
 impl CliReceiver {
-    /// A receiver into `folder/received.jsonl`, with a key pair of its own.
+    /// Creates a receiver with a new key pair and the output `folder/received.jsonl`.
     ///
     /// # Panics
     ///
-    /// If the key pair cannot be made.
+    /// If the key pair cannot be generated.
     pub async fn new(
         pki: &std::sync::Arc<Pki>,
         address: SocketAddr,
-        route: &Route,
+        clients: &ClientPair,
         folder: &Path,
     ) -> Self {
         Cli::keygen().arg("--out").arg(folder).run().await.success();
         let output = folder.join("received.jsonl");
         let command = {
-            let (pki, route, folder) =
-                (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
+            let (pki, clients, folder) = (
+                std::sync::Arc::clone(pki),
+                clients.clone(),
+                folder.to_owned(),
+            );
             move || {
-                cli("receive", &pki, &route.receiver, address, &folder)
+                cli("receive", &pki, &clients.receiver, address, &folder)
                     .arg("--private-key")
                     .arg(folder.join("receiver_private.key"))
                     .arg("--output")
@@ -243,29 +249,29 @@ impl CliReceiver {
             process: None,
             anomalies: Vec::new(),
             is_stopped: false,
-            rests_until: None,
+            restart_at: None,
             starts: 0,
             was_killed: false,
         }
     }
 
-    /// The output.
+    /// Path of the output.
     pub fn output(&self) -> &Path {
         &self.output
     }
 
-    /// Starts it, again if it has ended.
+    /// Starts the program if it does not run.
     ///
     /// # Panics
     ///
     /// If it cannot be started.
-    pub fn tend(&mut self) {
+    pub fn supervise(&mut self) {
         if let Some(process) = &mut self.process {
             match process.try_ended().map(|status| status.code()) {
                 None => return,
-                // A signal, no server, or acks without confirmation.
+                // Ended by a signal, without a server, or without confirmation of all acks.
                 Some(None) => {}
-                Some(Some(1 | 3)) => self.rests_until = Some(Instant::now() + REST),
+                Some(Some(1 | 3)) => self.restart_at = Some(Instant::now() + RESTART_DELAY),
                 Some(Some(code)) => self.anomalies.push(format!(
                     "receive ended with {code}: {}",
                     process.stderr.text()
@@ -273,13 +279,13 @@ impl CliReceiver {
             }
         }
         self.process = None;
-        if self.rests_until.is_none_or(|end| Instant::now() >= end) {
+        if self.restart_at.is_none_or(|end| Instant::now() >= end) {
             self.starts += 1;
             self.process = Some((self.command)().spawn());
         }
     }
 
-    /// How often it has lost its connection since it was started last.
+    /// Number of lost connections since the last start.
     pub fn losses(&self) -> usize {
         let lines = self
             .process
@@ -292,29 +298,29 @@ impl CliReceiver {
             .count()
     }
 
-    /// Whether its last end was no clean one.
+    /// Whether a signal killed the program the last time it was finished.
     pub fn was_killed(&self) -> bool {
         self.was_killed
     }
 
-    /// How often it was started.
+    /// Number of starts.
     pub fn starts(&self) -> u32 {
         self.starts
     }
 
-    /// Starts it and waits until its queue is bound and its key registered.
+    /// Starts the program, and waits until its queue is bound and its key is registered.
     ///
     /// # Panics
     ///
-    /// If it does not say so.
+    /// If it does not report that it receives.
     pub async fn start(&mut self) {
-        self.tend();
+        self.supervise();
         if let Some(process) = &self.process {
             process.stderr.expect("Receiving from").await;
         }
     }
 
-    /// SIGKILL, if it runs.
+    /// Sends SIGKILL to the program if it runs.
     pub async fn kill(&mut self) {
         if let Some(process) = &mut self.process
             && process.try_ended().is_none()
@@ -323,12 +329,12 @@ impl CliReceiver {
         }
     }
 
-    /// SIGSTOP or SIGCONT, if it runs.
+    /// Sends SIGSTOP or SIGCONT to the program if it runs.
     pub fn freeze(&mut self, is_frozen: bool) {
         freeze(&mut self.process, &mut self.is_stopped, is_frozen);
     }
 
-    /// Starts it with this in its way.
+    /// Starts the program with a fault injected by strace.
     ///
     /// # Panics
     ///
@@ -338,21 +344,21 @@ impl CliReceiver {
         self.process = Some((self.command)().under(&injection.command()).spawn());
     }
 
-    /// Whether it has ended, or was never started.
+    /// Whether the program has ended, or was never started.
     pub fn has_ended(&mut self) -> bool {
         self.process
             .as_mut()
             .is_none_or(|process| process.try_ended().is_some())
     }
 
-    /// SIGTERM, and its clean end.
+    /// Sends SIGTERM to the program, and checks that it ends cleanly.
     pub async fn finish(&mut self) {
         if let Some(mut process) = self.process.take() {
             if process.try_ended().is_none() {
                 process.signal(Signal::TERM);
             }
             let status = process.ended(crate::PATIENCE).await;
-            // One that runs under an injection may be killed on its way out.
+            // With an injected fault it may still be killed while it shuts down.
             self.was_killed = status.code().is_none();
             if !matches!(status.code(), None | Some(0 | 143)) {
                 self.anomalies.push(format!(
@@ -363,7 +369,7 @@ impl CliReceiver {
         }
     }
 
-    /// What stands in the output, and what is wrong with it.
+    /// Reads the output. Returns its messages, and the anomalies.
     ///
     /// # Panics
     ///
@@ -373,7 +379,7 @@ impl CliReceiver {
         let text = std::fs::read_to_string(&self.output)
             .unwrap_or_else(|error| panic!("{}: {error}", self.output.display()));
         if !text.is_empty() && !text.ends_with('\n') {
-            anomalies.push("the output ends with a torn line".to_owned());
+            anomalies.push("the output ends with an incomplete line".to_owned());
         }
         let mut output = Vec::new();
         for line in text.lines() {
@@ -386,6 +392,7 @@ impl CliReceiver {
     }
 }
 
+/// A line of the output of `receive`.
 #[derive(Deserialize)]
 struct Line<'a> {
     message_id: String,
@@ -419,7 +426,7 @@ fn freeze(process: &mut Option<Process>, is_stopped: &mut bool, is_frozen: bool)
     *is_stopped = is_frozen;
 }
 
-/// Whether `send --file` continues after a kill under the ids that it used before.
+/// Whether `send --file` of this build resumes after a kill with the ids that it used before.
 pub async fn send_resumes() -> bool {
     Cli::new("send")
         .arg("--help")

@@ -3,8 +3,8 @@ use ciphermq_protocol::{Command, Reply};
 
 use super::one_line;
 
-/// A line is a command or has a reply; a command reads back as itself, and says how many lines
-/// answer it.
+/// Checks that a line is either a command, which round-trips and has at least one line of reply, or
+/// an error, whose replies can be parsed.
 pub fn command(data: &[u8]) {
     let line = one_line(data);
     match Command::parse(&line) {
@@ -12,7 +12,7 @@ pub fn command(data: &[u8]) {
             let written = encoded(|out| command.encode(out));
             let again = Command::parse(&written)
                 .unwrap_or_else(|error| panic!("{written:?} of {line:?} is refused: {error}"));
-            // A line's ending does not stand inside one: it is written as a space.
+            // A carriage return cannot be part of a line, so it is written as a space.
             if !line.contains(&b'\r') {
                 assert_eq!(again, command, "{written:?} of {line:?}");
             }
@@ -30,7 +30,7 @@ pub fn command(data: &[u8]) {
     }
 }
 
-/// What is written, which must be exactly one line, without its ending.
+/// Encodes into exactly one line, and returns it without its ending.
 pub(super) fn encoded(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut out = BytesMut::new();
     encode(&mut out);

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use ciphermq_protocol::Envelope;
 
-/// An envelope keeps its bytes, agrees with a JSON parser about its fields, and reads back as
-/// itself.
+/// Checks that an envelope keeps its bytes, that a JSON parser finds the same fields in it, and
+/// that its fields round-trip.
 pub fn envelope(data: &[u8]) {
     let raw = Bytes::copy_from_slice(data);
     let Ok(envelope) = Envelope::parse(raw.clone()) else {
@@ -11,9 +11,8 @@ pub fn envelope(data: &[u8]) {
     assert_eq!(envelope.raw().to_bytes(), raw, "byte for byte");
 
     match serde_json::from_slice::<serde_json::Value>(data) {
-        Ok(json) => agree(&envelope, &json),
-        // In a field that nobody knows: what the grammar of JSON allows, and not every reader
-        // takes.
+        Ok(json) => assert_same(&envelope, &json),
+        // An unknown field may contain what JSON's grammar allows, but serde_json refuses.
         Err(error) => {
             let text = error.to_string();
             let known = [
@@ -29,13 +28,16 @@ pub fn envelope(data: &[u8]) {
         }
     }
 
-    let fields = envelope.fields().expect("what was read once is read again");
-    let rebuilt = Envelope::build(&fields).expect("its fields make an envelope");
-    assert_eq!(rebuilt.fields().expect("which can be read"), fields);
+    let fields = envelope.fields().expect("a parsed envelope has its fields");
+    let rebuilt = Envelope::build(&fields).expect("the fields make an envelope");
+    assert_eq!(
+        rebuilt.fields().expect("a built envelope can be parsed"),
+        fields
+    );
 }
 
-/// A JSON parser finds the same names in it.
-fn agree(envelope: &Envelope, json: &serde_json::Value) {
+/// Checks that a JSON parser finds the same values.
+fn assert_same(envelope: &Envelope, json: &serde_json::Value) {
     assert_eq!(
         json["message_id"].as_str(),
         Some(envelope.message_id.as_str())

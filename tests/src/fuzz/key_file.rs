@@ -7,17 +7,17 @@ use ciphermq_crypto::key_file::{
 use tempfile::NamedTempFile;
 
 thread_local! {
-    /// Made once, with mode 0600: its content is what changes.
+    /// The file, with mode 0600, which is created once and rewritten for each input.
     static FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file can be \
-        made"));
+        created"));
 }
 
-/// A file holds one kind of key at most, in one spelling.
+/// Checks that a file contains at most one kind of key, and that the encoding of a key is unique.
 pub fn key_file(data: &[u8]) {
     FILE.with_borrow_mut(|file| {
         let whole = file.as_file_mut();
-        whole.set_len(0).expect("a file can be cut");
-        whole.rewind().expect("a file has a beginning");
+        whole.set_len(0).expect("a file can be truncated");
+        whole.rewind().expect("a file can be rewound");
         whole.write_all(data).expect("a file can be written");
         let path = file.path();
         let private = read_private(path)
@@ -30,21 +30,20 @@ pub fn key_file(data: &[u8]) {
         let x_wing_public = read_x_wing_public(path)
             .ok()
             .map(|key| format!("XWING {}", key.to_base64()));
-        // An X25519 key is 32 bytes, whether it is private or public: of these two, a file may be
-        // both.
+        // An X25519 key is 32 bytes, whether private or public, so a file may be accepted as both.
         let kinds = [&private, &x_wing_private, &x_wing_public];
         assert!(
             kinds.iter().filter(|kind| kind.is_some()).count() <= 1,
             "two kinds of keys"
         );
-        for spelled in [private, x_wing_private, public, x_wing_public]
+        for encoded in [private, x_wing_private, public, x_wing_public]
             .into_iter()
             .flatten()
         {
             let text = std::str::from_utf8(data).expect("a key is text");
             let line = text.strip_suffix('\n').unwrap_or(text);
             let line = line.strip_suffix('\r').unwrap_or(line);
-            assert_eq!(line, spelled, "a key has one spelling");
+            assert_eq!(line, encoded, "a key has one encoding");
         }
     });
 }

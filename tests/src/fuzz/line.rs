@@ -1,9 +1,11 @@
 use bytes::BytesMut;
 use ciphermq_protocol::LineDecoder;
 
-/// Lines come out the same however their bytes arrive, hold no line ending, and keep the limit.
+/// Checks that decoded lines do not depend on how their bytes are split, contain no line ending,
+/// and respect the limit.
 ///
-/// The first byte says how long a line may be, the second how long the pieces are.
+/// The first byte of the input is the maximum length of a line, the second the length of the pieces
+/// less one.
 pub fn line(data: &[u8]) {
     let [limit, piece, stream @ ..] = data else {
         return;
@@ -34,18 +36,18 @@ pub fn line(data: &[u8]) {
     let rest = expected.next();
     let is_whole = expected.next().is_some();
     if refused {
-        let rest = rest.expect("a line that is too long is there");
+        let rest = rest.expect("there is a line that is too long");
         assert!(
             rest.len() > limit,
-            "{} bytes refused by a limit of {limit}",
+            "{} bytes were refused by a limit of {limit}",
             rest.len()
         );
     } else {
-        assert!(!is_whole, "a whole line was not taken");
+        assert!(!is_whole, "a complete line was not decoded");
     }
 }
 
-/// The lines that come out of pieces of this length, and whether one was too long.
+/// Decodes a stream in pieces of this length. Returns the lines, and whether one was too long.
 fn lines(limit: usize, stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, bool) {
     let mut decoder = LineDecoder::new(limit);
     let (mut buffer, mut lines) = (BytesMut::new(), Vec::new());

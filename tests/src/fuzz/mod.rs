@@ -1,7 +1,7 @@
-//! What must hold for any bytes that come from outside: functions that panic when it does not.
+//! Properties that must hold for any untrusted input: functions that panic on a violation.
 //!
-//! `fuzz/` runs them with cargo-fuzz, which needs a nightly toolchain; `tests/fuzz_targets.rs` runs
-//! the same functions over their seeds and [`Mutator`]'s changes of them on any toolchain.
+//! `fuzz/` runs them with cargo-fuzz, which needs a nightly toolchain. `tests/fuzz_targets.rs` runs
+//! the same functions on their seeds, and on mutations of them by [`Mutator`], with any toolchain.
 
 mod command;
 mod envelope;
@@ -21,10 +21,10 @@ pub use signed_key::signed_key;
 
 use bytes::Bytes;
 
-/// What a fuzz target is.
+/// A fuzz target, which panics if a property does not hold for the input.
 pub type Target = fn(&[u8]);
 
-/// Every target, by the name of its seeds' folder `fuzz/seeds/<name>`.
+/// All fuzz targets, with their names. The seeds are in `fuzz/seeds/<name>`.
 pub const TARGETS: [(&str, Target); 6] = [
     ("line", line),
     ("command", command),
@@ -34,7 +34,7 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("key_file", key_file),
 ];
 
-/// The part of a text that can stand in one line of the protocol.
+/// The input up to the first line feed: as much as fits into one line of the protocol.
 fn one_line(data: &[u8]) -> Bytes {
     let end = data
         .iter()

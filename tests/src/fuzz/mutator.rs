@@ -1,14 +1,14 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// Makes new inputs of seeds, the same ones for the same number.
+/// Generates inputs by mutating seeds, deterministically for a given state of the random generator.
 pub struct Mutator {
     random: StdRng,
     seeds: Vec<Vec<u8>>,
 }
 
-/// What tends to matter to a parser of lines and JSON.
-const WORDS: [&[u8]; 24] = [
+/// Tokens that are significant to a parser of lines and JSON.
+const DICTIONARY: [&[u8]; 24] = [
     b" ",
     b"  ",
     b"\n",
@@ -36,7 +36,8 @@ const WORDS: [&[u8]; 24] = [
 ];
 
 impl Mutator {
-    /// From these seeds; with none, from nothing.
+    /// Creates a mutator of `seeds`, whose random choices follow from `number`. Without seeds it
+    /// mutates the empty input.
     pub fn new(number: u64, mut seeds: Vec<Vec<u8>>) -> Self {
         if seeds.is_empty() {
             seeds.push(Vec::new());
@@ -47,10 +48,10 @@ impl Mutator {
         }
     }
 
-    /// The next input.
+    /// Generates the next input.
     pub fn input(&mut self) -> Vec<u8> {
         let mut input = self.seed();
-        // Mostly small changes: what is wrong all over is refused at the first byte.
+        // Mostly small changes, because completely invalid input is refused at the first byte.
         for _ in 0..self.random.random_range(1..=4) {
             self.mutate(&mut input);
         }
@@ -91,7 +92,7 @@ impl Mutator {
                 input.swap(at, other);
             }
             _ => {
-                let word = WORDS[self.random.random_range(0..WORDS.len())];
+                let word = DICTIONARY[self.random.random_range(0..DICTIONARY.len())];
                 input.splice(at..at, word.iter().copied());
             }
         }
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_makes_the_same_inputs_again_and_another_others() {
+    fn inputs_are_determined_by_the_number() {
         let inputs = |number| {
             let mut mutator =
                 Mutator::new(number, vec![b"declare_queue q".to_vec(), b"ping".to_vec()]);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
-/// A receiver, who names it, and what it has signed.
+/// A receiver, the authority that issued its certificate, and its signed key.
 struct Signed {
     authority: Authority,
     receiver: ClientId,
@@ -19,9 +19,9 @@ impl Signed {
     fn new() -> Self {
         let issuer = crate::Authority::new("CA");
         let client = issuer.client("receiver_1");
-        let key = PrivateKeyDer::from_pem_slice(client.key_pem().as_bytes()).expect("it is a key");
+        let key = PrivateKeyDer::from_pem_slice(client.key_pem().as_bytes()).expect("a key in PEM");
         let identity =
-            Identity::new(vec![client.certificate_der()], &key).expect("they belong together");
+            Identity::new(vec![client.certificate_der()], &key).expect("certificate and key match");
         let own = *PrivateKey::from_bytes(&[7; 32]).public_key();
         let now = Timestamp::now();
         let validity = Duration::from_secs(3600);
@@ -34,16 +34,18 @@ impl Signed {
         );
         let authority = issuer.certificate_der();
         Self {
-            authority: Authority::new([authority]).expect("it is an authority"),
+            authority: Authority::new([authority]).expect("a CA certificate"),
             receiver: identity.client_id().clone(),
             now,
-            text: announcement.sign(&identity).expect("it can sign"),
+            text: announcement
+                .sign(&identity)
+                .expect("the announcement can be signed"),
         }
     }
 }
 
-/// Nothing but the receiver's own text is believed. In the input, `{H}`, `{P}` and `{S}` stand for
-/// the header, the payload and the signature of a good one.
+/// Checks that only the receiver's own signed key is accepted. In the input, `{H}`, `{P}` and `{S}`
+/// are replaced by the header, the payload and the signature of a valid one.
 pub fn signed_key(data: &[u8]) {
     static SIGNED: OnceLock<Signed> = OnceLock::new();
     let signed = SIGNED.get_or_init(Signed::new);
@@ -59,6 +61,6 @@ pub fn signed_key(data: &[u8]) {
     }
     let verified = verify(&text, &signed.receiver, &signed.authority, signed.now);
     assert_eq!(verified.is_ok(), text == signed.text, "{verified:?}");
-    let other = ClientId::new("receiver_2").expect("it is a name");
+    let other = ClientId::new("receiver_2").expect("a valid client id");
     assert!(verify(&text, &other, &signed.authority, signed.now).is_err());
 }

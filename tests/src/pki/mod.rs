@@ -1,9 +1,8 @@
-//! Throwaway certificate authorities, and certificates good and bad, made for one test and gone
-//! with it.
+//! Temporary certificate authorities, and valid and invalid certificates, for one test each.
 //!
-//! Made with rcgen, not with the project's own `keygen`, so that a mistake there cannot hide here;
-//! and with the `openssl` program, as older clients' certificates are ([`openssl`]). Keys are ECDSA
-//! P-384, as everywhere.
+//! They are issued with rcgen rather than with the project's own `keygen`, so that a bug there
+//! cannot hide here; and with the `openssl` program, as older clients' certificates are
+//! ([`openssl`]). Keys are ECDSA P-384, as in the rest of the project.
 
 pub mod openssl;
 
@@ -28,7 +27,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The certificate (chain), PEM.
+    /// The certificate or certificate chain, PEM.
     pub fn certificate_pem(&self) -> String {
         self.certificate.clone()
     }
@@ -43,7 +42,7 @@ impl Identity {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate in PEM")
     }
 
-    /// Writes `<name>.crt` and `<name>.key` into the folder, which is made if need be.
+    /// Writes `<name>.crt` and `<name>.key` into `folder`, which is created if necessary.
     ///
     /// # Panics
     ///
@@ -61,28 +60,29 @@ impl Identity {
     }
 }
 
-/// Where an [`Identity`] has been written to.
+/// Paths of an [`Identity`]'s files.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// The certificate.
+    /// Path of the certificate.
     pub certificate: PathBuf,
-    /// The private key, mode 0600.
+    /// Path of the private key, whose mode is 0600.
     pub key: PathBuf,
 }
 
-/// A certificate authority.
+/// A certificate authority that issues certificates with rcgen.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
 
 impl Authority {
-    /// A new one, self-signed.
+    /// Creates a CA with a self-signed certificate.
     pub fn new(name: &str) -> Self {
         Self::valid(name, 2100)
     }
 
-    /// One whose own certificate ended with 2020. What it issues is valid as it says.
+    /// Creates a CA whose own certificate expired at the end of 2020. This does not change the
+    /// validity of the certificates that it issues.
     pub fn expired(name: &str) -> Self {
         Self::valid(name, 2021)
     }
@@ -98,7 +98,7 @@ impl Authority {
             (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
         let certificate = params
             .self_signed(&key)
-            .expect("a CA certificate can be made")
+            .expect("a CA certificate can be created")
             .pem();
         Self {
             issuer: Issuer::new(params, key),
@@ -116,7 +116,7 @@ impl Authority {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate in PEM")
     }
 
-    /// A server's certificate for these DNS names and IP addresses.
+    /// Issues a server certificate for these DNS names and IP addresses.
     pub fn server(&self, names: &[&str]) -> Identity {
         self.issue(
             Request::named(names[0])
@@ -125,12 +125,12 @@ impl Authority {
         )
     }
 
-    /// A client's certificate, as it should be: its Common Name is the client id.
+    /// Issues a valid client certificate, whose Common Name is the client id.
     pub fn client(&self, id: &str) -> Identity {
         self.issue(Request::client(id))
     }
 
-    /// Any certificate, good or bad.
+    /// Issues a certificate, valid or not, for `request`.
     ///
     /// # Panics
     ///
@@ -148,15 +148,15 @@ impl Authority {
     }
 }
 
-/// What a certificate is to say. Valid from 2020 to 2100, without usages and alternative names,
-/// unless told otherwise.
+/// Content of a certificate to be issued. By default it is valid from 2020 to 2100, and has neither
+/// extended key usages nor subject alternative names.
 #[derive(Debug, Clone)]
 pub struct Request {
     params: CertificateParams,
 }
 
 impl Request {
-    /// With this Common Name, whatever it holds.
+    /// Requests a certificate with this Common Name, which may be an invalid client id.
     pub fn named(common_name: &str) -> Self {
         let mut request = Self::anonymous();
         request
@@ -166,12 +166,12 @@ impl Request {
         request
     }
 
-    /// A client's as it should be.
+    /// Requests a valid client certificate.
     pub fn client(id: &str) -> Self {
         Self::named(id).usage(ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    /// Without a Common Name: the subject holds an organisation only.
+    /// Requests a certificate without a Common Name, whose subject is only an organisation.
     pub fn anonymous() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -185,22 +185,22 @@ impl Request {
         Self { params }
     }
 
-    /// With a second Common Name.
+    /// Adds a second Common Name.
     #[must_use]
     pub fn also_named(mut self, common_name: &str) -> Self {
-        // rcgen keeps one value a type; by its number (X.520, id-at-commonName) the type is another
-        // to it.
+        // rcgen keeps one value per type, and takes the OID of id-at-commonName (RFC 5280, appendix
+        // A.1) for another type.
         self.params
             .distinguished_name
             .push(DnType::CustomDnType(vec![2, 5, 4, 3]), common_name);
         self
     }
 
-    /// With these DNS names and IP addresses as subject alternative names.
+    /// Sets the subject alternative names to these DNS names and IP addresses.
     ///
     /// # Panics
     ///
-    /// If one is no such name.
+    /// If one is neither.
     #[must_use]
     pub fn server_names(mut self, names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -210,28 +210,28 @@ impl Request {
         self
     }
 
-    /// With this extended key usage.
+    /// Adds an extended key usage.
     #[must_use]
     pub fn usage(mut self, usage: ExtendedKeyUsagePurpose) -> Self {
         self.params.extended_key_usages.push(usage);
         self
     }
 
-    /// No longer valid since 2021.
+    /// Makes the certificate expire at the beginning of 2021.
     #[must_use]
     pub fn expired(mut self) -> Self {
         self.params.not_after = date_time_ymd(2021, 1, 1);
         self
     }
 
-    /// Valid until then only, in seconds since 1970.
+    /// Makes the certificate expire at `second`, in seconds since the Unix epoch.
     #[must_use]
     pub fn until(mut self, second: u64) -> Self {
         self.params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(second);
         self
     }
 
-    /// Not valid before 2099.
+    /// Makes the certificate valid from 2099 on.
     #[must_use]
     pub fn not_yet_valid(mut self) -> Self {
         self.params.not_before = date_time_ymd(2099, 1, 1);
@@ -239,33 +239,33 @@ impl Request {
     }
 }
 
-/// A folder of certificates laid out as `keygen certs` does: `ca.crt`, `server.crt`, `server.key`,
-/// and `<client>/client.crt`, `<client>/client.key` for each client.
+/// A folder of certificates with the layout of `keygen certs`: `ca.crt`, `server.crt`,
+/// `server.key`, and `<client>/client.crt`, `<client>/client.key` for each client.
 pub struct Pki {
     authority: Authority,
     folder: TempDir,
 }
 
 impl Pki {
-    /// A CA and a server's certificate for `localhost` and 127.0.0.1; clients are added by
+    /// Creates a CA, and a server certificate for `localhost` and 127.0.0.1. Clients are added by
     /// [`client`](Self::client).
     ///
     /// # Panics
     ///
-    /// If they cannot be made.
+    /// If they cannot be created.
     #[expect(
         clippy::new_without_default,
-        reason = "it makes keys and files: nothing to happen by default"
+        reason = "generating keys and writing files should not happen by default"
     )]
     pub fn new() -> Self {
         Self::of(Authority::new("CipherMQ test CA"))
     }
 
-    /// The same with a CA that is there already.
+    /// Creates a folder like [`new`](Self::new) with an existing CA.
     ///
     /// # Panics
     ///
-    /// If they cannot be made.
+    /// If the files cannot be written.
     pub fn of(authority: Authority) -> Self {
         let folder = files::folder("pki");
         files::create(
@@ -279,22 +279,22 @@ impl Pki {
         Self { authority, folder }
     }
 
-    /// The CA, to issue other certificates with.
+    /// The CA, for issuing other certificates.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The folder that holds it all.
+    /// Path of the folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The CA's certificate.
+    /// Path of the CA's certificate.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
 
-    /// The client's certificate and key, made when first asked for.
+    /// Paths of the client's certificate and key, which are created on first use.
     pub fn client(&self, id: &str) -> Files {
         let folder = self.folder.path().join(id);
         let files = Files {
@@ -309,5 +309,5 @@ impl Pki {
 }
 
 fn key_pair() -> KeyPair {
-    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a P-384 key can be made")
+    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a P-384 key can be generated")
 }

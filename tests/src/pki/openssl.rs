@@ -1,5 +1,5 @@
-//! Certificates as older clients have them: made with the `openssl` program, ECDSA P-384, without
-//! extended key usage, and for clients sometimes without subject alternative names.
+//! Certificates like those of older clients: issued with the `openssl` program, ECDSA P-384,
+//! without extended key usage, and for clients sometimes without subject alternative names.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,20 +11,20 @@ use tempfile::TempDir;
 use super::Files;
 use crate::files;
 
-/// A CA made with the `openssl` program.
+/// A certificate authority that uses the `openssl` program.
 pub struct OpensslAuthority {
     folder: TempDir,
 }
 
 impl OpensslAuthority {
-    /// A new one, self-signed.
+    /// Creates a CA with a self-signed certificate.
     ///
     /// # Panics
     ///
     /// If `openssl` is missing or fails.
     #[expect(
         clippy::new_without_default,
-        reason = "it runs programs: nothing to happen by default"
+        reason = "running programs should not happen by default"
     )]
     pub fn new() -> Self {
         let folder = files::folder("openssl");
@@ -55,21 +55,21 @@ impl OpensslAuthority {
         authority
     }
 
-    /// The CA's certificate.
+    /// Path of the CA's certificate.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
 
-    /// A certificate with this Common Name, with these alternative names
-    /// (`DNS:localhost,IP:127.0.0.1`) or none, and without any usage. The key is in the older SEC 1
-    /// form, `BEGIN EC PRIVATE KEY`.
+    /// Issues a certificate with this Common Name, with these subject alternative names
+    /// (`DNS:localhost,IP:127.0.0.1`) or none, and without extended key usage. The key has the SEC
+    /// 1 format, `BEGIN EC PRIVATE KEY`.
     ///
     /// # Panics
     ///
     /// If `openssl` is missing or fails.
     pub fn issue(&self, common_name: &str, alternative_names: Option<&str>) -> Files {
         let file = |ending: &str| format!("{common_name}.{ending}");
-        // Any extension makes it a version 3 certificate; webpki knows no others.
+        // An extension makes it an X.509 v3 certificate; webpki accepts no other version.
         let names = alternative_names
             .map(|names| format!("subjectAltName={names}\n"))
             .unwrap_or_default();
@@ -121,19 +121,19 @@ impl OpensslAuthority {
         }
     }
 
-    /// Any certificate that `openssl` makes, good or bad. The files are named after `name`.
+    /// Issues any certificate that `openssl` can, valid or not. The files are named after `name`.
     ///
     /// # Panics
     ///
     /// If `openssl` is missing or fails.
-    pub fn make(&self, name: &str, recipe: &Recipe<'_>) -> Files {
+    pub fn make(&self, name: &str, spec: &CertificateSpec<'_>) -> Files {
         let file = |ending: &str| format!("{name}.{ending}");
         let mut key = vec!["genpkey"];
-        key.extend(recipe.key.split(' '));
+        key.extend(spec.key.split(' '));
         let key_file = file("key");
         key.extend(["-out", &key_file]);
         self.run(&key);
-        // In OpenSSL's own string types, as versions before 3 chose them.
+        // With the string types that OpenSSL chose before version 3.
         let config = "[req]\nstring_mask = default\nutf8 = yes\nprompt = no\ndistinguished_name = \
                       dn\n[dn]\nO = unused\n";
         std::fs::write(self.path("older.cnf"), config).expect("a file can be written");
@@ -147,7 +147,7 @@ impl OpensslAuthority {
             "-key",
             &key_file,
             "-subj",
-            recipe.subject,
+            spec.subject,
             "-out",
             &csr,
         ]);
@@ -165,9 +165,9 @@ impl OpensslAuthority {
             &csr,
             "-out",
             &crt,
-            recipe.digest,
+            spec.digest,
         ];
-        if let Some(extensions) = recipe.extensions {
+        if let Some(extensions) = spec.extensions {
             std::fs::write(self.path(&ext), extensions).expect("a file can be written");
             x509.extend(["-extfile", &ext]);
         }
@@ -190,20 +190,20 @@ impl OpensslAuthority {
     }
 }
 
-/// What [`OpensslAuthority::make`] is to make.
+/// Content of a certificate that [`OpensslAuthority::make`] issues.
 #[derive(Debug, Clone, Copy)]
-pub struct Recipe<'a> {
-    /// What `openssl genpkey` gets: `-algorithm RSA -pkeyopt rsa_keygen_bits:2048`.
+pub struct CertificateSpec<'a> {
+    /// Arguments of `openssl genpkey`: `-algorithm RSA -pkeyopt rsa_keygen_bits:2048`.
     pub key: &'a str,
-    /// The subject: `/CN=sender_1`.
+    /// Subject: `/CN=sender_1`.
     pub subject: &'a str,
-    /// The extensions; without any it is of X.509 version 1.
+    /// Extensions, or `None` for an X.509 v1 certificate.
     pub extensions: Option<&'a str>,
-    /// The digest that it is signed with: `-sha384`.
+    /// Option for the digest of the signature: `-sha384`.
     pub digest: &'a str,
 }
 
-impl Default for Recipe<'_> {
+impl Default for CertificateSpec<'_> {
     fn default() -> Self {
         Self {
             key: "-algorithm EC -pkeyopt ec_paramgen_curve:P-384",
@@ -214,13 +214,13 @@ impl Default for Recipe<'_> {
     }
 }
 
-/// Runs `openssl` in a folder, and returns what it writes to stdout.
+/// Runs `openssl` in a folder, and returns its standard output.
 ///
 /// # Panics
 ///
 /// If it is missing or fails.
 pub fn run(folder: &Path, arguments: &[&str]) -> String {
-    // Where scripts/test puts it when the system has none.
+    // scripts/test installs it there if the system has none.
     let own = crate::binaries::tools().join("openssl");
     let program = if own.is_file() {
         own

@@ -1,8 +1,8 @@
-//! A PostgreSQL server of the test's own: a fresh cluster in a folder of its own, on a port of its
-//! own, with a password of its own, gone with the value.
+//! A PostgreSQL server for one test: a new cluster with its own folder, port and password, removed
+//! when the value is dropped.
 //!
-//! It syncs what it commits, as the server under test refuses one that doesn't (`fsync = off`) and
-//! as a killed one must come back with all that was committed.
+//! It syncs its commits, because the server under test refuses a PostgreSQL with `fsync = off`, and
+//! because everything committed must be there after a kill.
 
 mod orphans;
 mod programs;
@@ -25,10 +25,10 @@ use crate::ports;
 use crate::process::Process;
 use crate::user::{self, User};
 
-/// The database user of every cluster, a superuser.
+/// Name of the superuser of every cluster.
 pub const USER: &str = "ciphermq";
 
-/// A running (or stopped, or killed) PostgreSQL server on 127.0.0.1.
+/// A PostgreSQL server on 127.0.0.1, which can be stopped, killed and started again.
 pub struct Postgres {
     process: Option<Process>,
     programs: PathBuf,
@@ -38,46 +38,46 @@ pub struct Postgres {
     settings: Vec<String>,
     tls: bool,
     databases: AtomicUsize,
-    /// Last, so that it is removed after the process has ended.
+    /// Declared last, so that it is removed after the process has ended.
     folder: TempDir,
 }
 
-/// How a cluster differs from the usual one.
+/// Options of a cluster.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
-    /// Speak TLS, with a certificate for `localhost` and 127.0.0.1 of the CA at [`Postgres::ca`];
-    /// connections without are refused.
+    /// Requires TLS. The certificate is for `localhost` and 127.0.0.1, and is issued by the CA at
+    /// [`Postgres::ca`].
     pub tls: bool,
-    /// Further settings, as `postgres -c` takes them: `max_connections=5`.
+    /// Additional settings in the format of `postgres -c`: `max_connections=5`.
     pub settings: Vec<String>,
 }
 
-/// How a server is stopped in good order.
+/// Shutdown mode of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Waits for its clients to leave.
+    /// Waits for clients to disconnect.
     Smart,
-    /// Ends its clients' sessions, and closes the database in good order.
+    /// Terminates the sessions of clients, and shuts down cleanly.
     Fast,
-    /// Ends everything at once; recovers at the next start.
+    /// Aborts all processes, so that the next start recovers.
     Immediate,
 }
 
 impl Postgres {
-    /// A fresh cluster, started, on plain TCP with a password.
+    /// Creates and starts a cluster that is reached by plain TCP with a password.
     ///
     /// # Panics
     ///
-    /// If PostgreSQL is not installed or does not start; it is never skipped.
+    /// If PostgreSQL is not installed, or does not start.
     pub async fn start() -> Self {
         Self::start_with(Options::default()).await
     }
 
-    /// A fresh cluster, started.
+    /// Creates and starts a cluster with these options.
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start).
+    /// See [`start`](Self::start).
     pub async fn start_with(options: Options) -> Self {
         let user = User::unprivileged();
         let folder = user::folder(user.as_ref());
@@ -115,22 +115,22 @@ impl Postgres {
         postgres
     }
 
-    /// Its folder, which holds all that it has stored.
+    /// The folder of the cluster, with everything that it has stored.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The port that it listens on, the same after a restart.
+    /// The port that the server listens on, the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The password of [`USER`]: letters and digits only.
+    /// The password of [`USER`], which consists of letters and digits.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// A URL for this database.
+    /// The URL of a database of this cluster.
     pub fn url(&self, database: &str) -> String {
         format!(
             "postgres://{USER}:{}@127.0.0.1:{}/{database}",
@@ -138,50 +138,50 @@ impl Postgres {
         )
     }
 
-    /// The certificate of the CA that vouches for a server with TLS.
+    /// Path of the certificate of the CA, if the cluster uses TLS.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
 
-    /// Makes a new, empty database and returns its name.
+    /// Creates an empty database, and returns its name.
     ///
     /// # Panics
     ///
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub async fn create_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut connection = sqlx::PgConnection::connect(&self.url("postgres"))
             .await
-            .expect("a running PostgreSQL takes connections");
+            .expect("a running PostgreSQL accepts connections");
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
             .execute(&mut connection)
             .await
-            .unwrap_or_else(|error| panic!("database {name} cannot be made: {error}"));
+            .unwrap_or_else(|error| panic!("database {name} cannot be created: {error}"));
         connection.close().await.expect("the connection closes");
         name
     }
 
-    /// Stops the server and waits for its end; it keeps its data and its port.
+    /// Stops the server, and waits for it to end. It keeps its data and its port.
     ///
     /// # Panics
     ///
-    /// If it does not run, or does not stop.
+    /// If it is not running, or does not stop.
     pub async fn stop(&mut self, how: Stop) -> ExitStatus {
         let mut process = self.process.take().expect("PostgreSQL runs");
         process.signal(how.signal());
         process.ended(PATIENCE).await
     }
 
-    /// SIGKILL to all of its processes at once, as when the machine fails. Waits until all have
-    /// ended.
+    /// Sends SIGKILL to all processes of the server, as if the machine failed, and waits for them
+    /// to end.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server is not running.
     pub async fn kill(&mut self) {
         let mut process = self.process.take().expect("PostgreSQL runs");
-        // The children would notice and end by themselves, and a restart in between would be
-        // refused.
+        // Left alone, the children would end a little later, and PostgreSQL refuses to start until
+        // then.
         let children = orphans::children(process.pid().expect("PostgreSQL runs"));
         process.kill().await;
         for child in children {
@@ -189,11 +189,11 @@ impl Postgres {
         }
     }
 
-    /// Sends a signal to all of its processes: SIGSTOP, SIGCONT.
+    /// Sends a signal, such as SIGSTOP or SIGCONT, to all processes of the server.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server is not running.
     pub fn signal_all(&self, signal: Signal) {
         let process = self.process();
         process.signal(signal);
@@ -202,8 +202,8 @@ impl Postgres {
         }
     }
 
-    /// Starts the server again on the same port with the same data, after a [`stop`](Self::stop) or
-    /// a [`kill`](Self::kill); stops it first if it runs.
+    /// Starts the server again, on the same port with the same data, after a [`stop`](Self::stop)
+    /// or a [`kill`](Self::kill). Stops it first if it runs.
     ///
     /// # Panics
     ///
@@ -217,11 +217,11 @@ impl Postgres {
         }
     }
 
-    /// The running server's process.
+    /// The main process of the running server.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server is not running.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("PostgreSQL runs")
     }
@@ -263,7 +263,7 @@ impl Postgres {
             .expect("the cluster's pg_hba.conf can be written");
     }
 
-    /// Starts the server and waits until it takes connections; its log if it ends instead.
+    /// Starts the server, and waits until it accepts connections. The error is its log.
     async fn launch(&mut self) -> Result<(), String> {
         let mut command = self.command("postgres");
         command
@@ -277,7 +277,7 @@ impl Postgres {
             "log_min_messages=warning",
             "shared_buffers=16MB",
             "max_wal_size=256MB",
-            // In the data folder, so that a killed server leaves none of it behind.
+            // In the data folder, so that a killed server leaves no shared memory behind.
             "dynamic_shared_memory_type=mmap",
         ]
         .map(str::to_owned)
@@ -309,8 +309,8 @@ impl Postgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
-        // Not the checkout, which the other user may not be able to enter. Messages in English:
-        // they are read.
+        // Not in the checkout, which the other user may be unable to access. In English, because
+        // the tests parse the messages.
         command
             .current_dir(self.folder.path())
             .env("LC_ALL", "C")
@@ -325,12 +325,12 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    /// Writes a file that the server's user, and nobody else, can read.
+    /// Writes a file that only the server's user can read.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         files::create(&path, text, 0o600);
         if let Some(user) = &self.user {
-            user.own(&path);
+            user.make_owner_of(&path);
         }
         path
     }
@@ -349,7 +349,7 @@ impl Stop {
 impl Drop for Postgres {
     fn drop(&mut self) {
         match self.process.take() {
-            // Killed outright it would leave its children and its shared memory behind.
+            // SIGKILL would leave its children and its shared memory behind.
             Some(process) if process.pid().is_some() => {
                 process.signal(Signal::QUIT);
                 process.ended_blocking(std::time::Duration::from_secs(10));

@@ -1,4 +1,4 @@
-//! What a PostgreSQL server leaves behind when it is killed: children, and a few bytes of System V
+//! What a killed PostgreSQL server leaves behind: child processes, and a few bytes of System V
 //! shared memory.
 
 use std::os::fd::OwnedFd;
@@ -9,14 +9,14 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::PATIENCE;
 
-/// A child process, held by a descriptor so that its number cannot come to mean another.
+/// A child process, held by a pidfd, because its process id could be reused.
 pub(super) struct Child(OwnedFd);
 
 /// The processes whose parent is `parent`.
 pub(super) fn children(parent: Pid) -> Vec<Child> {
     let is_child = |pid: i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state ppid ...: the name may hold anything, parentheses too.
+        // pid (name) state ppid ...: the name may contain any character, even parentheses.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         fields
             .split_whitespace()
@@ -36,15 +36,15 @@ pub(super) fn children(parent: Pid) -> Vec<Child> {
 }
 
 impl Child {
-    /// Sends a signal.
+    /// Sends a signal, unless the process has already ended.
     pub(super) fn signal(&self, signal: Signal) {
-        // It may have ended by itself already.
+        // It may already have ended by itself.
         let _ = rustix::process::pidfd_send_signal(&self.0, signal);
     }
 
-    /// SIGKILL, and waits for the end, which is a matter of milliseconds.
+    /// Sends SIGKILL, and blocks until the process has ended, which takes milliseconds.
     pub(super) fn kill(self) {
-        // It may have ended by itself already.
+        // It may already have ended by itself.
         let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
         let limit = Timespec::try_from(PATIENCE).expect("a limit of seconds");
         let ended = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit));
@@ -52,9 +52,9 @@ impl Child {
     }
 }
 
-/// Removes the shared memory of a server that was killed and not started again: it would stay until
-/// the machine is restarted, and there may be a limited number only. Its id stands in the last
-/// start's `postmaster.pid`.
+/// Removes the shared memory of a server that was killed and not started again. It would otherwise
+/// remain until the machine reboots, and the number of segments is limited. The id of the segment
+/// is in `postmaster.pid`.
 pub(super) fn remove_shared_memory(data: &Path) {
     let Ok(text) = std::fs::read_to_string(data.join("postmaster.pid")) else {
         return;
@@ -65,7 +65,7 @@ pub(super) fn remove_shared_memory(data: &Path) {
         .nth(6)
         .and_then(|line| line.split_whitespace().nth(1));
     if let Some(id) = id {
-        // Without the program a few bytes stay, which no test depends on.
+        // Without the program a few bytes remain, on which no test depends.
         let _ = std::process::Command::new("ipcrm")
             .args(["-m", id])
             .status();

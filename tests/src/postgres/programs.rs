@@ -1,23 +1,23 @@
-//! Where PostgreSQL's server programs are: `scripts/lib.sh` looks in the same places in the same
-//! order, and installs them when they are nowhere.
+//! Paths of PostgreSQL's server programs. `scripts/lib.sh` searches the same places in the same
+//! order, and installs the programs if it finds none.
 
 use std::path::{Path, PathBuf};
 
 use crate::binaries;
 
-/// The folder that holds `initdb` and `postgres`.
+/// The folder that contains `initdb` and `postgres`.
 ///
 /// # Panics
 ///
-/// If there is none; the message says how to get one.
+/// If there is none. The message explains how to install the programs.
 pub(super) fn folder() -> PathBuf {
     let chosen = std::env::var_os("CIPHERMQ_POSTGRES_BIN").filter(|value| !value.is_empty());
     if let Some(chosen) = chosen {
         let chosen = PathBuf::from(chosen);
         assert!(
             holds_both(&chosen),
-            "CIPHERMQ_POSTGRES_BIN is {}, which lacks initdb or postgres: name the folder that \
-             holds both, or unset it",
+            "CIPHERMQ_POSTGRES_BIN is {}, which lacks initdb or postgres: set it to the folder that \
+             contains both, or unset it",
             chosen.display()
         );
         return chosen;
@@ -29,7 +29,7 @@ pub(super) fn folder() -> PathBuf {
         .find(|folder| holds_both(folder))
         .expect(
             "PostgreSQL's server programs (initdb, postgres) are not installed.\n\
-             Run scripts/test, which installs them; or name their folder in CIPHERMQ_POSTGRES_BIN",
+             Run scripts/test, which installs them, or set CIPHERMQ_POSTGRES_BIN to their folder",
         )
 }
 
@@ -37,7 +37,7 @@ fn holds_both(folder: &Path) -> bool {
     folder.join("initdb").is_file() && folder.join("postgres").is_file()
 }
 
-/// `/usr/lib/postgresql/<version>/bin`, newest first: Debian keeps them out of PATH.
+/// The folders `/usr/lib/postgresql/<version>/bin`, newest first, which Debian keeps out of PATH.
 fn debian() -> Vec<PathBuf> {
     let mut versions: Vec<u32> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()

@@ -1,5 +1,5 @@
-//! Receivers' keys when the server's database is exchanged or set back, when clocks were wrong, and
-//! when others are in the way: no success is told that is none, and the advice helps.
+//! Registration of receivers' keys after the server's database was replaced or restored, with wrong
+//! clocks, and with interference: every failure is reported, and the advice helps.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,16 +14,16 @@ use super::workspace::{Workspace, failed};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A server, a desk, and two databases of the server.
-struct Exchange {
+/// A server with two databases to switch between, and a workspace.
+struct DatabaseSwap {
     server: Server,
     workspace: Workspace,
     databases: [String; 2],
 }
 
-impl Exchange {
-    /// With SQLite first, and the other database as `second` says.
-    async fn with(second: &Backend) -> Self {
+impl DatabaseSwap {
+    /// Starts the server on SQLite; the other database is of the kind of `second`.
+    async fn new(second: &Backend) -> Self {
         let server = Server::start(Options::sqlite()).await;
         let workspace = Workspace::named(&server, "sender", "receiver");
         let second = if second.is_postgres() {
@@ -49,11 +49,11 @@ impl Exchange {
         self.server.restart().await;
     }
 
-    async fn sends(&self) {
+    async fn send(&self) {
         self.workspace.send_messages(&["text"]).await;
     }
 
-    async fn is_refused(&self, because: &str) -> String {
+    async fn expect_send_refused(&self, cause: &str) -> String {
         let (what, advice) = failed(
             self.workspace
                 .send()
@@ -61,16 +61,16 @@ impl Exchange {
                 .run()
                 .await,
         );
-        assert!(what.contains(because), "{what}");
+        assert!(what.contains(cause), "{what}");
         advice
     }
 
-    async fn registers(&self) {
+    async fn register_key(&self) {
         self.workspace.cli("register-key").run().await.success();
     }
 
-    /// Starts the receiver, which registers its keys and takes what waits.
-    async fn receives_once(&self) {
+    /// Runs the receiver, which registers its keys and takes the waiting messages.
+    async fn receive_once(&self) {
         let receive = self.workspace.cli("receive");
         receive
             .args(["--idle-exit", "0.05", "--ignore-gaps"])
@@ -80,71 +80,71 @@ impl Exchange {
     }
 }
 
-/// The queue is bound in both databases, and senders remember a key of the second; then the first
-/// one is back.
-async fn senders_have_seen_newer_keys(exchange: &mut Exchange) {
-    exchange.workspace.introduce().await;
-    exchange.sends().await;
-    exchange.use_database(1).await;
-    exchange.receives_once().await;
-    exchange.sends().await;
-    exchange.use_database(0).await;
-    let advice = exchange.is_refused("older").await;
+/// Binds the queue in both databases and lets the sender pin a key of the second, then returns to
+/// the first one, whose key is older.
+async fn pin_key_of_second_database(swap: &mut DatabaseSwap) {
+    swap.workspace.introduce().await;
+    swap.send().await;
+    swap.use_database(1).await;
+    swap.receive_once().await;
+    swap.send().await;
+    swap.use_database(0).await;
+    let advice = swap.expect_send_refused("older").await;
     assert!(advice.contains("register-key"), "{advice}");
 }
 
-pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
-    let mut exchange = Exchange::with(&second).await;
-    senders_have_seen_newer_keys(&mut exchange).await;
-    // What the advice says helps.
-    exchange.registers().await;
-    exchange.sends().await;
-    // And so does what it says of starting the receiver.
-    exchange.use_database(1).await;
-    exchange.is_refused("older").await;
-    exchange.receives_once().await;
-    exchange.sends().await;
-    // A receiver that runs notices by itself. (What it acks may be in the database that has just
-    // gone.)
-    let receiver = exchange.workspace.receiving(&["--ignore-gaps"]).await;
-    exchange.use_database(0).await;
+pub(crate) async fn a_database_is_replaced_and_restored(second: Backend) {
+    let mut swap = DatabaseSwap::new(&second).await;
+    pin_key_of_second_database(&mut swap).await;
+    // Registering the key, as advised, helps.
+    swap.register_key().await;
+    swap.send().await;
+    // So does starting the receiver, as advised.
+    swap.use_database(1).await;
+    swap.expect_send_refused("older").await;
+    swap.receive_once().await;
+    swap.send().await;
+    // A running receiver registers its keys again by itself. (Its acks may be for messages in the
+    // other database.)
+    let receiver = swap.workspace.receiving(&["--ignore-gaps"]).await;
+    swap.use_database(0).await;
     receiver.stderr.expect("Public keys registered again").await;
-    exchange.sends().await;
-    // Both have its last key now.
+    swap.send().await;
+    // Both databases have its latest key now.
     for database in [1, 0] {
-        exchange.use_database(database).await;
-        exchange.sends().await;
+        swap.use_database(database).await;
+        swap.send().await;
     }
 }
 
-/// Two machines have the client's certificate and key, and the database is set back to what the
-/// first one knows.
+/// Two machines share the client's certificate and key, and the database is restored to a state
+/// that only the first one has seen.
 pub(crate) async fn another_machine_has_announced_later() {
-    let mut exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.workspace.introduce().await;
-    let other = Workspace::named(&exchange.server, "sender", "receiver");
+    let mut swap = DatabaseSwap::new(&Backend::Sqlite).await;
+    swap.workspace.introduce().await;
+    let other = Workspace::named(&swap.server, "sender", "receiver");
     for file in ["receiver_private.key", "receiver_public.key"] {
         std::fs::copy(
-            exchange.workspace.path("certs").join(file),
+            swap.workspace.path("certs").join(file),
             other.path("certs").join(file),
         )
         .unwrap();
     }
-    exchange.server.terminate().await;
-    let backup = copy_of(&exchange.server);
-    exchange.server.restart().await;
+    swap.server.terminate().await;
+    let backup = database_files(&swap.server);
+    swap.server.restart().await;
     other.introduce().await;
-    exchange.sends().await;
-    exchange.server.terminate().await;
-    put_back(&exchange.server, &backup);
-    exchange.server.restart().await;
-    exchange.is_refused("older").await;
-    exchange.workspace.introduce().await;
-    exchange.sends().await;
+    swap.send().await;
+    swap.server.terminate().await;
+    restore(&swap.server, &backup);
+    swap.server.restart().await;
+    swap.expect_send_refused("older").await;
+    swap.workspace.introduce().await;
+    swap.send().await;
 }
 
-/// The server's database, while the server does not run.
-fn copy_of(server: &Server) -> Vec<(PathBuf, Vec<u8>)> {
+/// Reads the files of the stopped server's database.
+fn database_files(server: &Server) -> Vec<(PathBuf, Vec<u8>)> {
     let path = server.database_url();
     let path = Path::new(path.strip_prefix("sqlite://").unwrap_or(&path));
     let path = path
@@ -163,8 +163,8 @@ fn copy_of(server: &Server) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-fn put_back(server: &Server, backup: &[(PathBuf, Vec<u8>)]) {
-    for (path, _) in copy_of(server) {
+fn restore(server: &Server, backup: &[(PathBuf, Vec<u8>)]) {
+    for (path, _) in database_files(server) {
         std::fs::remove_file(path).unwrap();
     }
     for (path, bytes) in backup {
@@ -172,7 +172,7 @@ fn put_back(server: &Server, backup: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-/// A key that this identity has signed at that time.
+/// Returns a new key, signed with a client's identity at a given time.
 fn signed(server: &Server, by: &str, at: Timestamp) -> String {
     let files = server.pki().client(by);
     let key = PrivateKeyDer::from_pem_file(files.key).unwrap();
@@ -190,9 +190,9 @@ async fn register(server: &Server, signed_key: &str) {
 }
 
 pub(crate) async fn a_key_is_dated_in_the_future() {
-    let exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.workspace.introduce().await;
-    let (server, workspace) = (&exchange.server, &exchange.workspace);
+    let swap = DatabaseSwap::new(&Backend::Sqlite).await;
+    swap.workspace.introduce().await;
+    let (server, workspace) = (&swap.server, &swap.workspace);
     let three_hours = Duration::from_secs(3 * 60 * 60);
     for command in ["register-key", "receive"] {
         register(
@@ -200,7 +200,7 @@ pub(crate) async fn a_key_is_dated_in_the_future() {
             &signed(server, "receiver", Timestamp::now() + three_hours),
         )
         .await;
-        let advice = exchange.is_refused("valid only from").await;
+        let advice = swap.expect_send_refused("valid only from").await;
         assert!(
             advice.contains("clock") && advice.contains("register-key"),
             "{advice}"
@@ -212,44 +212,43 @@ pub(crate) async fn a_key_is_dated_in_the_future() {
             cli
         };
         cli.run().await.success();
-        exchange.sends().await;
-        // What the sender remembers now lies in the future, too: nothing comes of that.
-        exchange.registers().await;
-        exchange.sends().await;
+        swap.send().await;
+        // The sender's pin is now dated in the future as well, which does no harm.
+        swap.register_key().await;
+        swap.send().await;
         std::fs::remove_file(workspace.path("certs/receiver_announced.json")).unwrap();
-        exchange.registers().await;
-        exchange.sends().await;
+        swap.register_key().await;
+        swap.send().await;
     }
 }
 
 pub(crate) async fn an_epoch_that_only_senders_know() {
-    let exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.workspace.introduce().await;
-    exchange.sends().await;
-    let pin = exchange.workspace.path("certs/receiver_public.pin.json");
+    let swap = DatabaseSwap::new(&Backend::Sqlite).await;
+    swap.workspace.introduce().await;
+    swap.send().await;
+    let pin = swap.workspace.path("certs/receiver_public.pin.json");
     let mut known: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&pin).unwrap()).unwrap();
     let later = known["epoch"].as_u64().unwrap() + 10_800_000;
     known["epoch"] = later.into();
     std::fs::write(&pin, known.to_string()).unwrap();
-    exchange.registers().await;
-    let advice = exchange.is_refused("older").await;
+    swap.register_key().await;
+    let advice = swap.expect_send_refused("older").await;
     let command = format!("register-key --above {later}");
     assert!(advice.contains(&command), "{advice}");
     let later = later.to_string();
-    exchange
-        .workspace
+    swap.workspace
         .cli("register-key")
         .args(["--above", &later])
         .run()
         .await
         .success();
-    exchange.sends().await;
-    // It is remembered.
-    exchange.registers().await;
-    exchange.sends().await;
+    swap.send().await;
+    // The higher epoch is recorded.
+    swap.register_key().await;
+    swap.send().await;
     for impossible in ["18446744073709551615", "253402300800000", "-1", "x"] {
-        let register = exchange
+        let register = swap
             .workspace
             .cli("register-key")
             .args(["--above", impossible]);
@@ -257,14 +256,13 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
     }
 }
 
-/// What the server has is of a higher epoch, and nothing that the receiver signed: no success is
-/// told.
-pub(crate) async fn a_key_that_somebody_else_has_signed() {
-    let exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.workspace.introduce().await;
-    let (server, workspace) = (&exchange.server, &exchange.workspace);
+/// The server has a key with a higher epoch that the receiver did not sign: registering fails.
+pub(crate) async fn a_key_with_a_forged_signature() {
+    let swap = DatabaseSwap::new(&Backend::Sqlite).await;
+    swap.workspace.introduce().await;
+    let (server, workspace) = (&swap.server, &swap.workspace);
     let own = signed(server, "receiver", Timestamp::now() + DAY);
-    // Its signature is altered: the server keeps it, and nobody believes it.
+    // Its signature is altered: the server stores it, but no client accepts it.
     let (rest, signature) = own.rsplit_once('.').unwrap();
     let forged = format!("{rest}.{}", signature.chars().rev().collect::<String>());
     register(server, &forged).await;
@@ -276,11 +274,10 @@ pub(crate) async fn a_key_that_somebody_else_has_signed() {
     assert!(!workspace.path("certs/receiver_public.pin.json").exists());
 }
 
-/// Where it cannot be remembered what was announced there is a warning, and the keys are
-/// registered.
-pub(crate) async fn a_record_that_cannot_be_kept() {
-    let exchange = Exchange::with(&Backend::Sqlite).await;
-    let workspace = &exchange.workspace;
+/// If the announcement cannot be recorded, there is a warning, and the keys are registered.
+pub(crate) async fn a_record_that_cannot_be_written() {
+    let swap = DatabaseSwap::new(&Backend::Sqlite).await;
+    let workspace = &swap.workspace;
     std::fs::create_dir(workspace.path("certs/receiver_announced.json")).unwrap();
     for _ in 0..2 {
         let registered = workspace.cli("register-key").run().await.success();
@@ -293,8 +290,8 @@ pub(crate) async fn a_record_that_cannot_be_kept() {
         );
     }
     workspace.introduce().await;
-    exchange.sends().await;
-    // A damaged one is replaced.
+    swap.send().await;
+    // A damaged record is replaced.
     std::fs::remove_dir(workspace.path("certs/receiver_announced.json")).unwrap();
     workspace.write("certs/receiver_announced.json", "{\"epoch\":");
     let registered = workspace.cli("register-key").run().await.success();
@@ -309,22 +306,22 @@ pub(crate) async fn a_record_that_cannot_be_kept() {
         "{}",
         registered.stderr
     );
-    exchange.sends().await;
+    swap.send().await;
 }
 
-/// Whoever can read the folder with the pins cannot hold up senders.
-pub(crate) async fn a_folder_that_others_have_locked() {
-    let exchange = Exchange::with(&Backend::Sqlite).await;
-    let certs = std::fs::File::open(exchange.workspace.path("certs")).unwrap();
+/// A process that can read the folder of the pins, and therefore lock it, cannot block senders.
+pub(crate) async fn a_folder_that_another_process_has_locked() {
+    let swap = DatabaseSwap::new(&Backend::Sqlite).await;
+    let certs = std::fs::File::open(swap.workspace.path("certs")).unwrap();
     certs.lock().unwrap();
-    exchange.workspace.introduce().await;
-    exchange.sends().await;
+    swap.workspace.introduce().await;
+    swap.send().await;
     let lock = format!(
         "certs/.ciphermq-keys.{}.lock",
         rustix::process::geteuid().as_raw()
     );
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(exchange.workspace.path(&lock))
+    let mode = std::fs::metadata(swap.workspace.path(&lock))
         .unwrap()
         .permissions()
         .mode();

@@ -1,4 +1,4 @@
-//! The benchmark, with few messages: what it counts is there, and adds up.
+//! The benchmark with few messages: its report is complete and consistent.
 
 use ciphermq_tests::{Backend, Cli};
 use serde_json::Value;
@@ -31,12 +31,12 @@ fn report(text: &str) -> Value {
     report
 }
 
-pub(crate) async fn a_server_of_its_own(backend: Backend) {
+pub(crate) async fn a_spawned_server(backend: Backend) {
     let database = match &backend {
         Backend::Sqlite => "sqlite".to_owned(),
         Backend::Postgres(postgres) => postgres.url(&postgres.create_database().await),
     };
-    // Twice: what the first run has left in a database must not be in the way of the second.
+    // Repeatedly: leftovers of one run in the database must not affect the next.
     for mode in ["end-to-end", "publish", "drain"] {
         let out = Cli::new("bench")
             .args([
@@ -63,7 +63,7 @@ pub(crate) async fn a_server_of_its_own(backend: Backend) {
     }
 }
 
-/// A running server, as any client may measure it, at a rate; then nothing of it is left.
+/// Any client can measure a running server, at a given rate; no message is left afterwards.
 pub(crate) async fn a_running_server(backend: Backend) {
     let server = backend.server().await;
     let workspace = Workspace::named(&server, "bench", "bench");

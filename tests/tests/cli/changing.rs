@@ -1,5 +1,5 @@
-//! A file that changes, or is set back, before, while and after it is sent: what is acknowledged is
-//! what was given.
+//! Files that change or are restored before, during or after sending: every line is sent once, as
+//! it was read.
 
 use std::fs;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::workspace::{Workspace, failed};
 
-/// How long a long file may take: a receiver syncs, and others run beside it.
+/// The time limit for a long file: a receiver syncs, and other tests run at the same time.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// More bytes than may be read ahead of what is acknowledged, each line another.
+/// Returns more text than `send` reads ahead of the acknowledgements; all lines differ.
 fn long_file() -> String {
     let padding = "x".repeat(2000);
     let lines: Vec<String> = (0..12_000)
@@ -32,7 +32,7 @@ fn checkpoint(workspace: &Workspace, file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The value of a line of a checkpoint.
+/// Returns the value of a field of a checkpoint.
 fn value<'a>(checkpoint: &'a str, name: &str) -> &'a str {
     let mut lines = checkpoint.lines();
     lines
@@ -40,8 +40,8 @@ fn value<'a>(checkpoint: &'a str, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {name} in:\n{checkpoint}"))
 }
 
-/// A sender that has something acknowledged, and stands still in the middle.
-async fn halfway(workspace: &Workspace, file: &str) -> Process {
+/// Starts a sender, and suspends it once something is acknowledged.
+async fn suspended_sender(workspace: &Workspace, file: &str) -> Process {
     let sender = send(workspace, file)
         .args(["--batch-size", "1", "-v"])
         .spawn();
@@ -50,7 +50,7 @@ async fn halfway(workspace: &Workspace, file: &str) -> Process {
     sender
 }
 
-/// Every line of `text` has arrived, once, and nothing else.
+/// Expects that each line of `text` arrives once, and nothing else.
 async fn expect_exactly(fixture: &Fixture, workspace: &Workspace, text: &str) {
     let count = text.lines().count().to_string();
     let receive = workspace
@@ -73,23 +73,26 @@ pub(crate) async fn a_file_that_changes_while_it_is_sent(fixture: Fixture) {
         changed[last] = b'y';
         changed
     };
-    // It stays the same file, as with `copytruncate`.
+    // The inode stays the same, as with logrotate's `copytruncate`.
     let changes = [
         ("has become shorter", Vec::new()),
         ("was changed", b"other\n".repeat(5_000_000)),
         ("was changed", changed),
     ];
-    for (told, now) in changes {
-        let mut sender = halfway(&workspace, "c.jsonl").await;
-        fs::write(&path, now).unwrap();
+    for (cause, contents) in changes {
+        let mut sender = suspended_sender(&workspace, "c.jsonl").await;
+        fs::write(&path, contents).unwrap();
         sender.signal(Signal::CONT);
         assert_eq!(sender.ended(LIMIT).await.code(), Some(1));
         let error = sender.stderr.text();
-        assert!(error.contains("c.jsonl") && error.contains(told), "{error}");
+        assert!(
+            error.contains("c.jsonl") && error.contains(cause),
+            "{error}"
+        );
         assert!(error.contains("same command again"), "{error}");
         let checkpoint = checkpoint(&workspace, "c.jsonl");
         assert_eq!(value(&checkpoint, "complete"), "no");
-        // While it is not what it was, nothing is sent of it.
+        // As long as the file differs, nothing is sent.
         failed(send(&workspace, "c.jsonl").run().await);
         fs::write(&path, &text).unwrap();
     }
@@ -98,7 +101,7 @@ pub(crate) async fn a_file_that_changes_while_it_is_sent(fixture: Fixture) {
     expect_exactly(&fixture, &workspace, &text).await;
 }
 
-pub(crate) async fn without_a_checkpoint_a_change_is_noticed_as_well(fixture: Fixture) {
+pub(crate) async fn a_change_is_noticed_without_a_checkpoint(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let path = workspace.write("c.jsonl", long_file());
@@ -119,7 +122,7 @@ pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(fixture: Fixture) {
     workspace.introduce().await;
     let text = long_file();
     let path = workspace.write("log", &text);
-    let mut sender = halfway(&workspace, "log").await;
+    let mut sender = suspended_sender(&workspace, "log").await;
     fs::rename(&path, workspace.path("log.1")).unwrap();
     workspace.write("log", "new\n");
     sender.signal(Signal::CONT);
@@ -127,12 +130,12 @@ pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(fixture: Fixture) {
     expect_exactly(&fixture, &workspace, &text).await;
 }
 
-pub(crate) async fn what_is_appended_to_a_file_that_is_sent_in_part(fixture: Fixture) {
+pub(crate) async fn lines_appended_to_a_partially_sent_file(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let mut text = long_file();
     let path = workspace.write("log", &text);
-    let mut sender = halfway(&workspace, "log").await;
+    let mut sender = suspended_sender(&workspace, "log").await;
     text += "\"appended while it was sent\"\n";
     fs::write(&path, &text).unwrap();
     sender.kill().await;
@@ -150,8 +153,9 @@ pub(crate) async fn what_is_appended_to_a_file_that_is_sent_in_part(fixture: Fix
     expect_exactly(&fixture, &workspace, &text).await;
 }
 
-/// File and checkpoint are restored, or copied, and each copy gets lines of its own.
-pub(crate) async fn a_folder_that_is_set_back_loses_nothing(fixture: Fixture) {
+/// The file and its checkpoint are restored or copied, and different lines are appended to each
+/// copy.
+pub(crate) async fn a_restored_folder_loses_nothing(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
@@ -174,12 +178,12 @@ pub(crate) async fn a_folder_that_is_set_back_loses_nothing(fixture: Fixture) {
         let again = send(&workspace, name).run().await.success();
         assert!(again.stderr.contains("already sent to"), "{}", again.stderr);
     }
-    // One that was sent in part: whoever sends the rest, it arrives once.
+    // A file that was sent in part: the rest arrives once.
     let body = first
         .replace("acknowledged 2 3", "acknowledged 1 2")
         .replace("complete yes", "complete no");
     workspace.write("part", "a\nb\nd\n");
-    workspace.write(&format!("part{sidecar}"), sealed(&body));
+    workspace.write(&format!("part{sidecar}"), with_checksum(&body));
     let sent = send(&workspace, "part").run().await.success();
     assert!(
         sent.stderr.contains("2 sent, 2 acknowledged"),
@@ -194,8 +198,8 @@ pub(crate) async fn a_folder_that_is_set_back_loses_nothing(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-/// The same checkpoint with a checksum that is right.
-fn sealed(checkpoint: &str) -> String {
+/// Returns the checkpoint with a valid checksum.
+fn with_checksum(checkpoint: &str) -> String {
     let body = checkpoint
         .split_inclusive('\n')
         .filter(|line| !line.starts_with("sha256 "));
@@ -207,8 +211,8 @@ fn sealed(checkpoint: &str) -> String {
     format!("{body}sha256 {hash}\n")
 }
 
-/// As the version before wrote it: one stream for all that is appended.
-pub(crate) async fn a_checkpoint_of_the_version_before(fixture: Fixture) {
+/// The previous version used one stream for all appended lines.
+pub(crate) async fn a_checkpoint_of_the_previous_version(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
@@ -225,9 +229,9 @@ pub(crate) async fn a_checkpoint_of_the_version_before(fixture: Fixture) {
                 _ => format!("{line}\n"),
             })
             .collect();
-        sealed(&lines.concat())
+        with_checksum(&lines.concat())
     };
-    let go_on = async |text: &str, checkpoint: String| {
+    let resume = async |text: &str, checkpoint: String| {
         workspace.write("log", text);
         workspace.write(&format!("log{sidecar}"), checkpoint);
         let sent = send(&workspace, "log").run().await.success();
@@ -239,20 +243,22 @@ pub(crate) async fn a_checkpoint_of_the_version_before(fixture: Fixture) {
     };
     let all = "one\ntwo\nthree\n";
     assert!(
-        go_on(all, version_1("3 14", "yes"))
+        resume(all, version_1("3 14", "yes"))
             .await
             .contains("already sent to")
     );
-    // The rest of it has arrived, and is recognised; what was appended has ids of its own, twice.
-    let told = go_on("one\ntwo\nthree\nfour a\n", version_1("1 4", "no")).await;
-    assert!(told.contains("3 sent, 3 acknowledged"), "{told}");
-    let told = go_on("one\ntwo\nthree\nfour b\n", version_1("3 14", "yes")).await;
-    assert!(told.contains("1 sent, 1 acknowledged"), "{told}");
-    // It was cut while it was sent, and called complete: between two lines, and in one.
-    let told = go_on(all, version_1("2 8", "yes")).await;
-    assert!(told.contains("1 sent, 1 acknowledged"), "{told}");
-    let told = go_on(all, version_1("3 10", "yes")).await;
-    assert!(told.contains("1 sent, 1 acknowledged"), "{told}");
+    // The rest has arrived before, and is recognised; the appended lines have their own ids each
+    // time.
+    let output = resume("one\ntwo\nthree\nfour a\n", version_1("1 4", "no")).await;
+    assert!(output.contains("3 sent, 3 acknowledged"), "{output}");
+    let output = resume("one\ntwo\nthree\nfour b\n", version_1("3 14", "yes")).await;
+    assert!(output.contains("1 sent, 1 acknowledged"), "{output}");
+    // The file was truncated while it was sent, and recorded as complete: between two lines, and
+    // within one.
+    let output = resume(all, version_1("2 8", "yes")).await;
+    assert!(output.contains("1 sent, 1 acknowledged"), "{output}");
+    let output = resume(all, version_1("3 10", "yes")).await;
+    assert!(output.contains("1 sent, 1 acknowledged"), "{output}");
     workspace.receive(6).await;
     assert_eq!(
         workspace.texts(),
@@ -261,7 +267,7 @@ pub(crate) async fn a_checkpoint_of_the_version_before(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(fixture: Fixture) {
+pub(crate) async fn input_that_cannot_be_read_again_has_no_checkpoint(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let refused = workspace
@@ -277,8 +283,7 @@ pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(fixture: Fixture
         .await;
     assert!(refused.code(2).stderr.contains("/dev/null"));
     assert!(!workspace.path("c").exists());
-    // A file that a descriptor leads to is sent whole, and nothing is kept of it beside the
-    // descriptor.
+    // A file behind a descriptor is sent whole, and no checkpoint is kept for it.
     workspace.write("lines", "a\nb\n");
     let script = r#""$0" "$@" --file /dev/stdin < lines"#;
     let sent = Cli::program("sh")
@@ -297,31 +302,31 @@ pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(fixture: Fixture
     assert_eq!(workspace.texts(), ["a", "b", "a", "b"]);
 }
 
-/// A live log: its last line is in the middle of being written when it is read for sending.
-pub(crate) async fn a_line_that_is_being_written_is_left_out_and_sent_whole(fixture: Fixture) {
+/// The last line of a live log may be incomplete when it is read.
+pub(crate) async fn a_line_that_is_being_written_is_deferred(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let mut text = long_file();
-    // In the middle, and between the two bytes of the ending.
-    for (torn, rest) in [
+    // Incomplete within the line, and between the two bytes of the line ending.
+    for (written, rest) in [
         ("\"torn", " and whole\"\n"),
         ("\"dos\"\r", "\n"),
         ("\"last\"\r", "\n\"x\"\n"),
     ] {
-        let path = workspace.write("log", text.clone() + torn);
+        let path = workspace.write("log", text.clone() + written);
         let mut sender = send(&workspace, "log")
             .args(["--batch-size", "1", "-v"])
             .spawn();
         sender.stderr.expect("Stream").await;
         sender.signal(Signal::STOP);
-        text = text + torn + rest;
+        text = text + written + rest;
         fs::write(&path, &text).unwrap();
         sender.signal(Signal::CONT);
         assert_eq!(sender.ended(LIMIT).await.code(), Some(0));
-        let told = sender.stderr.text();
-        let is_left_out = told.contains("still being written");
+        let output = sender.stderr.text();
+        let is_left_out = output.contains("still being written");
         assert_eq!(value(&checkpoint(&workspace, "log"), "complete"), "no");
-        assert!(is_left_out, "{told}");
+        assert!(is_left_out, "{output}");
     }
     send(&workspace, "log").run().await.success();
     assert_eq!(value(&checkpoint(&workspace, "log"), "complete"), "yes");
@@ -330,20 +335,20 @@ pub(crate) async fn a_line_that_is_being_written_is_left_out_and_sent_whole(fixt
     expect_exactly(&fixture, &workspace, &text).await;
 }
 
-pub(crate) async fn a_line_that_was_not_sent_before_a_kill_is_sent_whole(fixture: Fixture) {
+pub(crate) async fn a_line_completed_after_a_kill_is_sent_whole(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let mut text = long_file();
-    for (torn, rest) in [("\"torn", " and whole\"\n"), ("\"dos\"\r", "\n")] {
-        let path = workspace.write("log", text.clone() + torn);
-        let mut sender = halfway(&workspace, "log").await;
+    for (written, rest) in [("\"torn", " and whole\"\n"), ("\"dos\"\r", "\n")] {
+        let path = workspace.write("log", text.clone() + written);
+        let mut sender = suspended_sender(&workspace, "log").await;
         sender.kill().await;
-        text = text + torn + rest;
+        text = text + written + rest;
         fs::write(&path, &text).unwrap();
         let sent = send(&workspace, "log").run().await.success();
         assert!(!sent.stderr.contains("left out"), "{}", sent.stderr);
         assert_eq!(value(&checkpoint(&workspace, "log"), "complete"), "yes");
-        // Once more, from a checkpoint of its own.
+        // Once more, with a new checkpoint.
         text += &long_file();
     }
     fs::write(workspace.path("log"), &text).unwrap();

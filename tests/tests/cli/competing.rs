@@ -1,4 +1,4 @@
-//! Receivers that share one client id, each with an output of its own.
+//! Receivers that share a client id, each with its own output.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use rustix::process::Signal;
 
 use super::workspace::Workspace;
 
-pub(crate) async fn two_outputs_hold_everything_once(backend: Backend) {
+pub(crate) async fn two_outputs_contain_each_message_once(backend: Backend) {
     let server = backend.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
-    // Few at a time, so that both get their share whoever is faster.
+    // A small prefetch, so that both receive messages even if one is faster.
     let mut first = workspace
         .receiving(&["--output", "first.jsonl", "--prefetch", "50"])
         .await;

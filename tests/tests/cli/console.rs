@@ -1,12 +1,12 @@
-//! What people read while the programs work: the forms of the lines, and which of them come when.
+//! The console output of the programs: the format of the lines, and their verbosity levels.
 
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Fixture, Received};
 
 use super::workspace::{Workspace, said, screen};
 
-/// Sends and receives two messages with these flags; returns what both programs wrote, and the
-/// messages.
+/// Sends and receives two messages with these flags, and returns the outcomes of both programs and
+/// the messages.
 async fn two_messages(workspace: &Workspace, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
     workspace.introduce().await;
     let sent = workspace
@@ -27,9 +27,9 @@ async fn two_messages(workspace: &Workspace, flags: &[&str]) -> (Outcome, Outcom
     (sent, received, workspace.received())
 }
 
-/// The texts of all lines about this message, in order.
+/// Returns the texts of all lines about a message, in order.
 #[track_caller]
-fn about<'a>(outcome: &'a Outcome, speaker: &str, message_id: &str) -> Vec<&'a str> {
+fn lines_about<'a>(outcome: &'a Outcome, speaker: &str, message_id: &str) -> Vec<&'a str> {
     let lines = outcome.stderr.lines().map(|line| said(speaker, line));
     lines.filter(|text| text.contains(message_id)).collect()
 }
@@ -39,14 +39,14 @@ pub(crate) async fn a_line_for_every_step_of_a_message(fixture: Fixture) {
     let (sent, received, lines) = two_messages(&workspace, &["-v"]).await;
     for Received { message_id: id, .. } in &lines {
         assert_eq!(
-            about(&sent, "SENDER", id),
+            lines_about(&sent, "SENDER", id),
             [
                 format!("Encrypted message {id} for {}", workspace.receiver),
                 format!("Server ACK received for message {id}"),
             ]
         );
         assert_eq!(
-            about(&received, "RECEIVER", id),
+            lines_about(&received, "RECEIVER", id),
             [
                 format!("Decrypted message {id}"),
                 format!("Stored message {id}, ACK sent"),
@@ -58,7 +58,7 @@ pub(crate) async fn a_line_for_every_step_of_a_message(fixture: Fixture) {
     assert_eq!((sent.stdout.as_str(), received.stdout.as_str()), ("", ""));
 }
 
-pub(crate) async fn payloads_are_told_only_when_asked_for(fixture: Fixture) {
+pub(crate) async fn payloads_are_printed_only_on_request(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let (sent, received, lines) = two_messages(&workspace, &["-vv"]).await;
     for line in &lines {
@@ -73,7 +73,7 @@ pub(crate) async fn payloads_are_told_only_when_asked_for(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn nothing_about_messages_by_default(fixture: Fixture) {
+pub(crate) async fn no_messages_are_listed_by_default(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let (sent, received, lines) = two_messages(&workspace, &[]).await;
     let summary = sent
@@ -98,11 +98,11 @@ pub(crate) async fn nothing_about_messages_by_default(fixture: Fixture) {
     for Received { message_id, .. } in &lines {
         assert!(!sent.stderr.contains(message_id) && !received.stderr.contains(message_id));
     }
-    // Neither stderr is a terminal: no progress bar, nothing that moves a cursor.
+    // Neither stderr is a terminal: there are no progress bars and no cursor movements.
     assert!(!sent.stderr.contains(['\r', '\x1b']) && !received.stderr.contains(['\r', '\x1b']));
 }
 
-pub(crate) async fn quiet_says_nothing(fixture: Fixture) {
+pub(crate) async fn quiet_prints_nothing(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let (sent, received, _) = two_messages(&workspace, &["-q"]).await;
     for outcome in [sent, received] {
@@ -110,7 +110,7 @@ pub(crate) async fn quiet_says_nothing(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn data_alone_on_standard_output(fixture: Fixture) {
+pub(crate) async fn only_data_on_standard_output(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["one", "two"]).await;
@@ -133,7 +133,7 @@ pub(crate) async fn data_alone_on_standard_output(fixture: Fixture) {
     );
 }
 
-pub(crate) async fn a_bar_leaves_nothing_behind(fixture: Fixture) {
+pub(crate) async fn a_progress_bar_is_erased(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let lines: String = (0..3_000).map(|n| format!("message {n}\n")).collect();
@@ -147,7 +147,7 @@ pub(crate) async fn a_bar_leaves_nothing_behind(fixture: Fixture) {
     let shown = workspace.in_a_terminal(&line).run().await.success();
     assert!(
         shown.stdout.contains(" acknowledged, "),
-        "a bar was shown: {:?}",
+        "no bar was shown: {:?}",
         shown.stdout
     );
     let lines = screen(&shown.stdout);
@@ -161,8 +161,7 @@ pub(crate) async fn a_bar_leaves_nothing_behind(fixture: Fixture) {
             .contains("3000 sent, 3000 acknowledged"),
         "{lines:?}"
     );
-    // Notices while it is shown: an output without a line of its own is told, and later what has
-    // come.
+    // Log lines appear while the bar is shown.
     let line = format!(
         "stty cols 200; '{}' receive --count 3000 --idle-exit 20",
         program.display()
@@ -170,7 +169,7 @@ pub(crate) async fn a_bar_leaves_nothing_behind(fixture: Fixture) {
     let shown = workspace.in_a_terminal(&line).run().await.success();
     assert!(
         shown.stdout.contains(" received, "),
-        "a bar was shown: {:?}",
+        "no bar was shown: {:?}",
         shown.stdout
     );
     for line in screen(&shown.stdout) {
@@ -178,7 +177,7 @@ pub(crate) async fn a_bar_leaves_nothing_behind(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn the_log_has_colours_on_a_terminal_only(fixture: Fixture) {
+pub(crate) async fn the_log_is_coloured_on_a_terminal_only(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let line = format!("'{}' status -vvv", program.display());

@@ -1,8 +1,8 @@
-//! What a power cut could take: names of files that were never synced in their folders.
+//! Durability of names: every created file and folder is synced in its parent folder.
 
 use std::path::{Path, PathBuf};
 
-use ciphermq_tests::faults::names::{self, Names};
+use ciphermq_tests::faults::sync_trace::{self, SyncTrace};
 use ciphermq_tests::faults::tracing;
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Cli, Fixture, Server};
@@ -12,44 +12,44 @@ use super::workspace::Workspace;
 /// An at-rest key.
 const KEY: &str = "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=";
 
-/// The folder's path as the system knows it, in which strace tells of it.
-fn real(folder: &Path) -> PathBuf {
+/// Returns the folder's canonical path, which strace prints.
+fn canonical(folder: &Path) -> PathBuf {
     std::fs::canonicalize(folder).unwrap()
 }
 
-/// Runs the command traced, and returns what it made and synced.
-async fn traced(folder: &Path, cli: Cli) -> Names {
+/// Runs the command under strace, and returns the names that it created and synced.
+async fn traced(folder: &Path, cli: Cli) -> SyncTrace {
     let log = folder.join("trace");
-    cli.under(&names::command(&log)).run().await.success();
-    Names::read(&log)
+    cli.under(&sync_trace::command(&log)).run().await.success();
+    SyncTrace::read(&log)
 }
 
 #[track_caller]
-fn all_synced(names: &Names, folder: &Path, made: &[&str]) {
+fn all_synced(trace: &SyncTrace, folder: &Path, made: &[&str]) {
     for name in made {
         assert!(
-            names.made(&folder.join(name)),
-            "{name} was not made: {names:?}"
+            trace.made(&folder.join(name)),
+            "{name} was not created: {trace:?}"
         );
     }
-    let unsynced: Vec<_> = names
+    let unsynced: Vec<_> = trace
         .unsynced(folder)
         .into_iter()
         .filter(|name| !name.ends_with("trace"))
         .collect();
-    assert!(unsynced.is_empty(), "a power cut could take {unsynced:?}");
+    assert!(unsynced.is_empty(), "not durable: {unsynced:?}");
 }
 
-fn must_trace() {
+fn require_tracing() {
     if let Err(reason) = tracing::allowed() {
-        panic!("programs cannot be traced here, so this test has shown nothing: {reason}");
+        panic!("this test needs the permission to trace programs: {reason}");
     }
 }
 
 pub(crate) async fn keys_and_certificates() {
-    must_trace();
+    require_tracing();
     let folder = tempfile::tempdir().unwrap();
-    let folder = real(folder.path());
+    let folder = canonical(folder.path());
     let out = folder.join("deep/certs");
     let keygen = |arguments: &[&str]| Cli::keygen().args(arguments).arg("--out").arg(&out);
     let made = traced(&folder, keygen(&["certs", "--client", "a"])).await;
@@ -78,11 +78,11 @@ pub(crate) async fn keys_and_certificates() {
 }
 
 pub(crate) async fn a_senders_checkpoint(fixture: Fixture) {
-    must_trace();
+    require_tracing();
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.write("in.jsonl", "1\n2\n");
-    let folder = real(&workspace.path(""));
+    let folder = canonical(&workspace.path(""));
     let send = |more: &[&str]| {
         let send = workspace
             .send()
@@ -91,8 +91,7 @@ pub(crate) async fn a_senders_checkpoint(fixture: Fixture) {
     };
     let made = traced(&folder, send(&[])).await;
     all_synced(&made, &folder, &["state", "state/deep", "state/deep/sent"]);
-    // Nothing is left to be sent, and nothing is made; a run that was killed may not have synced
-    // the name.
+    // There is nothing left to send or to create, but a killed run may not have synced the names.
     for more in [&[][..], &["--again"]] {
         let again = traced(&folder, send(more)).await;
         assert!(again.synced(&folder.join("state/deep")) && again.synced(&folder.join("state")));
@@ -101,10 +100,10 @@ pub(crate) async fn a_senders_checkpoint(fixture: Fixture) {
 }
 
 pub(crate) async fn a_receivers_files(fixture: Fixture) {
-    must_trace();
+    require_tracing();
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
-    let folder = real(&workspace.path(""));
+    let folder = canonical(&workspace.path(""));
     let receive = |count: &str| {
         let options = [
             "--output",
@@ -142,12 +141,12 @@ pub(crate) async fn a_receivers_files(fixture: Fixture) {
 }
 
 pub(crate) async fn a_servers_files() {
-    must_trace();
+    require_tracing();
     let temporary = tempfile::tempdir().unwrap();
     let log = temporary.path().join("trace");
-    let mut server = Server::start(Options::sqlite().under(names::command(&log))).await;
-    let folder = real(server.folder());
-    // Killed: whatever is synced was so before it said that it listens.
+    let mut server = Server::start(Options::sqlite().under(sync_trace::command(&log))).await;
+    let folder = canonical(server.folder());
+    // It is killed, so everything that is synced was synced before it listened.
     server.kill9().await;
     let made = [
         "data",
@@ -156,25 +155,25 @@ pub(crate) async fn a_servers_files() {
         "data/at-rest.key",
         "logs",
     ];
-    all_synced(&Names::read(&log), &folder.join("data"), &[]);
-    let names = Names::read(&log);
+    all_synced(&SyncTrace::read(&log), &folder.join("data"), &[]);
+    let trace = SyncTrace::read(&log);
     assert!(
-        made.iter().all(|name| names.made(&folder.join(name))),
-        "{names:?}"
+        made.iter().all(|name| trace.made(&folder.join(name))),
+        "{trace:?}"
     );
-    assert!(names.synced(&folder));
+    assert!(trace.synced(&folder));
 
-    // What a run that was killed has made is synced by the next one.
-    server.launch_again().await.unwrap();
+    // The next run syncs the names that a killed run has created.
+    server.launch().await.unwrap();
     server.kill9().await;
-    let again = Names::read(&log);
+    let again = SyncTrace::read(&log);
     assert!(again.synced(&folder.join("data")) && again.synced(&folder));
 }
 
-pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {
-    must_trace();
+pub(crate) async fn a_database_folder_that_cannot_be_synced() {
+    require_tracing();
     let temporary = tempfile::tempdir().unwrap();
-    let data = real(temporary.path()).join("data");
+    let data = canonical(temporary.path()).join("data");
     let options = || {
         let options = Options::sqlite().set("encryption", "aes_key", KEY);
         let url = format!("sqlite://{}", data.join("mq.db").display());
@@ -182,7 +181,7 @@ pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {
     };
     Server::start(options()).await.terminate().await;
     for error in ["EIO", "ENOSPC"] {
-        let failing = options().under(names::failing_syncs(&data, error));
+        let failing = options().under(sync_trace::failing_syncs(&data, error));
         let refusal = Server::refused(failing).await;
         assert!(!refusal.status.success());
         assert!(
@@ -192,7 +191,7 @@ pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {
             refusal.stderr
         );
     }
-    // Some file systems do not sync folders, and say so.
-    let odd = options().under(names::failing_syncs(&data, "EINVAL"));
+    // File systems that do not support syncing folders are accepted.
+    let odd = options().under(sync_trace::failing_syncs(&data, "EINVAL"));
     Server::start(odd).await.terminate().await;
 }

@@ -1,5 +1,4 @@
-//! Which files commands write: their own, where links lead, for their owner alone, and never
-//! somebody else's.
+//! The files that commands write: private to the user, through links, and never unrelated ones.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -7,13 +6,13 @@ use std::path::Path;
 
 use ciphermq_tests::{Cli, Fixture};
 
-use super::workspace::{Workspace, two_parts};
+use super::workspace::{Workspace, error_parts};
 
-/// A usage error about `option`: nothing on stdout, and what to do.
-async fn refused(cli: Cli, option: &str) {
+/// Expects a usage error about `option`, with advice, and nothing on stdout.
+async fn expect_refused(cli: Cli, option: &str) {
     let outcome = cli.run().await.code(2);
     assert_eq!(outcome.stdout, "");
-    let (what, advice) = two_parts(&outcome);
+    let (what, advice) = error_parts(&outcome);
     assert!(
         what.contains(option) && advice.contains(option),
         "{what}\n{advice}"
@@ -33,7 +32,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-pub(crate) async fn no_file_of_receive_is_another_one_in_use(fixture: Fixture) {
+pub(crate) async fn receive_refuses_files_that_are_in_use(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.write("client.toml", "retries = 3\n");
     symlink("certs/ca.crt", workspace.path("soft")).unwrap();
@@ -59,7 +58,7 @@ pub(crate) async fn no_file_of_receive_is_another_one_in_use(fixture: Fixture) {
             "./client.toml",
             "certs/receiver_1/client.key",
         ] {
-            refused(receive(&[option, path]), option).await;
+            expect_refused(receive(&[option, path]), option).await;
         }
     }
     for options in [
@@ -67,7 +66,7 @@ pub(crate) async fn no_file_of_receive_is_another_one_in_use(fixture: Fixture) {
         ["--output", "out", "--quarantine", "certs/../out"],
         ["--checkpoint", "state", "--quarantine", "./state"],
     ] {
-        refused(receive(&options), options[2]).await;
+        expect_refused(receive(&options), options[2]).await;
     }
     assert_eq!(
         (ca, key),
@@ -76,7 +75,7 @@ pub(crate) async fn no_file_of_receive_is_another_one_in_use(fixture: Fixture) {
     assert!(!workspace.path("out").exists() && !workspace.path("data").exists());
 }
 
-pub(crate) async fn no_checkpoint_of_send_is_another_file_in_use(fixture: Fixture) {
+pub(crate) async fn send_refuses_checkpoints_that_are_in_use(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.write("in.jsonl", "1\n");
     symlink("in.jsonl", workspace.path("soft")).unwrap();
@@ -93,23 +92,23 @@ pub(crate) async fn no_checkpoint_of_send_is_another_file_in_use(fixture: Fixtur
             let send = workspace
                 .send()
                 .args(["--file", "in.jsonl", "--checkpoint", path]);
-            refused(send.args(again), "--checkpoint").await;
+            expect_refused(send.args(again), "--checkpoint").await;
             let send = workspace
                 .send()
                 .args(["--file", "soft", "--checkpoint", path]);
-            refused(send.args(again), "--checkpoint").await;
+            expect_refused(send.args(again), "--checkpoint").await;
         }
     }
     assert_eq!(fs::read(workspace.path("in.jsonl")).unwrap(), b"1\n");
 }
 
-pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
+pub(crate) async fn unrelated_files_are_not_changed(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.write("in.jsonl", "1\n");
     workspace.write("out.jsonl", "");
     for content in [
-        "dear diary\n",
+        "some notes\n",
         "{\"a\":1}\n",
         "\0\u{1}\u{2}",
         "ciphermq-other 1\n",
@@ -121,7 +120,7 @@ pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
                 .send()
                 .args(["--file", "in.jsonl", "--checkpoint", "notes"])
                 .args(again);
-            let (what, advice) = two_parts(&send.run().await.code(1));
+            let (what, advice) = error_parts(&send.run().await.code(1));
             assert!(
                 what.contains("notes") && advice.contains("Name another"),
                 "{what}\n{advice}"
@@ -136,7 +135,7 @@ pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
             "0.05",
         ];
         let receive = workspace.cli("receive").args(options);
-        let (what, advice) = two_parts(&receive.run().await.code(1));
+        let (what, advice) = error_parts(&receive.run().await.code(1));
         assert!(
             what.contains("notes") && advice.contains("Name another"),
             "{what}\n{advice}"
@@ -147,7 +146,7 @@ pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
         );
         assert!(!workspace.path("notes.damaged").exists());
     }
-    // A damaged one of ours is set aside, and not onto a stranger's file.
+    // A damaged checkpoint is moved aside, without overwriting an unrelated file.
     let receive = || {
         let options = [
             "--output",
@@ -170,7 +169,7 @@ pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
         fs::read(workspace.path("state.damaged")).unwrap(),
         b"mine\n"
     );
-    // Empty, or a damaged one of ours: begun anew.
+    // An empty or damaged checkpoint is replaced.
     for content in ["", "ciphermq-stream 1\ndamaged"] {
         workspace.write("sent", content);
         let send = workspace
@@ -180,7 +179,7 @@ pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn links_stay_and_lead_to_what_is_written(fixture: Fixture) {
+pub(crate) async fn links_are_kept_and_their_targets_are_written(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.write("in.jsonl", "1\n2\n");
@@ -248,13 +247,13 @@ pub(crate) async fn devices_are_written_and_never_replaced(fixture: Fixture) {
             .send()
             .args(["--file", "in.jsonl", "--checkpoint", "/dev/null"])
             .args(again);
-        two_parts(&send.run().await.code(1));
+        error_parts(&send.run().await.code(1));
     }
     let receive =
         workspace
             .cli("receive")
             .args(["--checkpoint", "/dev/null", "--idle-exit", "0.05"]);
-    two_parts(&receive.run().await.code(1));
+    error_parts(&receive.run().await.code(1));
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
 
@@ -287,9 +286,9 @@ pub(crate) async fn names_that_are_too_long_are_shortened(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn what_is_made_is_its_owners_alone(fixture: Fixture) {
+pub(crate) async fn created_files_are_private(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    // The usual umask, whatever that of the tests is.
+    // The usual umask, which may differ from that of the tests.
     let usual = ["sh", "-c", "umask 022; exec \"$@\"", "sh"].map(str::to_owned);
     workspace.introduce().await;
     workspace.write("in.jsonl", "1\n");
@@ -327,7 +326,7 @@ pub(crate) async fn what_is_made_is_its_owners_alone(fixture: Fixture) {
         assert_eq!(mode(&workspace.path(file)), 0o600, "{file}");
         fs::set_permissions(workspace.path(file), fs::Permissions::from_mode(0o640)).unwrap();
     }
-    // Those that are there keep their modes, also where they are replaced as a whole.
+    // Existing files keep their modes, even if they are replaced.
     workspace.write("in.jsonl", "1\n2\n");
     let send = workspace
         .send()
@@ -344,12 +343,12 @@ pub(crate) async fn what_is_made_is_its_owners_alone(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn drafts_of_killed_runs_are_in_nobodys_way(fixture: Fixture) {
+pub(crate) async fn temporary_files_of_killed_runs_do_not_interfere(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.write("in.jsonl", "1\n");
     workspace.write("mine", "my own\n");
-    // Names that older versions used for their drafts, one of them a trap.
+    // Names that older versions used for temporary files, one of them a planted link.
     symlink("mine", workspace.path("sent.new")).unwrap();
     workspace.write("data/received_messages.jsonl.ciphermq-receive.new", "half");
     for again in [&[][..], &["--again"], &["--again"]] {
@@ -375,7 +374,7 @@ pub(crate) async fn drafts_of_killed_runs_are_in_nobodys_way(fixture: Fixture) {
     );
 }
 
-pub(crate) async fn records_of_keys_replace_records_only(fixture: Fixture) {
+pub(crate) async fn saved_keys_replace_saved_keys_only(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let record = format!("certs/{}_public.key", workspace.receiver);
@@ -404,13 +403,13 @@ pub(crate) async fn records_of_keys_replace_records_only(fixture: Fixture) {
     );
 }
 
-/// The same command in a shell, with its standard output redirected like this.
+/// Returns the command in a shell, with its standard output redirected.
 fn redirected(cli: Cli, to: &str) -> Cli {
     let script = format!("exec \"$0\" \"$@\" {to}");
     cli.under(&["sh".to_owned(), "-c".to_owned(), script])
 }
 
-pub(crate) async fn a_file_that_standard_output_leads_to_is_one_in_use(fixture: Fixture) {
+pub(crate) async fn a_file_that_standard_output_leads_to_is_in_use(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.write("client.toml", "retries = 3\n");
     fs::hard_link(workspace.path("client.toml"), workspace.path("hard")).unwrap();
@@ -425,7 +424,7 @@ pub(crate) async fn a_file_that_standard_output_leads_to_is_one_in_use(fixture: 
         };
         for quarantine in ["all.jsonl", "./all.jsonl", "/dev/stdout", "/proc/self/fd/1"] {
             let both = receive().args(["--quarantine", quarantine]);
-            refused(redirected(both, "> all.jsonl"), "--quarantine").await;
+            expect_refused(redirected(both, "> all.jsonl"), "--quarantine").await;
         }
         for path in [
             "certs/receiver_private.key",
@@ -437,7 +436,7 @@ pub(crate) async fn a_file_that_standard_output_leads_to_is_one_in_use(fixture: 
                 .run()
                 .await
                 .code(2);
-            let (what, _) = two_parts(&outcome);
+            let (what, _) = error_parts(&outcome);
             assert!(what.contains("standard output"), "{what}");
         }
         receive()
@@ -453,7 +452,7 @@ pub(crate) async fn a_file_that_standard_output_leads_to_is_one_in_use(fixture: 
     assert_eq!(fs::read(workspace.path("all.jsonl")).unwrap(), b"");
 }
 
-pub(crate) async fn standard_output_by_another_name_has_nothing_beside_it(fixture: Fixture) {
+pub(crate) async fn standard_output_under_any_name_has_no_checkpoint(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     symlink("/dev/stdout", workspace.path("link")).unwrap();
@@ -478,7 +477,7 @@ pub(crate) async fn standard_output_by_another_name_has_nothing_beside_it(fixtur
     assert_eq!(text.lines().count(), outputs.len(), "{text}");
     assert_eq!(names(&workspace.path("out")), ["all"]);
     assert_eq!(names(Path::new("/dev")), dev);
-    // With a checkpoint it is a file as others are.
+    // With a checkpoint it is treated like any other file.
     let known = || {
         let receive = workspace.cli("receive").args(["--output", "/dev/stdout"]);
         let receive = receive.args(["--checkpoint", "state", "--idle-exit", "0.05"]);
@@ -517,7 +516,7 @@ pub(crate) async fn a_closed_standard_output_is_an_error_before_anything_is_ackn
         "receive --help",
     ] {
         let outcome = redirected(cli(line), ">&-").run().await.code(1);
-        let (what, _) = two_parts(&outcome);
+        let (what, _) = error_parts(&outcome);
         assert!(
             what.contains("Standard output") && what.contains("closed"),
             "{line}: {what}"
@@ -528,12 +527,12 @@ pub(crate) async fn a_closed_standard_output_is_an_error_before_anything_is_ackn
             outcome.stderr
         );
     }
-    // The message is still there; and who wants to see nothing of it may say so.
+    // The message is still there, and output may be discarded explicitly.
     for to in ["> /dev/null", "1<> /dev/null"] {
         redirected(cli("fetch"), to).run().await.success();
     }
     for line in ["send --to x --message y", "receive --idle-exit 0.05"] {
-        // What writes nothing there needs none.
+        // Commands that write nothing to standard output do not need it.
         let outcome = redirected(cli(line), ">&-").run().await;
         assert!(
             !outcome.stderr.contains("Standard output"),
@@ -544,7 +543,7 @@ pub(crate) async fn a_closed_standard_output_is_an_error_before_anything_is_ackn
     assert_eq!(workspace.texts(), ["a"]);
 }
 
-pub(crate) async fn what_holds_no_line_of_ours_is_not_appended_to(fixture: Fixture) {
+pub(crate) async fn unrelated_files_are_not_appended_to(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let key = fs::read(workspace.path("certs/receiver_private.key")).unwrap();
@@ -558,7 +557,7 @@ pub(crate) async fn what_holds_no_line_of_ours_is_not_appended_to(fixture: Fixtu
             let receive = workspace
                 .cli("receive")
                 .args([option, "copy", "--idle-exit", "0.05"]);
-            let (what, advice) = two_parts(&receive.run().await.code(1));
+            let (what, advice) = error_parts(&receive.run().await.code(1));
             assert!(
                 what.contains("copy") && advice.contains("Name another"),
                 "{what}\n{advice}"
@@ -574,7 +573,7 @@ pub(crate) async fn options_without_effect_are_refused(fixture: Fixture) {
     for output in ["-", "/dev/stdout", "/dev/null"] {
         for options in [&["--checkpoint", "state"][..], &["--output-is-gone"]] {
             let receive = workspace.cli("receive").args(["--output", output]);
-            refused(
+            expect_refused(
                 receive.args(["--idle-exit", "0.05"]).args(options),
                 options[0],
             )
@@ -584,7 +583,7 @@ pub(crate) async fn options_without_effect_are_refused(fixture: Fixture) {
     assert!(!workspace.path("state").exists());
 }
 
-pub(crate) async fn an_empty_checkpoint_is_none(fixture: Fixture) {
+pub(crate) async fn an_empty_checkpoint_is_accepted(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.write("in.jsonl", "1\n");
@@ -632,7 +631,7 @@ pub(crate) async fn a_link_and_its_file_are_sent_once(fixture: Fixture) {
             .success();
         assert!(sent.stderr.contains(expected), "{name}: {}", sent.stderr);
     }
-    // As versions before have left it.
+    // The checkpoint is where previous versions put it.
     let end = format!(".{}.ciphermq-send", workspace.receiver);
     let [there, before] =
         ["disk/in.jsonl", "link"].map(|name| workspace.path(&(name.to_owned() + &end)));
@@ -651,7 +650,7 @@ pub(crate) async fn a_link_and_its_file_are_sent_once(fixture: Fixture) {
     );
 }
 
-pub(crate) async fn a_quarantine_that_cannot_be_written_is_told_at_the_start(fixture: Fixture) {
+pub(crate) async fn an_unwritable_quarantine_is_reported_at_the_start(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["a"]).await;
@@ -661,7 +660,7 @@ pub(crate) async fn a_quarantine_that_cannot_be_written_is_told_at_the_start(fix
             .args(["--quarantine", quarantine, "--count", "1"]);
         let outcome = receive.run().await;
         assert_ne!(outcome.code, Some(0), "{quarantine}: {}", outcome.stderr);
-        let (what, _) = two_parts(&outcome);
+        let (what, _) = error_parts(&outcome);
         assert!(what.contains(quarantine), "{what}");
     }
     workspace.receive(1).await;

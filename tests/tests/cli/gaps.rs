@@ -1,13 +1,13 @@
-//! Whoever has the server's database can have messages left out: the receiver says that they are
-//! missing.
+//! Missing messages: somebody who can write to the server's database can suppress messages, which
+//! the receiver reports.
 
 use ciphermq_tests::Backend;
 
 use super::workspace::Workspace;
 
-/// Enters the messages at these positions as acknowledged, which nobody has done, while the server
-/// is down. (Batches that are deleted are another way; it depends on luck what else is in them.)
-async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Workspace) {
+/// Sends messages, and marks those at some positions as acknowledged in the database while the
+/// server is stopped. (Deleting batches would also remove neighbouring messages.)
+async fn with_suppressed(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Workspace) {
     let mut server = Backend::Sqlite.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
     workspace.introduce().await;
@@ -32,8 +32,9 @@ async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, 
     (server, workspace)
 }
 
-pub(crate) async fn messages_that_the_database_leaves_out_are_told() {
-    let (_server, workspace) = without(&[2, 4, 5], &["0", "1", "2", "3", "4", "5", "6"]).await;
+pub(crate) async fn messages_missing_from_the_database_are_reported() {
+    let (_server, workspace) =
+        with_suppressed(&[2, 4, 5], &["0", "1", "2", "3", "4", "5", "6"]).await;
     let receive = ["--idle-exit", "0.5"];
     let ended = workspace.cli("receive").args(receive).run().await.success();
     assert_eq!(workspace.received().len(), 4);
@@ -41,7 +42,7 @@ pub(crate) async fn messages_that_the_database_leaves_out_are_told() {
         .stderr
         .lines()
         .find(|line| line.contains("Warning"))
-        .unwrap_or_else(|| panic!("nothing is told:\n{}", ended.stderr));
+        .unwrap_or_else(|| panic!("no warning:\n{}", ended.stderr));
     assert!(
         warning.contains("3 messages of sender have not come")
             && warning.contains("positions 2, 4-5 of the stream"),
@@ -53,14 +54,14 @@ pub(crate) async fn messages_that_the_database_leaves_out_are_told() {
         ended.stderr
     );
 
-    // What was missing in a stream that is over is old news.
+    // Missing messages of an earlier stream are not reported again.
     workspace.send_messages(&["another stream"]).await;
     let ended = workspace.cli("receive").args(receive).run().await.success();
     assert!(!ended.stderr.contains("missing"), "{}", ended.stderr);
 }
 
 pub(crate) async fn a_missing_beginning_may_be_older_than_the_output() {
-    let (_server, workspace) = without(&[0], &["0", "1", "2"]).await;
+    let (_server, workspace) = with_suppressed(&[0], &["0", "1", "2"]).await;
     let receive = ["--idle-exit", "0.5"];
     let ended = workspace
         .cli("receive")

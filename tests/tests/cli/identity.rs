@@ -1,4 +1,4 @@
-//! Certificates and keys that do not do: each is told with what to do, before anything is sent or
+//! Unusable certificates and keys: each is reported with advice before anything is sent or
 //! received.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 
 use super::workspace::{Workspace, failed};
 
-/// What a sender and a receiver say, with the same flags: the two parts of each.
+/// Runs a sender and a receiver with the same flags, and returns the error and advice of each.
 async fn both_fail(workspace: &Workspace, flags: &[&str]) -> [(String, String); 2] {
     let send = workspace.send().args(["--message", "x"]).args(flags).run();
     let receive = workspace.cli("receive").args(flags).run();
@@ -69,7 +69,7 @@ pub(crate) async fn an_expired_certificate(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn files_that_are_not_there(fixture: Fixture) {
+pub(crate) async fn missing_files(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     for flag in ["--ca", "--cert", "--key"] {
         for (what, advice) in both_fail(&workspace, &[flag, "nowhere.pem"]).await {
@@ -85,7 +85,7 @@ pub(crate) async fn files_that_are_not_there(fixture: Fixture) {
     assert!(advice.contains("keygen"), "{advice}");
 }
 
-pub(crate) async fn private_keys_that_are_none(fixture: Fixture) {
+pub(crate) async fn invalid_private_keys(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.write_private("short.key", "c2hvcnQ=\n");
     workspace.write_private("long.key", format!("{}=\n", "A".repeat(47)));
@@ -104,8 +104,7 @@ pub(crate) async fn private_keys_that_are_none(fixture: Fixture) {
             assert!(!advice.is_empty());
         }
     }
-    // With or without a newline, the key that `keygen` makes is good; where others can read it, it
-    // is none.
+    // A key is accepted with or without a newline, but refused if other users can read it.
     let key = std::fs::read_to_string(workspace.path("certs/receiver_private.key")).unwrap();
     workspace.write_private("bare.key", key.trim());
     workspace
@@ -127,7 +126,7 @@ pub(crate) async fn private_keys_that_are_none(fixture: Fixture) {
     assert!(advice.contains("chmod 600"), "{advice}");
 }
 
-pub(crate) async fn nobody_listens(fixture: Fixture) {
+pub(crate) async fn a_server_that_is_not_running(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let address = format!("localhost:{}", ports::free());
     for (what, advice) in both_fail(&workspace, &["--server", &address]).await {
@@ -144,13 +143,13 @@ pub(crate) async fn nobody_listens(fixture: Fixture) {
     assert!(what.contains(&address), "{what}");
 }
 
-pub(crate) async fn pins_have_a_place_of_their_own(fixture: Fixture) {
+pub(crate) async fn pins_in_another_folder(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
-    // What cannot be part of a file's name is written in hexadecimal.
+    // Characters that are not allowed in file names are percent-encoded.
     let pin = format!("{}_public.pin.json", workspace.receiver.replace(':', "%3a"));
     let send = || workspace.send().args(["--message", "pinned"]);
-    // Neither folder can be written, by root neither; and one cannot be made.
+    // Not even root can write to the first folder, and the second one cannot be created.
     for (folder, because) in [
         ("/proc", "cannot be"),
         ("certs/ca.crt/pins", "cannot be made"),
@@ -171,7 +170,7 @@ pub(crate) async fn pins_have_a_place_of_their_own(fixture: Fixture) {
         .await
         .success();
     assert!(workspace.path("of-the-file").join(&pin).is_file());
-    // What is kept there counts: of a key that is newer than the server's.
+    // A pin in that folder is respected: here, that of a newer key than the server's.
     std::fs::create_dir(workspace.path("newer")).unwrap();
     let known = std::fs::read_to_string(workspace.path("state/pins").join(&pin)).unwrap();
     let mut known: serde_json::Value = serde_json::from_str(&known).unwrap();
@@ -181,7 +180,7 @@ pub(crate) async fn pins_have_a_place_of_their_own(fixture: Fixture) {
     assert!(what.contains("older"), "{what}");
 }
 
-pub(crate) async fn a_second_client_has_a_private_key_of_its_own(fixture: Fixture) {
+pub(crate) async fn a_second_client_has_its_own_private_key(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let second = fixture.id("second");
     let identity = fixture.server.pki().authority().client(&second);
@@ -199,7 +198,7 @@ pub(crate) async fn a_second_client_has_a_private_key_of_its_own(fixture: Fixtur
             assert!(advice.contains("keygen --out certs/receiver_2"), "{advice}");
         }
     }
-    // With a key of its own it needs no flag more, and named is named.
+    // With its own key it needs no flag, and a key that is named explicitly is used.
     workspace
         .cli("keygen")
         .args(["--out", "certs/receiver_2"])
@@ -233,7 +232,7 @@ pub(crate) async fn a_second_client_has_a_private_key_of_its_own(fixture: Fixtur
         .await
         .success();
 
-    // Another certificate of the first client is still the first client's.
+    // The first client may use another certificate with its key.
     let renewed = fixture.server.pki().authority().client(&workspace.receiver);
     renewed.write(&workspace.path("certs/renewed"), "client");
     let cert = ["--cert", "certs/renewed/client.crt"];
@@ -247,15 +246,16 @@ pub(crate) async fn a_second_client_has_a_private_key_of_its_own(fixture: Fixtur
     assert_eq!(key_of(&workspace.receiver).await.trim(), first.trim());
 }
 
-/// However the files are laid out.
-pub(crate) async fn a_private_key_that_another_client_has_announced_is_not_taken(fixture: Fixture) {
+/// A client's private key is not used for another client, in any layout of the files.
+pub(crate) async fn a_private_key_that_another_client_has_announced_is_refused(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let second = fixture.id("second");
     let pki = fixture.server.pki();
     let identity = pki.authority().client(&second);
     let register = || workspace.cli("register-key");
 
-    // Its certificate beside the first one's private key, which nobody has announced yet.
+    // The second client's certificate is next to the first one's private key, which was not
+    // announced yet.
     identity.write(&workspace.path("certs"), "second");
     let beside = ["--cert", "certs/second.crt"];
     for command in ["register-key", "receive", "fetch", "keys"] {
@@ -269,7 +269,7 @@ pub(crate) async fn a_private_key_that_another_client_has_announced_is_not_taken
             "{advice}"
         );
     }
-    // Whoever names the key is warned.
+    // An explicitly named key is used, with a warning.
     let named = register()
         .args(beside)
         .args(["--private-key", "certs/receiver_private.key"]);
@@ -279,7 +279,7 @@ pub(crate) async fn a_private_key_that_another_client_has_announced_is_not_taken
         "{outcome:?}"
     );
 
-    // All in one folder; neither is the README's receiver.
+    // All files are in one folder, and neither client has the default name.
     let third = fixture.id("third");
     for client in [&third, &second] {
         pki.authority()
@@ -298,7 +298,7 @@ pub(crate) async fn a_private_key_that_another_client_has_announced_is_not_taken
     assert!(what.contains(&third) && what.contains(&second), "{what}");
     flat(&third).run().await.success();
 
-    // Its certificate in the place of the first one's.
+    // The second client's certificate replaces the first one's.
     let workspace = Workspace::of(&fixture);
     workspace.cli("register-key").run().await.success();
     std::fs::remove_dir_all(workspace.path("certs/receiver_1")).unwrap();

@@ -1,13 +1,13 @@
-//! Where `send` takes messages from, and what it says of input that it cannot use.
+//! The inputs of `send`, and its errors about unusable input.
 
 use std::io::Write as _;
 
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Fixture, Received};
 
-use super::workspace::{Workspace, failed, two_parts};
+use super::workspace::{Workspace, error_parts, failed};
 
-/// The summary line's counts: sent, acknowledged, unacknowledged.
+/// Returns the counts in the summary: sent, acknowledged, unacknowledged.
 #[track_caller]
 fn counts(outcome: &Outcome) -> [u64; 3] {
     let line = outcome
@@ -50,15 +50,15 @@ pub(crate) async fn lines_of_a_file(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn messages_of_the_command_line(fixture: Fixture) {
+pub(crate) async fn messages_on_the_command_line(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["two\nlines", "", "-v"]).await;
     workspace.receive(3).await;
-    assert_eq!(workspace.texts(), ["two\nlines", "", "-v"], "each whole");
+    assert_eq!(workspace.texts(), ["two\nlines", "", "-v"]);
 }
 
-pub(crate) async fn lines_of_standard_input(fixture: Fixture) {
+pub(crate) async fn lines_on_standard_input(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let sent = workspace.send().input("a\nb").run().await.success();
@@ -108,15 +108,15 @@ pub(crate) async fn files_that_cannot_be_read(fixture: Fixture) {
     let (what, advice) = failed(workspace.send().args(["--file", "nowhere.txt"]).run().await);
     assert!(what.contains("nowhere.txt"), "{what}");
     assert!(advice.contains("Check"), "{advice}");
-    // Root may read any file, but nobody reads a folder.
+    // Root can read any file, but no user can read a folder as a file.
     let (what, advice) = failed(workspace.send().args(["--file", "certs"]).run().await);
     assert!(what.contains("certs"), "{what}");
     assert!(advice.contains("Check"), "{advice}");
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-/// 20 MiB without a line's end, where the server takes 16.
-pub(crate) async fn a_line_without_end(fixture: Fixture) {
+/// The line has 20 MiB, and the server accepts at most 16 MiB.
+pub(crate) async fn an_endless_line(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let path = workspace.write("endless.txt", "one\ntwo\n");
@@ -140,7 +140,7 @@ pub(crate) async fn a_line_without_end(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn a_device_without_end(fixture: Fixture) {
+pub(crate) async fn an_endless_device(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let (what, _) = failed(workspace.send().args(["--file", "/dev/zero"]).run().await);
@@ -148,7 +148,7 @@ pub(crate) async fn a_device_without_end(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-/// It fits into a line as it is, but not in base64.
+/// The payload is within the limit on lines, but its base64 is not.
 pub(crate) async fn a_message_that_is_too_large_once_sealed(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
@@ -160,12 +160,12 @@ pub(crate) async fn a_message_that_is_too_large_once_sealed(fixture: Fixture) {
         .run()
         .await
         .code(1);
-    let (what, advice) = two_parts(&sent);
+    let (what, advice) = error_parts(&sent);
     assert!(
         what.contains("Line 2 of large.txt") && what.contains("too large"),
         "{what}"
     );
-    assert!(!what.contains("xxxx"), "the message itself is not told");
+    assert!(!what.contains("xxxx"), "the message itself is not printed");
     assert!(advice.contains("What stood before it was sent"), "{advice}");
     workspace.receive(1).await;
     assert_eq!(

@@ -1,9 +1,9 @@
-//! Exchange, routing key and queue: the default names fit together, others are as good, wrong ones
+//! Exchanges, routing keys and queues: default names match, custom ones work, and errors in them
 //! are explained.
 
 use ciphermq_tests::{Fixture, PATIENCE, Received, received};
 
-use super::workspace::{Workspace, failed, two_parts};
+use super::workspace::{Workspace, error_parts, failed};
 
 pub(crate) async fn default_names_fit_together(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
@@ -32,7 +32,7 @@ pub(crate) async fn default_names_fit_together(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn chosen_names(fixture: Fixture) {
+pub(crate) async fn custom_names(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let [queue, exchange] = [fixture.id("alarms"), fixture.id("plant")];
     let names = ["--exchange", &exchange, "--routing-key", "alarm"];
@@ -62,10 +62,7 @@ pub(crate) async fn chosen_names(fixture: Fixture) {
         lines.iter().map(Received::text).collect::<Vec<_>>(),
         ["fire"]
     );
-    assert!(
-        !workspace.path("data").exists(),
-        "nothing is written elsewhere"
-    );
+    assert!(!workspace.path("data").exists(), "no other file is written");
 }
 
 pub(crate) async fn an_unregistered_receiver(fixture: Fixture) {
@@ -78,7 +75,7 @@ pub(crate) async fn an_unregistered_receiver(fixture: Fixture) {
     for command in ["ciphermq-cli receive", "ciphermq-cli register-key"] {
         assert!(advice.contains(command), "{advice}");
     }
-    // It helps.
+    // Running `receive`, as advised, helps.
     workspace.introduce().await;
     workspace.send_messages(&["x"]).await;
     workspace.receive(1).await;
@@ -101,7 +98,7 @@ pub(crate) async fn a_routing_key_without_queue(fixture: Fixture) {
         .run()
         .await
         .code(3);
-    let (what, advice) = two_parts(&sent);
+    let (what, advice) = error_parts(&sent);
     assert!(what.contains("no_route"), "{what}");
     assert!(advice.contains("ciphermq-cli receive"), "{advice}");
     assert!(
@@ -125,7 +122,7 @@ pub(crate) async fn an_unknown_exchange(fixture: Fixture) {
         .run()
         .await
         .code(3);
-    let (what, advice) = two_parts(&sent);
+    let (what, advice) = error_parts(&sent);
     assert!(
         what.contains("not_found") && what.contains(&exchange),
         "{what}"
@@ -134,8 +131,8 @@ pub(crate) async fn an_unknown_exchange(fixture: Fixture) {
     assert_eq!(sent.stdout.lines().count(), 1, "{}", sent.stdout);
 }
 
-/// Two calls at the same moment are two streams.
-pub(crate) async fn the_same_id_is_not_sent_for_two_messages(fixture: Fixture) {
+/// Every run starts a stream with a different id, even at the same time.
+pub(crate) async fn simultaneous_senders_use_different_streams(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let send = |text: &'static str| workspace.send().args(["--message", text]).run();

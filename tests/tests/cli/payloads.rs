@@ -1,5 +1,4 @@
-//! What was sent stands in the output as it was: JSON byte for byte, text as text, all else in
-//! base64.
+//! Payloads arrive unchanged: JSON byte for byte, other text as text, and other bytes in base64.
 
 use ciphermq_tests::Fixture;
 

@@ -1,5 +1,5 @@
-//! What goes into a pipe: a message is acknowledged when its line was read, and comes again when it
-//! was not.
+//! Output to a pipe: a message is acknowledged once its line has been read, and is redelivered
+//! otherwise.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -10,8 +10,10 @@ use rustix::process::Signal;
 
 use super::workspace::Workspace;
 
-/// Runs the program in the desk's folder with its output piped into a shell command. What the
-/// command prints is the outcome's; the program's own exit code stands in the file `code`.
+/// Runs `ciphermq-cli` in the workspace with its output piped into a shell command.
+///
+/// Returns the outcome of the shell command; the exit code of `ciphermq-cli` is written to the file
+/// `code`.
 async fn piped(workspace: &Workspace, fixture: &Fixture, command: &str, reader: &str) -> Outcome {
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let script = format!(
@@ -32,14 +34,14 @@ fn assert_code(workspace: &Workspace, code: &str) {
     assert_eq!(text.trim_end(), code);
 }
 
-/// The texts of the lines that a reader has printed.
+/// Returns the texts of the lines that a reader has printed.
 fn texts(outcome: &Outcome) -> Vec<String> {
     let lines = outcome.stdout.lines();
     lines.map(|line| Received::parse(line).text()).collect()
 }
 
-/// A desk whose receiver has so many messages waiting.
-async fn desk_with(fixture: &Fixture, count: usize) -> Workspace {
+/// Returns a workspace whose receiver has `count` waiting messages.
+async fn workspace_with_messages(fixture: &Fixture, count: usize) -> Workspace {
     let workspace = Workspace::of(fixture);
     workspace.introduce().await;
     let messages: Vec<String> = (1..=count).map(text).collect();
@@ -52,7 +54,7 @@ fn text(number: usize) -> String {
     format!("text {number}")
 }
 
-/// Nothing was acknowledged from this message on: it all comes, in order.
+/// Expects that exactly these messages are still waiting, and arrive in order.
 async fn expect_rest(
     workspace: &Workspace,
     fixture: &Fixture,
@@ -63,9 +65,9 @@ async fn expect_rest(
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn a_reader_takes_what_it_reads_however_often_it_begins_anew(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 100).await;
-    // More often than a message may be delivered before it steps aside.
+pub(crate) async fn a_reader_takes_what_it_reads_after_any_number_of_restarts(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 100).await;
+    // More runs than deliveries after which a message is deferred.
     for number in 1..=12 {
         let read = piped(&workspace, &fixture, "receive --output -", "head -1").await;
         assert_eq!(texts(&read), [text(number)]);
@@ -76,8 +78,8 @@ pub(crate) async fn a_reader_takes_what_it_reads_however_often_it_begins_anew(fi
     expect_rest(&workspace, &fixture, 33..=100).await;
 }
 
-pub(crate) async fn a_reader_that_dies_takes_nothing_with_it(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 20).await;
+pub(crate) async fn a_killed_reader_loses_nothing(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 20).await;
     let reader =
         "read -r a; printf '%s\\n' \"$a\"; sleep 0.1; read -r b; printf '%s\\n' \"$b\"; kill -9 $$";
     let script = format!("sh -c '{}' || true", reader.replace('\'', "'\\''"));
@@ -87,8 +89,8 @@ pub(crate) async fn a_reader_that_dies_takes_nothing_with_it(fixture: Fixture) {
     expect_rest(&workspace, &fixture, 3..=20).await;
 }
 
-pub(crate) async fn the_last_line_is_waited_for(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 5).await;
+pub(crate) async fn the_receiver_waits_until_the_last_line_is_read(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 5).await;
     let reader = "while read -r line; do sleep 0.05; printf '%s\\n' \"$line\"; done";
     let read = piped(&workspace, &fixture, "receive --output - --count 3", reader).await;
     assert_eq!(texts(&read), [text(1), text(2), text(3)]);
@@ -104,15 +106,15 @@ pub(crate) async fn the_last_line_is_waited_for(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn the_end_of_the_reader_is_seen_without_a_further_message(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 1).await;
+pub(crate) async fn the_end_of_the_reader_is_noticed_without_a_further_message(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 1).await;
     let read = piped(&workspace, &fixture, "receive --output -", "head -1").await;
     assert_eq!(texts(&read), [text(1)]);
     assert_code(&workspace, "0");
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn lines_of_any_length_go_through(fixture: Fixture) {
+pub(crate) async fn lines_of_any_length_pass(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let long = "x".repeat(100_000);
@@ -122,15 +124,15 @@ pub(crate) async fn lines_of_any_length_go_through(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-/// A named pipe in the desk's folder, open for reading.
+/// Opens a named pipe in the workspace for reading.
 async fn open_pipe(workspace: &Workspace, name: &str) -> File {
     let path = workspace.path(name);
     let opened = tokio::task::spawn_blocking(move || File::open(path));
     opened.await.unwrap().unwrap()
 }
 
-pub(crate) async fn a_named_pipe_that_is_read_a_little(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 30).await;
+pub(crate) async fn a_named_pipe_that_is_read_in_part(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 30).await;
     rustix::fs::mkfifoat(rustix::fs::CWD, workspace.path("pipe"), 0o600.into()).unwrap();
     let mut receiver = workspace.cli("receive").args(["--output", "pipe"]).spawn();
     let pipe = open_pipe(&workspace, "pipe").await;
@@ -152,8 +154,8 @@ pub(crate) async fn a_named_pipe_that_is_read_a_little(fixture: Fixture) {
     expect_rest(&workspace, &fixture, 4..=30).await;
 }
 
-pub(crate) async fn a_signal_ends_it_though_nobody_reads(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 3).await;
+pub(crate) async fn a_signal_ends_a_receiver_that_has_no_reader(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 3).await;
     rustix::fs::mkfifoat(rustix::fs::CWD, workspace.path("pipe"), 0o600.into()).unwrap();
     let mut receiver = workspace
         .cli("receive")
@@ -168,7 +170,7 @@ pub(crate) async fn a_signal_ends_it_though_nobody_reads(fixture: Fixture) {
 }
 
 pub(crate) async fn fetch_acknowledges_what_was_read(fixture: Fixture) {
-    let workspace = desk_with(&fixture, 2).await;
+    let workspace = workspace_with_messages(&fixture, 2).await;
     piped(&workspace, &fixture, "fetch --ack", "sleep 0.3").await;
     assert_code(&workspace, "0");
     let read = piped(&workspace, &fixture, "fetch --ack", "cat").await;

@@ -1,14 +1,14 @@
-//! Messages that cannot be opened, or may not: set aside where a person finds them, and the queue
-//! goes on.
+//! Messages that cannot be opened, or are not allowed: they are set aside in the quarantine, and do
+//! not block the queue.
 
 use ciphermq_tests::{Database, Fixture, RawClient, data};
 
 use super::workspace::Workspace;
 
-/// For whom the older clients' envelopes were sealed.
+/// The receiver for which the older clients' envelopes were sealed.
 const OLDER_RECEIVER: &str = "receiver_1";
 
-/// How many messages the server has set aside for this receiver.
+/// Returns the number of messages that this receiver has rejected.
 async fn rejected(fixture: &Fixture, receiver: &str) -> i64 {
     let database: Database = fixture.server.database().await;
     let sql =
@@ -16,8 +16,10 @@ async fn rejected(fixture: &Fixture, receiver: &str) -> i64 {
     database.number(&sql).await
 }
 
-/// A desk whose receiver has the older clients' key, and whose queue holds their envelopes, with
-/// ids of this play's own. The queue is the play's, as there is only one receiver of this name.
+/// Returns a workspace whose receiver has the older clients' key and a queue with their envelopes,
+/// together with the ids and the plaintexts.
+///
+/// Ids and queue are unique to the test, because all tests share the one receiver of this name.
 async fn older_envelopes(fixture: &Fixture) -> (Workspace, Vec<String>, Vec<String>) {
     let workspace = Workspace::named(&fixture.server, &fixture.id("sender"), OLDER_RECEIVER);
     let key = data::older_envelopes()["receiver_private_key"].clone();
@@ -31,7 +33,7 @@ async fn older_envelopes(fixture: &Fixture) -> (Workspace, Vec<String>, Vec<Stri
     older
         .ask(&format!("declare_exchange {exchange}"), "Exchange declared")
         .await;
-    // The routing key stands in some of the envelopes.
+    // Some of the envelopes contain the routing key.
     let bind = format!("bind {} {exchange} receiver_1_key", names[1]);
     older.ask(&bind, "Queue bound").await;
     let mut plaintexts = Vec::new();
@@ -50,7 +52,7 @@ async fn older_envelopes(fixture: &Fixture) -> (Workspace, Vec<String>, Vec<Stri
     (workspace, ids, plaintexts)
 }
 
-/// The flags that name the play's queue.
+/// Returns the flags that select the test's queue.
 fn queue(fixture: &Fixture) -> [String; 6] {
     [
         "--queue".to_owned(),
@@ -100,7 +102,7 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(fixture: Fixture) {
         .args(queue(&fixture))
         .spawn();
     receiver.stderr.expect("Receiving from").await;
-    // The queue goes on.
+    // The next message is delivered.
     let sent = workspace
         .send()
         .args(["--message", "ours"])
@@ -134,8 +136,8 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(fixture: Fixture) {
     assert_eq!(rejected(&fixture, OLDER_RECEIVER).await, expected);
 }
 
-/// A desk whose receiver has registered a bare key, as older clients do; and was sent a message in
-/// each older form.
+/// Returns a workspace whose receiver has registered a bare key, like older clients, and has a
+/// waiting message in each older form.
 async fn sent_in_older_forms(fixture: &Fixture) -> Workspace {
     let workspace = Workspace::of(fixture);
     let key = std::fs::read_to_string(workspace.path("certs/receiver_public.key")).unwrap();
@@ -172,7 +174,7 @@ async fn sent_in_older_forms(fixture: &Fixture) -> Workspace {
 
 const OLDER_FORMS: [&str; 4] = ["LEGACY-0", "LEGACY-A", "LEGACY-B", "LEGACY-C"];
 
-pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(fixture: Fixture) {
+pub(crate) async fn messages_in_older_forms_are_read_where_allowed(fixture: Fixture) {
     let workspace = sent_in_older_forms(&fixture).await;
     workspace
         .cli("receive")
@@ -193,7 +195,7 @@ pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(fixture: F
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(fixture: Fixture) {
+pub(crate) async fn messages_in_older_forms_are_set_aside_where_not(fixture: Fixture) {
     let workspace = sent_in_older_forms(&fixture).await;
     workspace
         .cli("receive")
@@ -205,7 +207,7 @@ pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(fixture: 
     assert_eq!(workspace.quarantine().len(), OLDER_FORMS.len());
     assert_eq!(rejected(&fixture, &workspace.receiver).await, 4);
     workspace.expect_empty_queue(&fixture.server).await;
-    // That receiver has signed its key: the form is not used any more, although it is asked for.
+    // The receiver has registered a signed key, so the requested older form is no longer used.
     let send = workspace
         .send()
         .args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);

@@ -1,4 +1,4 @@
-//! When `receive` ends, and what it does with its output.
+//! The end of `receive`, and its output.
 
 use std::io::Write as _;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::workspace::{Workspace, failed};
 
-pub(crate) async fn a_count_leaves_the_rest(fixture: Fixture) {
+pub(crate) async fn a_count_leaves_the_other_messages(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["1", "2", "3", "4", "5"]).await;
@@ -25,11 +25,11 @@ pub(crate) async fn a_count_leaves_the_rest(fixture: Fixture) {
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn an_idle_end(fixture: Fixture) {
+pub(crate) async fn an_idle_receiver_exits(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["one"]).await;
-    // Long enough for a busy machine to deliver within.
+    // Long enough for the delivery, even on a busy machine.
     let receive = workspace
         .cli("receive")
         .args(["--idle-exit", "3", "--count", "2"]);
@@ -38,12 +38,12 @@ pub(crate) async fn an_idle_end(fixture: Fixture) {
     assert_eq!(
         workspace.texts(),
         ["one"],
-        "less than was asked for, but what was there"
+        "fewer than requested, but all that were waiting"
     );
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn signals_end_it_well(fixture: Fixture) {
+pub(crate) async fn signals_end_a_receiver_gracefully(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     for (signal, text) in [
         (Signal::TERM, "one"),
@@ -51,7 +51,7 @@ pub(crate) async fn signals_end_it_well(fixture: Fixture) {
         (Signal::HUP, "three"),
     ] {
         let receiver = workspace.cli("receive").arg("-v");
-        // Whoever runs the tests may have them ignore it.
+        // The tests may run with SIGHUP ignored.
         let mut receiver = receiver
             .under(&["env", "--default-signal=HUP"].map(str::to_owned))
             .spawn();
@@ -60,16 +60,16 @@ pub(crate) async fn signals_end_it_well(fixture: Fixture) {
         receiver.stderr.expect("Stored message").await;
         receiver.signal(signal);
         assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0), "{signal:?}");
-        // Acked before the end: nothing comes again.
+        // The messages were acked before the end.
         workspace.expect_empty_queue(&fixture.server).await;
     }
     assert_eq!(workspace.texts(), ["one", "two", "three"]);
 }
 
-pub(crate) async fn signals_that_do_not_end_it(fixture: Fixture) {
+pub(crate) async fn ignored_signals(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let receiver = workspace.cli("receive").arg("-v");
-    // As nohup starts it.
+    // As under nohup.
     let mut receiver = receiver
         .under(&["env", "--ignore-signal=HUP"].map(str::to_owned))
         .spawn();
@@ -84,9 +84,8 @@ pub(crate) async fn signals_that_do_not_end_it(fixture: Fixture) {
     assert_eq!(workspace.texts(), ["after them"]);
 }
 
-/// A terminal that is closed sends SIGHUP, and the shell in it sends it again: one end, and a clean
-/// one.
-pub(crate) async fn a_closed_terminal_ends_a_sender_well(fixture: Fixture) {
+/// A closed terminal sends SIGHUP, and its shell sends it again: the program ends gracefully once.
+pub(crate) async fn a_closed_terminal_ends_a_sender_gracefully(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143), (Signal::INT, 130)] {
@@ -109,11 +108,11 @@ pub(crate) async fn a_closed_terminal_ends_a_sender_well(fixture: Fixture) {
             Some(code),
             "{signal:?}"
         );
-        // What was sent is settled, and told.
-        let said = sender.stderr.text();
+        // The result of the sent messages is awaited and reported.
+        let output = sender.stderr.text();
         assert!(
-            said.contains("1 sent, 1 acknowledged, 0 unacknowledged"),
-            "{said}"
+            output.contains("1 sent, 1 acknowledged, 0 unacknowledged"),
+            "{output}"
         );
     }
     workspace.receive(3).await;
@@ -125,7 +124,7 @@ pub(crate) async fn one_output_has_one_receiver(fixture: Fixture) {
     let (what, advice) = failed(workspace.cli("receive").run().await);
     assert!(what.contains("received_messages.jsonl"), "{what}");
     assert!(advice.contains("--output"), "{advice}");
-    // By another path it is the same output.
+    // Another path to the same file is refused as well.
     std::fs::create_dir(workspace.path("elsewhere")).unwrap();
     let path = workspace.path("elsewhere/out.jsonl");
     std::fs::hard_link(workspace.path("data/received_messages.jsonl"), path).unwrap();
@@ -137,12 +136,12 @@ pub(crate) async fn one_output_has_one_receiver(fixture: Fixture) {
             .await,
     );
     drop(workspace.receiving(&["--output", "other.jsonl"]).await);
-    // The lock goes with its holder, however it ends.
+    // The lock is released when its holder ends in any way.
     drop(first);
     drop(workspace.receiving(&[]).await);
 }
 
-pub(crate) async fn a_reader_that_has_had_enough(fixture: Fixture) {
+pub(crate) async fn a_reader_that_stops_reading(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
@@ -156,11 +155,11 @@ pub(crate) async fn a_reader_that_has_had_enough(fixture: Fixture) {
         .current_dir(&workspace.path("."))
         .env("CIPHERMQ_SERVER", address)
         .spawn();
-    // Its reader takes the first one, whenever that comes.
+    // The reader takes only the first line.
     let mut sent = 0;
     while shell.try_ended().is_none() {
         sent += 1;
-        assert!(sent < 100, "it goes on writing where nobody reads");
+        assert!(sent < 100, "it continues to write without a reader");
         workspace.send_messages(&[&format!("text {sent}")]).await;
     }
     assert_eq!(shell.ended(PATIENCE).await.code(), Some(0));
@@ -178,13 +177,13 @@ pub(crate) async fn a_reader_that_has_had_enough(fixture: Fixture) {
     assert_eq!(code, "0\n", "{}", shell.stderr.text());
 }
 
-/// Redelivered by the server, which has never heard of an ack: as after a crash between the write
-/// and the ack.
-pub(crate) async fn what_the_output_holds_is_not_written_again(fixture: Fixture) {
+/// The server redelivers a message in the output whose ack it never got, as after a crash between
+/// the write and the ack.
+pub(crate) async fn messages_in_the_output_are_not_written_again(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["one", "two", "three"]).await;
-    // What a receiver that was killed before its acks would have left: the lines, and no ack.
+    // The state that a receiver leaves if it is killed before its acks: the lines, but no ack.
     let mut lines = String::new();
     for _ in 0..2 {
         let fetched = workspace.cli("fetch").run().await.success().stdout;
@@ -194,7 +193,7 @@ pub(crate) async fn what_the_output_holds_is_not_written_again(fixture: Fixture)
     assert_eq!(
         first.text(),
         "one",
-        "without an ack the first message stays the first"
+        "without an ack, the first message is fetched again"
     );
     std::fs::create_dir_all(workspace.path("data")).unwrap();
     std::fs::write(workspace.path("data/received_messages.jsonl"), &lines).unwrap();
@@ -205,7 +204,7 @@ pub(crate) async fn what_the_output_holds_is_not_written_again(fixture: Fixture)
     workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn a_torn_last_line_is_cut_off(fixture: Fixture) {
+pub(crate) async fn an_incomplete_last_line_is_cut_off(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["one", "two"]).await;
@@ -228,10 +227,10 @@ pub(crate) async fn a_torn_last_line_is_cut_off(fixture: Fixture) {
     assert_eq!(aside, b"{\"message_id\":\"0198");
 }
 
-pub(crate) async fn a_last_line_without_its_ending_stays(fixture: Fixture) {
+pub(crate) async fn a_last_line_without_its_ending_is_kept(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let path = workspace.path("data/received_messages.jsonl");
-    // A receiver that has ended, and one that was killed.
+    // After a graceful end, and after a kill.
     for (kills, texts) in [(false, ["one", "two"]), (true, ["three", "four"])] {
         let mut receiver = workspace.receiving(&["-v"]).await;
         workspace.send_messages(&texts[..1]).await;
@@ -282,8 +281,8 @@ pub(crate) async fn an_output_that_is_moved_away(fixture: Fixture) {
         "{error}"
     );
     assert!(received::read(&to).is_empty());
-    // Nothing was acked that stands nowhere. What that receiver may have written stands in the
-    // moved file alone, so it is wanted back.
+    // Nothing was acked that was not written. The moved file contains everything that the receiver
+    // may have written, so it has to be put back.
     let (what, advice) = failed(workspace.cli("receive").args(["--count", "1"]).run().await);
     assert!(what.contains("moved"), "{what}");
     assert!(advice.contains("put it back"), "{advice}");
@@ -292,8 +291,8 @@ pub(crate) async fn an_output_that_is_moved_away(fixture: Fixture) {
     assert_eq!(workspace.texts(), ["one"]);
 }
 
-/// Any sender can put it there: JSON leaves it as it is.
-pub(crate) async fn a_message_with_del_in_it_stays(fixture: Fixture) {
+/// Any sender can send control characters that JSON does not escape.
+pub(crate) async fn a_message_with_control_characters_is_kept(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
     workspace.send_messages(&["one"]).await;
@@ -312,10 +311,10 @@ pub(crate) async fn a_message_with_del_in_it_stays(fixture: Fixture) {
     let path = workspace.path("data/received_messages.jsonl");
     let text = std::fs::read(&path).unwrap();
     let idle = workspace.cli("receive").args(["--idle-exit", "0.05"]);
-    let told = idle.run().await.success().stderr;
+    let output = idle.run().await.success().stderr;
     assert!(
-        !told.contains("damaged") && !told.contains("cut off"),
-        "{told}"
+        !output.contains("damaged") && !output.contains("cut off"),
+        "{output}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), text);
     assert_eq!(workspace.received().len(), 4);

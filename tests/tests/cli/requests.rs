@@ -1,10 +1,10 @@
-//! The commands that ask the server for one thing.
+//! The commands that send the server a single request.
 
 use ciphermq_tests::{Fixture, Received};
 
-use super::workspace::{Workspace, failed, two_parts};
+use super::workspace::{Workspace, error_parts, failed};
 
-/// What `fetch` prints.
+/// Runs `fetch`, and returns the message that it prints.
 async fn fetched(workspace: &Workspace, flags: &[&str]) -> Received {
     let fetched = workspace.cli("fetch").args(flags).run().await.success();
     assert_eq!(fetched.stdout.lines().count(), 1, "{}", fetched.stdout);
@@ -43,14 +43,17 @@ pub(crate) async fn fetch_and_ack(fixture: Fixture) {
         .run()
         .await
         .code(3);
-    assert_eq!(wrong.stdout, "never-seen\n", "what was not acked is listed");
+    assert_eq!(
+        wrong.stdout, "never-seen\n",
+        "unacknowledged ids are listed"
+    );
     assert!(
-        two_parts(&wrong).0.contains("not_found"),
+        error_parts(&wrong).0.contains("not_found"),
         "{}",
         wrong.stderr
     );
     let acked = workspace.cli("ack").args(ids).run().await.success();
-    assert_eq!(acked.stdout, "", "again, and nothing to say about it");
+    assert_eq!(acked.stdout, "", "repeating an ack succeeds silently");
     workspace.cli("fetch").run().await.code(4);
 }
 
@@ -60,7 +63,7 @@ pub(crate) async fn resend(fixture: Fixture) {
     workspace.send_messages(&["one"]).await;
     let id = fetched(&workspace, &[]).await.message_id;
 
-    // Only its sender may ask for that, and only its receiver may ack it.
+    // Only its sender may have it resent, and only its receiver may ack it.
     let cert = ["--cert", "certs/receiver_1/client.crt"];
     let (what, advice) = failed(workspace.cli("resend").arg(&id).args(cert).run().await);
     assert!(
@@ -71,7 +74,7 @@ pub(crate) async fn resend(fixture: Fixture) {
     let cert = ["--cert", "certs/sender_1/client.crt"];
     let refused = workspace.cli("ack").arg(&id).args(cert).run().await.code(3);
     assert!(
-        two_parts(&refused).0.contains("not_authorized"),
+        error_parts(&refused).0.contains("not_authorized"),
         "{}",
         refused.stderr
     );
@@ -93,7 +96,7 @@ pub(crate) async fn register_key_and_get_key(fixture: Fixture) {
         .await
         .code(4);
     assert_eq!(none.stdout, "");
-    let (what, advice) = two_parts(&none);
+    let (what, advice) = error_parts(&none);
     assert!(what.contains(&workspace.receiver), "{what}");
     assert!(advice.contains("register-key"), "{advice}");
 
@@ -114,7 +117,7 @@ pub(crate) async fn register_key_and_get_key(fixture: Fixture) {
         ours.trim_end()
     );
 
-    // The newest one counts.
+    // The newest key is returned.
     workspace.new_key_pair();
     workspace.cli("register-key").run().await.success();
     let got = workspace
@@ -178,7 +181,7 @@ pub(crate) async fn status(fixture: Fixture) {
         trip["min"].as_f64() <= trip["median"].as_f64() && trip["pings"] == 11,
         "{trip}"
     );
-    // The fields are those that are documented.
+    // The fields match the documented ones.
     let documented = include_str!("../../../docs/cli.md").lines();
     let documented = documented
         .filter(|line| line.starts_with("{\"address\""))
@@ -199,9 +202,8 @@ pub(crate) async fn status(fixture: Fixture) {
     assert_eq!(names(&object), names(&documented));
 }
 
-/// The same connection from flags, variables and a file; a flag wins over a variable, a variable
-/// over the file.
-pub(crate) async fn options_of_a_file(fixture: Fixture) {
+/// Flags take precedence over environment variables, and those over the configuration file.
+pub(crate) async fn options_in_a_file(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     let port = fixture.server.address().port();
     let file = format!(
@@ -251,7 +253,7 @@ pub(crate) async fn options_of_a_file(fixture: Fixture) {
 
     workspace.write("broken.toml", format!("{file}sever = 1\n"));
     let broken = status(&["--config", "broken.toml"], &[]).await.code(2);
-    let (what, advice) = two_parts(&broken);
+    let (what, advice) = error_parts(&broken);
     assert!(
         what.contains("broken.toml") && what.contains("line 5") && what.contains("sever"),
         "{what}"

@@ -1,4 +1,4 @@
-//! The server goes away in mid-stream, with a sender and a receiver at work.
+//! Server failures in mid-stream, while a sender and a receiver are active.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -10,10 +10,10 @@ use rustix::process::Signal;
 
 use super::workspace::{Workspace, said};
 
-/// How long sender and receiver may take for all of it.
+/// The time limit for the sender and the receiver.
 const LIMIT: Duration = Duration::from_secs(100);
 
-/// Waits for the first line with this text that comes from now on.
+/// Waits for the next new line that contains a text.
 async fn next_line(process: &Process, text: &str) {
     let mark = process.stderr.mark();
     let found = process
@@ -29,7 +29,7 @@ async fn next_line(process: &Process, text: &str) {
 pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend: Backend) {
     let mut server = backend.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
-    // Twice, so that the stream lasts, and in small batches.
+    // Twice the readings, in small batches, so that the stream lasts long enough.
     let readings = std::fs::read_to_string(data::readings()).unwrap().repeat(2);
     workspace.write("readings.jsonl", &readings);
     let count = (data::READINGS * 2).to_string();
@@ -38,11 +38,11 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
         .send()
         .args(["--file", "readings.jsonl", "--batch-size", "5", "-v"])
         .spawn();
-    for how in [Signal::KILL, Signal::TERM] {
+    for signal in [Signal::KILL, Signal::TERM] {
         next_line(&sender, "Server ACK received").await;
-        // Or it could come to its end before the server does.
+        // Suspended, so that it cannot complete before the server ends.
         sender.signal(Signal::STOP);
-        if how == Signal::KILL {
+        if signal == Signal::KILL {
             server.kill9().await;
         } else {
             server.terminate().await;
@@ -52,7 +52,7 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
         sender.signal(Signal::CONT);
         let again = |line: &str| line.contains("Connected again").then_some(());
         let again = sender.stderr.find(mark, PATIENCE, again).await;
-        assert!(again.is_some(), "{how:?} was not in mid-stream");
+        assert!(again.is_some(), "{signal:?} was not in mid-stream");
     }
 
     assert_eq!(sender.ended(LIMIT).await.code(), Some(0));
@@ -60,7 +60,7 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
     let lost = sender.stderr.text().matches("Connection lost").count();
     assert!(
         lost >= 2,
-        "the sender has lost its connection {lost} times only"
+        "the sender has lost its connection only {lost} times"
     );
     received::assert_exactly(&workspace.received(), readings.lines());
     assert_eq!(sender.stdout.text(), "", "nothing stayed unacknowledged");
@@ -82,13 +82,14 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
     server.kill9().await;
     assert_eq!(sender.ended(PATIENCE).await.code(), Some(3));
 
-    let told = sender.stderr.lines();
+    let console = sender.stderr.lines();
     let ids = |prefix: &str| -> BTreeSet<String> {
-        let told = told
+        let texts = console
             .iter()
             .filter(|line| line.starts_with('['))
             .map(|line| said("SENDER", line));
-        told.filter_map(|text| text.strip_prefix(prefix)?.split(' ').next())
+        texts
+            .filter_map(|text| text.strip_prefix(prefix)?.split(' ').next())
             .map(str::to_owned)
             .collect()
     };
@@ -112,7 +113,7 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
         "{error}"
     );
 
-    // What was acknowledged is there; what was not may be, once.
+    // Acknowledged messages are stored; others may be stored, once.
     server.restart().await;
     workspace
         .cli("receive")
@@ -122,18 +123,18 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
         .await
         .success();
     let received = workspace.received();
-    let there: BTreeSet<String> = received
+    let stored: BTreeSet<String> = received
         .iter()
         .map(|line| line.message_id.clone())
         .collect();
-    assert_eq!(there.len(), received.len(), "nothing is there twice");
-    assert!(acked.is_subset(&there));
-    assert!(there.is_subset(&encrypted));
+    assert_eq!(stored.len(), received.len(), "no message is duplicated");
+    assert!(acked.is_subset(&stored));
+    assert!(stored.is_subset(&encrypted));
 }
 
-/// The output is a pipe that takes the line only when the server is gone: written, and never
-/// confirmed.
-pub(crate) async fn acks_that_nobody_confirms(backend: Backend) {
+/// The output is a pipe that is read only after the server was killed, so the message is written
+/// but its ack never confirmed.
+pub(crate) async fn acks_that_are_never_confirmed(backend: Backend) {
     let mut server = backend.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
     workspace.introduce().await;
@@ -159,16 +160,16 @@ pub(crate) async fn acks_that_nobody_confirms(backend: Backend) {
     assert_eq!(receiver.ended(PATIENCE).await.code(), Some(3));
     let line = Received::parse(line.await.unwrap().trim_end());
     assert_eq!(line.text(), text);
-    let told = receiver.stderr.text();
-    let (_, error) = told
+    let console = receiver.stderr.text();
+    let (_, error) = console
         .split_once("error: ")
-        .unwrap_or_else(|| panic!("no error in:\n{told}"));
+        .unwrap_or_else(|| panic!("no error in:\n{console}"));
     assert!(
         error.contains("not confirmed") && error.contains(&line.message_id),
         "{error}"
     );
 
-    // It comes again, unless somebody says that it was processed.
+    // It would be redelivered, unless it is acked.
     server.restart().await;
     workspace
         .cli("ack")

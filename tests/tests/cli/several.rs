@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use ciphermq_tests::{Fixture, received};
 
-use super::workspace::{Workspace, two_parts};
+use super::workspace::{Workspace, error_parts};
 
-/// How long a long file may take: a receiver syncs, and others run beside it.
+/// The time limit for a long file: a receiver syncs, and other tests run at the same time.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Two receivers of one sender, each with a folder of its own; what is sent is sent from the first
-/// one's.
-async fn two(fixture: &Fixture) -> (Workspace, Workspace) {
+/// Returns workspaces of two receivers of one sender; the tests send from the first one.
+async fn two_workspaces(fixture: &Fixture) -> (Workspace, Workspace) {
     let sender = fixture.id("sender");
     let first = Workspace::named(&fixture.server, &sender, &fixture.id("first"));
     let second = Workspace::named(&fixture.server, &sender, &fixture.id("second"));
@@ -22,8 +21,8 @@ async fn two(fixture: &Fixture) -> (Workspace, Workspace) {
     (first, second)
 }
 
-pub(crate) async fn each_of_several_receivers_gets_everything(fixture: Fixture) {
-    let (first, second) = two(&fixture).await;
+pub(crate) async fn each_of_several_receivers_gets_every_message(fixture: Fixture) {
+    let (first, second) = two_workspaces(&fixture).await;
     let send = || first.send().args(["--to", &second.receiver]);
     first.write("lines", "a\n\nb\n");
     let sent = send().args(["--file", "lines"]).run().await.success();
@@ -40,7 +39,7 @@ pub(crate) async fn each_of_several_receivers_gets_everything(fixture: Fixture) 
         "{}",
         sent.stderr
     );
-    // One of them has less: each goes on by itself.
+    // The receivers' progress differs: each is resumed separately.
     first.write("lines", "a\n\nb\nc\n");
     first.send().args(["--file", "lines"]).run().await.success();
     let sent = send().args(["--file", "lines"]).run().await.success();
@@ -49,13 +48,13 @@ pub(crate) async fn each_of_several_receivers_gets_everything(fixture: Fixture) 
         "{}",
         sent.stderr
     );
-    let told = send().arg("-v").input("d\n").run().await.success();
+    let sent = send().arg("-v").input("d\n").run().await.success();
     for receiver in [&first.receiver, &second.receiver] {
-        let told = told
+        let lines = sent
             .stderr
             .lines()
             .filter(|line| line.ends_with(&format!(" for {receiver}")));
-        assert_eq!(told.count(), 2, "encrypted and acknowledged");
+        assert_eq!(lines.count(), 2, "encrypted and acknowledged");
     }
     send().args(["--message", "e"]).run().await.success();
     for workspace in [&first, &second] {
@@ -72,12 +71,12 @@ pub(crate) async fn each_of_several_receivers_gets_everything(fixture: Fixture) 
     };
     assert!(
         ids(&first).iter().all(|id| !ids(&second).contains(id)),
-        "ids of its own"
+        "the ids differ"
     );
 }
 
-pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: Fixture) {
-    let (first, second) = two(&fixture).await;
+pub(crate) async fn the_failure_of_one_receiver_does_not_affect_the_others(fixture: Fixture) {
+    let (first, second) = two_workspaces(&fixture).await;
     let stranger = fixture.id("stranger");
     first.write("lines", "a\nb\n");
     let send = |to: &str| {
@@ -87,7 +86,7 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: F
     };
     let sent = send(&stranger).run().await.code(1);
     assert_eq!(sent.stdout, "");
-    let (what, advice) = two_parts(&sent);
+    let (what, advice) = error_parts(&sent);
     assert!(
         what.contains("1 of 3 receivers") && what.contains(&stranger),
         "{what}"
@@ -102,14 +101,14 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: F
         "{}",
         sent.stderr
     );
-    // Nothing of the file is pinned for it, as nothing could be sent.
+    // It has no checkpoint, as nothing could be sent to it.
     assert!(
         !first
             .path(&format!("lines.{stranger}.ciphermq-send"))
             .exists()
     );
 
-    // A checkpoint that cannot be used is that receiver's trouble alone.
+    // An unusable checkpoint affects only its receiver.
     fs::write(first.path("broken"), "x").unwrap();
     first.write("lines", "a\nb\nc\n");
     let sent = first
@@ -120,14 +119,14 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: F
         .run()
         .await
         .code(1);
-    let (what, advice) = two_parts(&sent);
+    let (what, advice) = error_parts(&sent);
     assert!(
         what.contains("1 of 2 receivers") && what.contains(&first.receiver),
         "{what}"
     );
     assert!(advice.contains("broken"), "{advice}");
 
-    // No route for all: what is listed says whose it is.
+    // Without a route for all, the list names the receiver of each message.
     let sent = first
         .send()
         .args(["--to", &second.receiver, "--message", "x", "--routing-key"])
@@ -135,13 +134,13 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: F
         .run()
         .await
         .code(3);
-    let mut whose: Vec<&str> = sent
+    let mut receivers: Vec<&str> = sent
         .stdout
         .lines()
         .filter_map(|line| Some(line.split_once(' ')?.1))
         .collect();
-    whose.sort_unstable();
-    assert_eq!(whose, [&first.receiver, &second.receiver]);
+    receivers.sort_unstable();
+    assert_eq!(receivers, [&first.receiver, &second.receiver]);
 
     first.receive(2).await;
     assert_eq!(first.texts(), ["a", "b"]);
@@ -149,8 +148,8 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: F
     assert_eq!(second.texts(), ["a", "b", "c"]);
 }
 
-pub(crate) async fn several_go_on_after_a_kill(fixture: Fixture) {
-    let (first, second) = two(&fixture).await;
+pub(crate) async fn sending_to_several_receivers_resumes_after_a_kill(fixture: Fixture) {
+    let (first, second) = two_workspaces(&fixture).await;
     let lines: Vec<String> = (0..8_000)
         .map(|number| format!("\"{number} {}\"", "x".repeat(300)))
         .collect();
@@ -163,8 +162,9 @@ pub(crate) async fn several_go_on_after_a_kill(fixture: Fixture) {
     for receiver in [&first.receiver, &second.receiver] {
         let mut sender = send().args(["--batch-size", "1", "-v"]).spawn();
         let acknowledged = |line: &str| {
-            let is_its = line.contains("Server ACK received") && line.ends_with(receiver.as_str());
-            is_its.then_some(())
+            let is_of_receiver =
+                line.contains("Server ACK received") && line.ends_with(receiver.as_str());
+            is_of_receiver.then_some(())
         };
         let acknowledged = sender.stderr.find(0, LIMIT, acknowledged).await;
         assert!(acknowledged.is_some());
@@ -183,8 +183,8 @@ pub(crate) async fn several_go_on_after_a_kill(fixture: Fixture) {
     }
 }
 
-pub(crate) async fn what_is_sent_again_is_owed_to_each(fixture: Fixture) {
-    let (first, second) = two(&fixture).await;
+pub(crate) async fn sending_again_is_tracked_per_receiver(fixture: Fixture) {
+    let (first, second) = two_workspaces(&fixture).await;
     first.write("lines", "a\nb\n");
     let send = || {
         let send = first.send().args(["--to", &second.receiver]);

@@ -1,4 +1,4 @@
-//! A receiver that starts again where another one has died without a word.
+//! A receiver that starts while the server still considers its dead predecessor connected.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use rustix::process::Signal;
 
 use super::workspace::Workspace;
 
-/// Far longer than the test may take: nobody waits for it.
+/// Far longer than the test may take, so that the test cannot wait for it.
 const REDELIVERY_TIMEOUT: &str = "1h";
 
-pub(crate) async fn a_restarted_receiver_takes_over_at_once(backend: Backend) {
+pub(crate) async fn a_restarted_receiver_takes_over_immediately(backend: Backend) {
     let options = backend.options().await;
     let server =
         Server::start(options.set("limits", "redelivery_timeout", REDELIVERY_TIMEOUT)).await;
@@ -28,16 +28,15 @@ pub(crate) async fn a_restarted_receiver_takes_over_at_once(backend: Backend) {
     let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
     database.eventually(acknowledged, 1).await;
 
-    // What is delivered from here on never comes to it, and the server does not learn that it is
-    // gone.
-    proxy.conditions(NetworkConditions {
+    // From here on no delivery reaches it, and the server does not notice its end.
+    proxy.set_conditions(NetworkConditions {
         frozen: true,
         ..NetworkConditions::default()
     });
     workspace.send_messages(&["b", "c"]).await;
     first.signal(Signal::KILL);
     first.ended(PATIENCE).await;
-    assert_eq!(proxy.open(), 1, "the server knows that it is gone");
+    assert_eq!(proxy.open(), 1, "the server has noticed its end");
 
     let started = Instant::now();
     workspace.receive(2).await;

@@ -1,5 +1,5 @@
-//! One user's folder: certificates and keys where the programs look for them by default, so that
-//! most commands need no more options than in the README.
+//! A user's working folder, with certificates and keys at their default paths, so that most
+//! commands need no more options than in the README.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,18 +10,18 @@ use ciphermq_tests::process::Process;
 use ciphermq_tests::{Cli, Fixture, Pki, RawClient, Received, Server, received};
 use tempfile::TempDir;
 
-/// A folder with `certs/` in it, for one sender and one receiver.
+/// A working folder with `certs/`, for one sender and one receiver.
 pub(crate) struct Workspace {
     folder: TempDir,
     address: String,
-    /// The client whose certificate lies where the sender's does by default.
+    /// The client whose certificate is at the sender's default path.
     pub(crate) sender: String,
-    /// The client whose certificate lies where the receiver's does by default.
+    /// The client whose certificate is at the receiver's default path.
     pub(crate) receiver: String,
 }
 
 impl Workspace {
-    /// For a play of its own clients.
+    /// Creates a workspace with clients that are unique to the test.
     pub(crate) fn of(fixture: &Fixture) -> Self {
         Self::named(
             &fixture.server,
@@ -30,12 +30,12 @@ impl Workspace {
         )
     }
 
-    /// For these clients.
+    /// Creates a workspace for these clients.
     pub(crate) fn named(server: &Server, sender: &str, receiver: &str) -> Self {
         Self::at(server.address(), server.pki(), sender, receiver)
     }
 
-    /// For these clients, whose programs connect to this address.
+    /// Creates a workspace for these clients, whose programs connect to this address.
     pub(crate) fn at(address: SocketAddr, pki: &Pki, sender: &str, receiver: &str) -> Self {
         let workspace = Self {
             folder: tempfile::tempdir().expect("a folder can be made"),
@@ -55,7 +55,7 @@ impl Workspace {
         workspace
     }
 
-    /// Makes a key pair for the receiver, in place of the one it has.
+    /// Creates a key pair for the receiver, in place of the existing one.
     pub(crate) fn new_key_pair(&self) {
         let out = self.path("certs");
         keygen::keys::run(&keygen::KeysArgs {
@@ -66,7 +66,7 @@ impl Workspace {
         .expect("a key pair can be made");
     }
 
-    /// A path in the folder.
+    /// Returns a path in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -78,7 +78,7 @@ impl Workspace {
         path
     }
 
-    /// Writes a file that its owner alone may read.
+    /// Writes a file that only its owner may read.
     pub(crate) fn write_private(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.write(name, bytes);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
@@ -86,15 +86,15 @@ impl Workspace {
         path
     }
 
-    /// `ciphermq-cli <subcommand>` in the folder, for this server.
+    /// Returns the command `ciphermq-cli <subcommand>` in the folder, for this server.
     pub(crate) fn cli(&self, subcommand: &str) -> Cli {
         Cli::new(subcommand)
             .current_dir(self.folder.path())
             .env("CIPHERMQ_SERVER", &self.address)
     }
 
-    /// A line of a shell, in the folder and in a terminal of its own, which is what stands on its
-    /// standard output.
+    /// Returns a command that runs a shell line in the folder and in a new terminal; its standard
+    /// output is the terminal's.
     pub(crate) fn in_a_terminal(&self, line: &str) -> Cli {
         Cli::program("script")
             .args(["-qefc", line, "/dev/null"])
@@ -103,7 +103,7 @@ impl Workspace {
             .env("SHELL", "/bin/sh")
     }
 
-    /// `send --to <receiver>`.
+    /// Returns the command `ciphermq-cli send --to <receiver>`.
     pub(crate) fn send(&self) -> Cli {
         self.cli("send").args(["--to", &self.receiver])
     }
@@ -116,14 +116,14 @@ impl Workspace {
         self.send().args(flags).run().await.success()
     }
 
-    /// `receive`, started, once it has declared and bound.
+    /// Starts `receive`, and waits until it has declared and bound its queue.
     pub(crate) async fn receiving(&self, arguments: &[&str]) -> Process {
         let receiver = self.cli("receive").args(arguments).spawn();
         receiver.stderr.expect("Receiving from").await;
         receiver
     }
 
-    /// Lets the receiver register its key, declare and bind, and end.
+    /// Runs the receiver until it has registered its key, and declared and bound its queue.
     pub(crate) async fn introduce(&self) {
         self.cli("receive")
             .args(["--idle-exit", "0.05"])
@@ -133,7 +133,7 @@ impl Workspace {
         assert!(self.received().is_empty());
     }
 
-    /// `receive --count`, to its end.
+    /// Runs `receive --count` to its end.
     pub(crate) async fn receive(&self, count: usize) -> Outcome {
         let count = count.to_string();
         self.cli("receive")
@@ -143,17 +143,17 @@ impl Workspace {
             .success()
     }
 
-    /// What stands in the default output.
+    /// Reads the messages in the default output.
     pub(crate) fn received(&self) -> Vec<Received> {
         received::read(&self.path("data/received_messages.jsonl"))
     }
 
-    /// The texts in the default output, in order.
+    /// Reads the texts in the default output, in order.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.received().iter().map(Received::text).collect()
     }
 
-    /// The lines of the default output's quarantine, none if there is none.
+    /// Reads the lines of the default output's quarantine; none if it does not exist.
     pub(crate) fn quarantine(&self) -> Vec<serde_json::Value> {
         let path = self.path("data/received_messages.jsonl.quarantine.jsonl");
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -176,14 +176,13 @@ fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
 }
 
-/// The two parts of the error that a program ended with: what happened, and what to do, which
-/// stands below it.
+/// Splits the error at the end of a program's stderr into its two parts: the cause and the advice.
 ///
 /// # Panics
 ///
-/// If stderr does not end with such an error, or something stands on stdout.
+/// If stderr does not end with such an error.
 #[track_caller]
-pub(crate) fn two_parts(outcome: &Outcome) -> (String, String) {
+pub(crate) fn error_parts(outcome: &Outcome) -> (String, String) {
     let error = outcome
         .stderr
         .rsplit_once("error: ")
@@ -192,7 +191,7 @@ pub(crate) fn two_parts(outcome: &Outcome) -> (String, String) {
         .1;
     let (what, advice) = error
         .split_once("\n       ")
-        .unwrap_or_else(|| panic!("the error has one part:\n{error}"));
+        .unwrap_or_else(|| panic!("the error has no advice:\n{error}"));
     assert!(
         !what.contains('\n') && what.ends_with(['.', '!', '`', ':']),
         "{what:?}"
@@ -208,15 +207,16 @@ pub(crate) fn two_parts(outcome: &Outcome) -> (String, String) {
     (what.to_owned(), advice.trim_end().to_owned())
 }
 
-/// An error before anything was done: exit code 1, nothing on stdout. Returns its two parts.
+/// Expects an error with exit code 1 and nothing on stdout, and returns its two parts.
 #[track_caller]
 pub(crate) fn failed(outcome: Outcome) -> (String, String) {
     let outcome = outcome.code(1);
     assert_eq!(outcome.stdout, "");
-    two_parts(&outcome)
+    error_parts(&outcome)
 }
 
-/// What a console line says: `[2025-09-08 07:03:00] [SENDER] ...`, without time and speaker.
+/// Returns the text of a console line, `[2025-09-08 07:03:00] [SENDER] ...`, without time and
+/// speaker.
 #[track_caller]
 pub(crate) fn said<'a>(speaker: &str, line: &'a str) -> &'a str {
     let (time, text) = line
@@ -228,10 +228,10 @@ pub(crate) fn said<'a>(speaker: &str, line: &'a str) -> &'a str {
         .collect();
     assert_eq!(form, "[0000-00-00 00:00:00", "{line:?}");
     text.strip_prefix(&format!("[{speaker}] "))
-        .unwrap_or_else(|| panic!("{line:?} is not said by {speaker}"))
+        .unwrap_or_else(|| panic!("{line:?} is not of {speaker}"))
 }
 
-/// What stands on a terminal's lines in the end, of what was written to it.
+/// Renders output as a terminal would, and returns its non-empty lines at the end.
 pub(crate) fn screen(written: &str) -> Vec<String> {
     let (mut lines, mut row, mut column) = (vec![Vec::<char>::new()], 0usize, 0usize);
     let mut chars = written.chars().peekable();
@@ -256,7 +256,7 @@ pub(crate) fn screen(written: &str) -> Vec<String> {
                     'K' if number == "2" => lines[row].clear(),
                     'K' => lines[row].truncate(column),
                     'm' | 'l' | 'h' => {}
-                    other => panic!("a sequence that this screen does not know: {number}{other}"),
+                    other => panic!("unsupported escape sequence: {number}{other}"),
                 }
             }
             c => {

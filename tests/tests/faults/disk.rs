@@ -1,5 +1,5 @@
-//! Disks that fail and disks that are full: nothing is acknowledged that is not durable, the error
-//! is clear, and all goes on when there is room.
+//! Failing disks and full disks: only durable messages are acknowledged, the error is clear, and
+//! work resumes once there is room.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,26 +11,26 @@ use ciphermq_tests::faults::tracing::{self, Injection};
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, Database, EnvelopeText, RawClient, Server};
 
-/// Syncs fail now and then: those of each thread that `when` names, as strace counts them.
+/// Makes the syncs fail that `when` selects in the syntax of strace, counted for each thread.
 async fn failing_syncs(when: &str) {
     if let Err(reason) = tracing::allowed() {
-        panic!("programs cannot be traced here, so this test has shown nothing: {reason}");
+        panic!("programs cannot be traced on this machine, so the test cannot run: {reason}");
     }
     let settings = Settings {
         lines: 100,
         ..Settings::new(super::random::seed(), 0)
     };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
-    campaign.pass_until_received(50).await;
+    campaign.run_until_received(50).await;
     let injection = Injection::error("fsync,fdatasync", "EIO", when);
     campaign.server.run_under(injection.command());
     campaign.server.restart().await;
-    campaign.pass_until_received(300).await;
+    campaign.run_until_received(300).await;
     let console = campaign.server.console().text();
     assert!(
         console.contains("The outcome of a commit is not known")
             || console.contains("The database is not available"),
-        "nothing has failed, or nobody was told: {}",
+        "no sync has failed, or the failure was not reported: {}",
         console
             .lines()
             .filter(|line| !line.contains(" INFO "))
@@ -39,7 +39,7 @@ async fn failing_syncs(when: &str) {
     );
     campaign.server.run_under(Vec::new());
     campaign.kill_server().await;
-    let report = campaign.settle().await.sound();
+    let report = campaign.settle().await.expect_sound();
     eprintln!("{report}");
 }
 
@@ -50,12 +50,12 @@ async fn traced_one_failing_sync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traced_many_failing_syncs() {
-    // Opening the database again takes about six syncs. If every seventh failed, each commit
-    // between two openings would meet it, and nothing would ever be acknowledged.
+    // Reopening the database takes about six syncs. If every seventh failed, so would every commit
+    // after a reopening, and nothing would ever be acknowledged.
     failing_syncs("10+11").await;
 }
 
-/// A file system of its own, of a few megabytes; unmounted with the value.
+/// A separate file system of a few megabytes, unmounted when the value is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -74,7 +74,7 @@ impl SmallDisk {
         }
     }
 
-    /// Takes so many bytes, or all that is left.
+    /// Fills this number of bytes, or all that are left.
     fn fill(&self, bytes: Option<usize>) {
         let file = self.0.join("filling");
         let chunk = vec![1; 4096];
@@ -93,19 +93,19 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the server, dropped later, may have files open in it.
+        // Lazily, because the server, which is dropped later, may have open files in it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// The disk is filled by messages up to its reserve, and by others to the last byte: publishes are
-/// refused, and what was acknowledged is delivered. With any room at all acks go on, also after a
-/// restart, and drain it; and with enough of it publishes do.
+/// The disk is filled by messages up to the reserve, and then by another file to the last byte.
+/// Publishes are refused, and acknowledged messages are delivered. With any room at all, acks
+/// succeed, even after a restart, and drain the queue. With enough room, publishes do too.
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::mount(folder.path()).unwrap_or_else(|reason| {
-        panic!("nothing can be mounted here, so this test has shown nothing: {reason}")
+        panic!("nothing can be mounted on this machine, so the test cannot run: {reason}")
     });
     let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
     let options = Options::sqlite().set("database", "url", url.as_str()).set(
@@ -136,8 +136,8 @@ async fn mounted_full_disk() {
     assert!(refusal.starts_with("Error: storage_full: "), "{refusal}");
     assert!(accepted > 20, "{accepted}");
 
-    // Nothing at all is free now. Nothing is acknowledged, nothing falls over, and what waits is
-    // delivered.
+    // The disk is completely full now. Nothing is acknowledged, nothing crashes, and the waiting
+    // messages are delivered.
     disk.fill(None);
     sender.send_line(&line(accepted)).await;
     sender.expect_prefix("Error: storage_full: ").await;
@@ -148,12 +148,12 @@ async fn mounted_full_disk() {
             .expect_prefix(&format!("Message: m-{number} "))
             .await;
     }
-    // An ack is confirmed when there is room for it, and not before.
+    // An ack is confirmed once there is room for it.
     receiver.send_line("ack m-0").await;
     receiver.expect_silence(Duration::from_secs(1)).await;
     disk.free();
     receiver.expect("ACK_CONFIRMED m-0").await;
-    // Some room, though less than the reserve.
+    // There is some room, but less than the reserve.
     disk.fill(Some(1024 * 1024));
     server.kill9().await;
     server.restart().await;
@@ -174,7 +174,7 @@ async fn mounted_full_disk() {
             .await;
     }
     disk.free();
-    // Given back a little at a time, when nothing else is to do.
+    // The server releases space in small steps, while it is otherwise idle.
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         sender.send_line(&line(accepted)).await;
@@ -185,7 +185,7 @@ async fn mounted_full_disk() {
         assert!(reply.starts_with("Error: storage_full: "), "{reply}");
         assert!(
             tokio::time::Instant::now() < end,
-            "there is room, and still: {reply}"
+            "publishing is still refused although there is room: {reply}"
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -1,21 +1,21 @@
-//! Memory, files and disk: bounded whatever waits and whoever is slow, and given back when all is
-//! drained. The table for 10,000, 100,000 and 1,000,000 messages:
+//! Memory, open files and disk space are bounded with long queues and slow clients, and released
+//! when the queues are drained. To print a table for 10,000, 100,000 and 1,000,000 messages:
 //! `cargo run -p ciphermq-tests --bin faults -- memory`.
 
 use std::time::{Duration, Instant};
 
-use ciphermq_tests::faults::backlog::{self, MEMORY};
+use ciphermq_tests::faults::backlog::{self, MAX_MEMORY};
 use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
 
-pub(super) async fn a_long_queue_costs_little_memory_heavy(backend: Backend) {
+pub(super) async fn a_long_queue_uses_little_memory_heavy(backend: Backend) {
     let figures = backlog::measure(&backend, 100_000, 100_000).await;
     eprintln!("{}\n{figures}", backlog::Figures::HEADER);
     assert!(figures.is_sound(), "{figures}");
 }
 
-/// With messages of 80 kB: what `limits.max_ready_bytes` (64 MiB) lets the server hold ready, and
-/// one and a half times as much for everything else and for the gaps that the allocator leaves
-/// between pieces of that size: 115 to 145 MB were measured.
+/// Limit on memory, in bytes, with messages of 80 kB: `limits.max_ready_bytes` (64 MiB) of
+/// prefetched messages, and one and a half times as much for everything else, and for the
+/// allocator's fragmentation with pieces of that size. 115 to 145 MB were measured.
 const LARGE: u64 = (64 + 96) << 20;
 
 async fn bound(server: &Server) -> RawClient {
@@ -26,8 +26,8 @@ async fn bound(server: &Server) -> RawClient {
     sender
 }
 
-/// A receiver with the largest prefetch that reads nothing, while 160 MB wait for it.
-pub(super) async fn a_receiver_that_stops_reading_costs_little_memory_heavy(backend: Backend) {
+/// The receiver has the largest prefetch and reads nothing, while 160 MB wait for it.
+pub(super) async fn a_receiver_that_stops_reading_uses_little_memory_heavy(backend: Backend) {
     let server = backend.server().await;
     let mut sender = bound(&server).await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
@@ -42,7 +42,7 @@ pub(super) async fn a_receiver_that_stops_reading_costs_little_memory_heavy(back
     }
     let peak = server.process().peak_rss_bytes();
     assert!(peak < LARGE, "{peak}");
-    // It reads on, and gets all of them in order.
+    // Once it reads again, it gets all of them in order.
     for number in 0..2000 {
         receiver
             .expect_prefix(&format!("Message: m-{number} "))
@@ -52,8 +52,8 @@ pub(super) async fn a_receiver_that_stops_reading_costs_little_memory_heavy(back
     assert!(peak < LARGE, "{peak}");
 }
 
-/// A client that asks and asks, and never reads an answer.
-pub(super) async fn a_client_that_reads_no_answers_is_not_read_from(backend: Backend) {
+/// The client sends requests without end, and never reads a reply.
+pub(super) async fn the_server_stops_reading_from_a_client_that_reads_no_replies(backend: Backend) {
     let server = backend.server().await;
     let _sender = bound(&server).await;
     let mut silent = RawClient::connect(&server, "sender").await;
@@ -67,10 +67,13 @@ pub(super) async fn a_client_that_reads_no_answers_is_not_read_from(backend: Bac
     })
     .await;
     let peak = server.process().peak_rss_bytes();
-    assert!(peak < MEMORY, "{peak} bytes after {sent} thousand lines");
+    assert!(
+        peak < MAX_MEMORY,
+        "{peak} bytes after {sent} thousand lines"
+    );
     assert!(
         taken.is_err(),
-        "80 MB of questions were taken from a client that reads no answers"
+        "80 MB of requests were read from a client that reads no replies"
     );
     RawClient::connect(&server, "other")
         .await
@@ -78,9 +81,9 @@ pub(super) async fn a_client_that_reads_no_answers_is_not_read_from(backend: Bac
         .await;
 }
 
-/// After a backlog was drained the store gives its disk space back, metadata apart.
+/// After a backlog was drained, the store releases its disk space, except for the metadata.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_disk_space_of_a_drained_queue_is_given_back_heavy() {
+async fn the_disk_space_of_a_drained_queue_is_released_heavy() {
     let server = Backend::Sqlite.server().await;
     let mut sender = bound(&server).await;
     let payload = "A".repeat(40_000);
@@ -107,7 +110,7 @@ async fn the_disk_space_of_a_drained_queue_is_given_back_heavy() {
     assert!(full > 80_000_000, "{full}");
     let mut receiver = RawClient::connect(&server, "receiver").await;
     backlog::receive(&mut receiver, messages).await;
-    // A few megabytes are kept for the messages to come.
+    // A few megabytes are kept for further messages.
     let end = Instant::now() + Duration::from_secs(60);
     while size() > 24_000_000 {
         assert!(Instant::now() < end, "{} of {full} bytes are left", size());

@@ -1,5 +1,5 @@
-//! The checker goes red when somebody misbehaves: real participants with bad manners, and a server
-//! whose disk forgets.
+//! The checker detects participants that violate the protocol on purpose, and servers that lose
+//! messages.
 
 use std::path::Path;
 
@@ -14,25 +14,25 @@ async fn campaign(change: impl FnOnce(Settings) -> Settings) -> Report {
         ..Settings::new(1, 0)
     });
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
-    // Whatever they do wrong, they do it in here.
+    // The misbehaviour happens in these cycles.
     for _ in 0..2 {
-        campaign.pass_until_received(200).await;
+        campaign.run_until_received(200).await;
         campaign.kill_server().await;
     }
     campaign.settle().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_manners_are_green() {
-    let report = campaign(|settings| settings).await.sound();
+async fn correct_participants_pass() {
+    let report = campaign(|settings| settings).await.expect_sound();
     assert!(
         report.redelivered > 0,
-        "otherwise the next test shows nothing: {report}"
+        "without redeliveries the next test would be meaningless: {report}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_does_not_deduplicate_is_red() {
+async fn a_receiver_that_does_not_deduplicate_is_detected() {
     let misbehaviour = receiver::Misbehaviour::DoesNotDeduplicate;
     let report = campaign(|settings| Settings {
         receiver: misbehaviour,
@@ -40,13 +40,13 @@ async fn a_receiver_that_does_not_deduplicate_is_red() {
     })
     .await;
     assert!(
-        report.count(|violation| matches!(violation, Violation::Doubled(_))) > 0,
+        report.count(|violation| matches!(violation, Violation::Duplicated(_))) > 0,
         "{report}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_acks_before_it_writes_is_red() {
+async fn a_receiver_that_acks_before_it_writes_is_detected() {
     let misbehaviour = receiver::Misbehaviour::AcksUnwritten;
     let report = campaign(|settings| Settings {
         receiver: misbehaviour,
@@ -60,7 +60,7 @@ async fn a_receiver_that_acks_before_it_writes_is_red() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_alters_is_red() {
+async fn a_receiver_that_alters_payloads_is_detected() {
     let misbehaviour = receiver::Misbehaviour::Alters;
     let report = campaign(|settings| Settings {
         receiver: misbehaviour,
@@ -74,7 +74,7 @@ async fn a_receiver_that_alters_is_red() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
+async fn a_sender_that_takes_sent_for_acknowledged_is_detected() {
     let misbehaviour = sender::Misbehaviour::TakesSentForAcknowledged;
     let settings = Settings {
         lines: 50,
@@ -83,9 +83,9 @@ async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
         ..Settings::new(1, 0)
     };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
-    // A few of these end while something is under way.
+    // Some of these kills happen while messages are in flight.
     for _ in 0..5 {
-        campaign.pass_until_received(100).await;
+        campaign.run_until_received(100).await;
         campaign.kill_server().await;
     }
     let report = campaign.settle().await;
@@ -95,10 +95,10 @@ async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
     );
 }
 
-/// A server on a disk that acknowledges before it has stored, to which its last commits are lost:
-/// what it held a while ago is put back in place of what it holds.
+/// The disk acknowledges writes before they are durable, and loses the last commits: an older copy
+/// of the database is restored in place of the current one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_forgets_its_last_commits_is_red() {
+async fn a_server_that_loses_its_last_commits_is_detected() {
     let mut campaign = Campaign::start(
         Backend::Sqlite,
         Settings {
@@ -111,9 +111,9 @@ async fn a_server_that_forgets_its_last_commits_is_red() {
         campaign.server.folder().join("data"),
         campaign.server.folder().join("kept"),
     );
-    campaign.pass_until_received(100).await;
+    campaign.run_until_received(100).await;
     campaign.kill_server_and(|| copy(&data, &kept)).await;
-    campaign.pass_until_received(100).await;
+    campaign.run_until_received(100).await;
     campaign
         .kill_server_and(|| {
             std::fs::remove_dir_all(&data).unwrap();
@@ -126,9 +126,9 @@ async fn a_server_that_forgets_its_last_commits_is_red() {
     assert!(gone > 0, "{report}");
 }
 
-/// A server that drops a message which it has acknowledged.
+/// The server drops a message that it has acknowledged.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_drops_messages_is_red() {
+async fn a_server_that_drops_a_message_is_detected() {
     let mut campaign = Campaign::start(
         Backend::Sqlite,
         Settings {
@@ -137,21 +137,21 @@ async fn a_server_that_drops_messages_is_red() {
         },
     )
     .await;
-    campaign.pass_until_received(100).await;
-    campaign.hold_receivers().await;
-    campaign.pass_until_waiting(50).await;
+    campaign.run_until_received(100).await;
+    campaign.stop_receivers().await;
+    campaign.run_until_waiting(50).await;
     let database = campaign.server.database().await;
     campaign.kill_server().await;
-    // What comes from here on is not on its way to a receiver yet.
+    // Messages stored from here on have not been delivered yet.
     let waiting = database.number("SELECT count(*) FROM messages").await;
-    campaign.pass_until_waiting(waiting + 50).await;
+    campaign.run_until_waiting(waiting + 50).await;
     let dropped = database
         .execute("DELETE FROM waiting WHERE first_seq IN (SELECT max(first_seq) FROM waiting)")
         .await;
     assert_eq!(dropped, 1);
     campaign.server.kill9().await;
     campaign.server.restart().await;
-    campaign.release_receivers().await;
+    campaign.restart_receivers().await;
     let report = campaign.settle().await;
     assert!(
         report.count(|violation| matches!(violation, Violation::Lost(_))) > 0,
@@ -159,46 +159,46 @@ async fn a_server_that_drops_messages_is_red() {
     );
 }
 
-/// A campaign in which the server, from its first kill on, is the one that breaks a promise.
-async fn sabotaged(how: &str) -> Report {
+/// Runs a campaign in which, from the first kill on, the server has the defect `behaviour`.
+async fn faulty_server(behaviour: &str) -> Report {
     let settings = Settings {
         lines: 50,
         rate: 0,
         ..Settings::new(1, 0)
     };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
-    let program = binary("sabotaged-server").display().to_string();
-    campaign.server.run_under(vec![program, how.to_owned()]);
+    let program = binary("faulty-server").display().to_string();
+    let wrapper = vec![program, behaviour.to_owned()];
+    campaign.server.run_under(wrapper);
     campaign.kill_server().await;
-    // Not every moment is one in which something is acknowledged and not stored.
+    // A kill only shows the defect if it happens between an acknowledgement and the commit.
     for _ in 0..12 {
-        campaign.pass_until_received(200).await;
+        campaign.run_until_received(200).await;
         campaign.kill_server().await;
     }
-    campaign.pass_until_received(200).await;
-    // The real one is left with what it has done, so that settling waits for nothing that cannot
-    // come.
+    campaign.run_until_received(200).await;
+    // The real server takes over its data, so that settling does not wait for what can never come.
     campaign.server.run_under(Vec::new());
     campaign.kill_server().await;
     campaign.settle().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_honest_server_in_the_saboteurs_place_is_green() {
-    sabotaged("honest").await.sound();
+async fn the_faulty_server_without_a_defect_passes() {
+    faulty_server("honest").await.expect_sound();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_acknowledges_before_the_commit_is_red() {
-    let report = sabotaged("acknowledges-before-the-commit").await;
+async fn a_server_that_acknowledges_before_the_commit_is_detected() {
+    let report = faulty_server("acknowledges-before-the-commit").await;
     let gone =
         report.count(|violation| matches!(violation, Violation::Metadata(_) | Violation::Lost(_)));
     assert!(gone > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_drops_some_messages_is_red() {
-    let report = sabotaged("drops").await;
+async fn a_server_that_drops_every_fiftieth_message_is_detected() {
+    let report = faulty_server("drops").await;
     let lost = report.count(|violation| matches!(violation, Violation::Lost(_)));
     assert!(lost > 0, "{report}");
 }

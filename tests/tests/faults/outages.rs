@@ -1,14 +1,15 @@
-//! PostgreSQL goes away in mid-traffic and comes back: connections stay, publishes wait and then
-//! fail with `storage_unavailable`, everything goes on by itself, and nothing is lost or doubled.
+//! PostgreSQL becomes unavailable under load and returns: connections stay, publishes wait and then
+//! fail with `storage_unavailable`, work resumes without intervention, and nothing is lost or
+//! duplicated.
 
 use std::time::Duration;
 
-use ciphermq_tests::faults::campaign::{Settings, hold_tables};
+use ciphermq_tests::faults::campaign::{Settings, lock_tables};
 use ciphermq_tests::faults::{Campaign, Report};
 use ciphermq_tests::postgres::Stop;
 use ciphermq_tests::{Backend, EnvelopeText, RawClient};
 
-/// Longer than the server lets a publish wait for its store here.
+/// Duration of an outage, longer than `limits.storage_wait` in these tests.
 const OUTAGE: Duration = Duration::from_secs(4);
 
 async fn campaign() -> Campaign {
@@ -17,17 +18,16 @@ async fn campaign() -> Campaign {
         ..Settings::new(super::random::seed(), 0)
     };
     let mut campaign = Campaign::start(Backend::postgres().await, settings).await;
-    campaign.pass_until_received(100).await;
+    campaign.run_until_received(100).await;
     campaign
 }
 
-/// During the outage a client of its own sees the error, on a connection that stays; after it
-/// everything goes on.
-async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -> Report {
-    // What could not be told apart is sent again with the same id.
+/// Checks that after an outage work resumes, on the same connections.
+async fn resumes(mut campaign: Campaign, mut client: RawClient, before: usize) -> Report {
+    // The message whose outcome is unknown is sent again with the same id.
     let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
-    // The server looks for its database every two seconds at most, and this server answers after
-    // one: so a publish just after the database's return may still be put off.
+    // The server tries to reconnect to its database at least every two seconds, and here it replies
+    // after one: a publish just after the database's return may still be deferred.
     let publish = format!("publish raw raw {envelope}");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
@@ -39,29 +39,26 @@ async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -
         assert!(reply.starts_with("Error: storage_unavailable: "), "{reply}");
         assert!(
             tokio::time::Instant::now() < deadline,
-            "the database is back, and still: {reply}"
+            "publishing still fails although the database is available: {reply}"
         );
     }
-    campaign.pass_until_received(200).await;
-    assert_eq!(
-        campaign.connections(),
-        before,
-        "a connection was lost over it"
-    );
+    campaign.run_until_received(200).await;
+    assert_eq!(campaign.connections(), before, "a connection was lost");
     let witness = "DELETE FROM waiting WHERE receiver_client_id = 'nobody'";
     assert_eq!(campaign.server.database().await.execute(witness).await, 1);
-    let report = campaign.settle().await.sound();
+    let report = campaign.settle().await.expect_sound();
     eprintln!("{report}");
     report
 }
 
-/// A connection to watch the outage with, and how many there are.
+/// Opens a separate connection that observes the outage. Returns it, and the number of connections.
 async fn witness(campaign: &Campaign) -> (RawClient, usize) {
     let client = RawClient::connect(&campaign.server, "witness").await;
     (client, campaign.connections())
 }
 
-async fn sees_the_outage(campaign: &mut Campaign, client: &mut RawClient) {
+/// Checks that the client gets `storage_unavailable` in time, and waits for the end of the outage.
+async fn observes_the_outage(campaign: &mut Campaign, client: &mut RawClient) {
     let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
     let started = tokio::time::Instant::now();
     client
@@ -75,7 +72,7 @@ async fn sees_the_outage(campaign: &mut Campaign, client: &mut RawClient) {
         "{waited:?}"
     );
     client.ask("ping", "PONG").await;
-    campaign.pass(OUTAGE.saturating_sub(waited)).await;
+    campaign.run_for(OUTAGE.saturating_sub(waited)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,20 +80,20 @@ async fn postgres_stopped() {
     let mut campaign = campaign().await;
     let (mut client, before) = witness(&campaign).await;
     campaign.postgres().stop(Stop::Fast).await;
-    sees_the_outage(&mut campaign, &mut client).await;
+    observes_the_outage(&mut campaign, &mut client).await;
     campaign.postgres().restart().await;
-    let report = goes_on(campaign, client, before).await;
-    assert!(report.put_off > 0, "{report}");
+    let report = resumes(campaign, client, before).await;
+    assert!(report.deferred > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_ended_at_once() {
+async fn postgres_stopped_in_immediate_mode() {
     let mut campaign = campaign().await;
     let (mut client, before) = witness(&campaign).await;
     campaign.postgres().stop(Stop::Immediate).await;
-    sees_the_outage(&mut campaign, &mut client).await;
+    observes_the_outage(&mut campaign, &mut client).await;
     campaign.postgres().restart().await;
-    goes_on(campaign, client, before).await;
+    resumes(campaign, client, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,21 +101,21 @@ async fn postgres_killed() {
     let mut campaign = campaign().await;
     let (mut client, before) = witness(&campaign).await;
     campaign.postgres().kill().await;
-    sees_the_outage(&mut campaign, &mut client).await;
+    observes_the_outage(&mut campaign, &mut client).await;
     campaign.postgres().restart().await;
-    goes_on(campaign, client, before).await;
+    resumes(campaign, client, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_restarted_at_once_is_hardly_noticed() {
+async fn postgres_restarted_without_delay() {
     let mut campaign = campaign().await;
     let (client, before) = witness(&campaign).await;
     for _ in 0..3 {
         campaign.postgres().stop(Stop::Fast).await;
         campaign.postgres().restart().await;
-        campaign.pass_until_received(50).await;
+        campaign.run_until_received(50).await;
     }
-    goes_on(campaign, client, before).await;
+    resumes(campaign, client, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,15 +123,15 @@ async fn postgres_tables_locked_for_20_seconds() {
     let mut campaign = campaign().await;
     let (mut client, before) = witness(&campaign).await;
     let database = campaign.server.database().await;
-    let lock = hold_tables(&database).await;
-    sees_the_outage(&mut campaign, &mut client).await;
-    campaign.pass(Duration::from_secs(20) - OUTAGE).await;
+    let lock = lock_tables(&database).await;
+    observes_the_outage(&mut campaign, &mut client).await;
+    campaign.run_for(Duration::from_secs(20) - OUTAGE).await;
     lock.rollback().await.unwrap();
-    goes_on(campaign, client, before).await;
+    resumes(campaign, client, before).await;
 }
 
-/// Acks wait as long as it takes, and are confirmed when the store is back; meanwhile nothing is
-/// delivered again.
+/// Acks wait without a limit, and are confirmed when the store is available again. Meanwhile
+/// nothing is redelivered.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_acks_wait_for_the_store() {
     let Backend::Postgres(mut postgres) = Backend::postgres().await else {
@@ -161,7 +158,7 @@ async fn postgres_acks_wait_for_the_store() {
     receiver.expect_prefix("Message: two ").await;
     postgres.stop(Stop::Fast).await;
     receiver.send_line("ack one two").await;
-    // Longer than leases last, and than publishes wait.
+    // Longer than leases last, and longer than publishes wait.
     receiver.expect_silence(Duration::from_secs(2)).await;
     postgres.restart().await;
     receiver.expect("ACK_CONFIRMED one").await;
@@ -171,8 +168,8 @@ async fn postgres_acks_wait_for_the_store() {
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
 }
 
-/// A receiver that packs goes on while its acks are being committed, with as many messages again;
-/// one that does not meets no delivery before the confirmation that made room for it.
+/// A receiver with packed lines gets the next messages while its acks are being committed. One
+/// without gets no delivery before the confirmation that made room for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_an_ack_makes_room_before_its_commit() {
     let postgres = Backend::postgres().await;
@@ -209,7 +206,7 @@ async fn postgres_an_ack_makes_room_before_its_commit() {
             .expect_prefix(&format!("Message: {} ", id(1)))
             .await;
 
-        let lock = hold_tables(&database).await;
+        let lock = lock_tables(&database).await;
         receiver.send_line(&format!("ack {}", id(1))).await;
         if packs {
             receiver
@@ -221,7 +218,7 @@ async fn postgres_an_ack_makes_room_before_its_commit() {
         lock.rollback().await.unwrap();
         if packs {
             receiver.expect("ACK_CONFIRMED_ALL 1").await;
-            // The other confirmation, and what the first one made room for.
+            // The other confirmation, and the delivery that the first one made room for.
             let mut lines = [receiver.line().await, receiver.line().await];
             lines.sort();
             assert_eq!(lines[0], "ACK_CONFIRMED_ALL 1");

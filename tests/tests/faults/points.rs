@@ -1,12 +1,12 @@
-//! Kills at exact points. Where programs cannot be traced, `scripts/test` leaves these tests out,
-//! so that they count as skipped; run past it they fail and say why.
+//! Kills at exact system calls. Where programs cannot be traced, `scripts/test` leaves these tests
+//! out, so that they count as skipped. Without `scripts/test`, they fail and report the reason.
 
 use std::time::Duration;
 
 use ciphermq_tests::faults::points::{self, Points};
 use ciphermq_tests::faults::tracing;
 
-/// Every how-manieth call, and from which on: over several runs all are met.
+/// Every `stride`-th call, starting with a random one, so that several runs together reach all.
 fn some(stride: u32, seconds: u64) -> Points {
     let first = 1 + u32::try_from(super::random::seed() % u64::from(stride)).unwrap();
     Points {
@@ -18,16 +18,16 @@ fn some(stride: u32, seconds: u64) -> Points {
 
 fn require_tracing() {
     if let Err(reason) = tracing::allowed() {
-        panic!("programs cannot be traced here, so this test has shown nothing: {reason}");
+        panic!("programs cannot be traced on this machine, so the test cannot run: {reason}");
     }
 }
 
 async fn server(calls: &str, points: Points) {
     require_tracing();
-    let outcomes = points::server(calls, points).await;
-    eprintln!("{outcomes}");
-    assert!(outcomes.violations.is_empty(), "{outcomes}");
-    assert!(outcomes.last > 0, "nothing was killed: {outcomes}");
+    let report = points::server(calls, points).await;
+    eprintln!("{report}");
+    assert!(report.violations.is_empty(), "{report}");
+    assert!(report.last > 0, "nothing was killed: {report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,9 +44,9 @@ async fn traced_server_killed_at_its_writes_to_the_database() {
 async fn traced_receiver_killed_at_its_syncs_and_writes() {
     require_tracing();
     for (calls, stride) in points::RECEIVER_CALLS.into_iter().zip([1, 4]) {
-        let outcomes = points::receiver(calls, some(stride, 15)).await;
-        eprintln!("{outcomes}");
-        assert!(outcomes.violations.is_empty(), "{outcomes}");
-        assert!(outcomes.last > 0, "nothing was killed: {outcomes}");
+        let report = points::receiver(calls, some(stride, 15)).await;
+        eprintln!("{report}");
+        assert!(report.violations.is_empty(), "{report}");
+        assert!(report.last > 0, "nothing was killed: {report}");
     }
 }

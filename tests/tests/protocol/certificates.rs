@@ -1,4 +1,4 @@
-//! `get_certificate`: the chains that clients have connected with.
+//! `get_certificate`: the certificate chains that clients have connected with.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ fn fingerprint(identity: &Identity) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A certificate is kept beside the first commands, not before them.
+/// Repeats a command until the reply is `expected`: a certificate is stored concurrently with the
+/// first commands of its connection, not before them.
 async fn ask_until(client: &mut RawClient, command: &str, expected: &str) {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -35,7 +36,7 @@ async fn ask_until(client: &mut RawClient, command: &str, expected: &str) {
     }
 }
 
-pub(super) async fn the_last_chain_or_the_one_named(fixture: Fixture) {
+pub(super) async fn the_last_or_a_chosen_chain(fixture: Fixture) {
     let folder = tempfile::tempdir().unwrap();
     let (pki, who) = (fixture.server.pki(), fixture.id("who"));
     let [old, new] = [0, 1].map(|_| pki.authority().issue(Request::client(&who)));
@@ -57,7 +58,7 @@ pub(super) async fn the_last_chain_or_the_one_named(fixture: Fixture) {
         let named = format!("{last} {}", fingerprint(identity).to_uppercase());
         asker.ask(&named, &reply(identity)).await;
     }
-    // The older one is used again, and is the last one again.
+    // The older one is used again, and so becomes the last one.
     let tls = Tls::trusting(&pki.ca()).identity(files[0].clone());
     let _client = RawClient::handshake(fixture.server.address(), &tls)
         .await

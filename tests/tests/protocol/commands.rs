@@ -1,4 +1,4 @@
-//! Commands and their replies, to the letter.
+//! Commands and their exact replies.
 
 use ciphermq_tests::{Fixture, RawClient};
 use rustls::ProtocolVersion;
@@ -12,7 +12,7 @@ pub(super) async fn every_command_over_tls_1_2(fixture: Fixture) {
     every_command(&fixture, &rustls::version::TLS12).await;
 }
 
-/// One message's life and all that is around it, as docs/protocol.md tells it.
+/// The life cycle of a message, and the commands around it, as in docs/protocol.md.
 async fn every_command(fixture: &Fixture, version: &'static rustls::SupportedProtocolVersion) {
     let connect = async |what| {
         let tls = fixture.tls(what).version(version);
@@ -231,7 +231,7 @@ pub(super) async fn names(fixture: Fixture) {
     }
 }
 
-/// However large a number is, it is cut to what the server has.
+/// A number that is too large is reduced to the server's maximum.
 pub(super) async fn large_numbers(fixture: Fixture) {
     let mut client = fixture.client("client").await;
     for large in [
@@ -265,7 +265,7 @@ pub(super) async fn large_numbers(fixture: Fixture) {
     }
 }
 
-/// The last hello counts for what comes after it; a consumer that it does not name stays.
+/// The last hello applies to the lines after it. A consumer id that it omits stays in effect.
 pub(super) async fn hello_again(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let mut receiver = fixture.client("receiver").await;
@@ -292,7 +292,7 @@ pub(super) async fn hello_again(fixture: Fixture) {
     receiver.send_line(&format!("ack {a} {b}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {a}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
-    // It is still the consumer `one`, whose place another connection takes.
+    // It is still the consumer `one`, which another connection takes over.
     let mut newer = fixture.client("receiver").await;
     hello(&mut newer, "{\"consumer\":\"one\"}").await;
     receiver.expect_closed().await;
@@ -341,7 +341,7 @@ pub(super) async fn hello(fixture: Fixture) {
     client.ask("ping", "PONG").await;
 }
 
-/// What a client is told names the protocol's things, and none of the server's types.
+/// Checks that an error for a client does not contain names of Rust types.
 fn no_rust(text: &str) {
     for word in ["struct ", "u32", "u64", "i64", "Request", "Cursor", "tuple"] {
         assert!(!text.contains(word), "{word}: {text}");

@@ -42,14 +42,14 @@ pub(super) async fn prefetch_bounds_what_is_delivered(fixture: Fixture) {
     expect(&fixture, &mut receiver, 0..3).await;
     receiver.ask("ping", "PONG").await;
     receiver.expect_silence(Duration::from_millis(100)).await;
-    // Acked out of order: there is room for one each time.
+    // Acked out of order, each ack makes room for one message.
     for (acked, next) in [(1, 3), (2, 4), (0, 5)] {
         let (line, reply) = ack(&fixture, acked);
         receiver.ask(&line, &reply).await;
         expect(&fixture, &mut receiver, [next]).await;
         receiver.ask("ping", "PONG").await;
     }
-    // One of another's message makes no room.
+    // A refused ack, and a repeated one, make no room.
     receiver
         .ask(
             &format!("ack {}", fixture.id("unknown")),
@@ -65,7 +65,7 @@ pub(super) async fn prefetch_bounds_what_is_delivered(fixture: Fixture) {
     receiver.expect_silence(Duration::from_millis(100)).await;
 }
 
-pub(super) async fn without_prefetch_one_at_a_time(fixture: Fixture) {
+pub(super) async fn without_prefetch_messages_come_one_at_a_time(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     publish(&fixture, &mut sender, 0..3).await;
     let mut receiver = fixture.client("receiver").await;
@@ -94,7 +94,7 @@ pub(super) async fn a_prefetch_may_be_changed(fixture: Fixture) {
     expect(&fixture, &mut receiver, 1..4).await;
     receiver.ask("ping", "PONG").await;
     receiver.expect_silence(Duration::from_millis(100)).await;
-    // More than limits.max_prefetch is cut, not refused.
+    // More than limits.max_prefetch is reduced, not refused.
     let consume = format!("consume {} 4294967295", fixture.id("q"));
     receiver.ask(&consume, "Subscribed to queue").await;
     expect(&fixture, &mut receiver, [4]).await;
@@ -107,7 +107,7 @@ pub(super) async fn the_confirmation_comes_before_what_it_made_room_for(fixture:
     for index in 0..200 {
         expect(&fixture, &mut receiver, [index]).await;
         let (line, reply) = ack(&fixture, index);
-        // To the letter, and with nothing before it: an older receiver throws away other lines.
+        // No line may precede the confirmation: an older receiver discards other lines.
         receiver.ask(&line, &reply).await;
     }
     receiver.ask("ping", "PONG").await;
@@ -120,7 +120,7 @@ pub(super) async fn competing_consumers_take_turns(fixture: Fixture) {
     publish(&fixture, &mut sender, 0..10).await;
     expect(&fixture, &mut first, (0..10).step_by(2)).await;
     expect(&fixture, &mut second, (1..10).step_by(2)).await;
-    // Who has no room is passed over.
+    // A consumer without room is skipped.
     let mut third = fixture.receiver(1).await;
     publish(&fixture, &mut sender, 10..19).await;
     let mut counts = [0; 3];
@@ -135,7 +135,7 @@ pub(super) async fn competing_consumers_take_turns(fixture: Fixture) {
 
 pub(super) async fn a_late_consumer_gets_the_backlog_in_order(fixture: Fixture) {
     let mut sender = fixture.sender().await;
-    // More than what is held ready at once, from several batches.
+    // More than the server prefetches at once, from several batches.
     for start in (0..3000).step_by(500) {
         publish(&fixture, &mut sender, start..start + 500).await;
     }
@@ -175,7 +175,7 @@ pub(super) async fn a_lost_connection_returns_its_messages_in_order(fixture: Fix
     first.ask(&line, &reply).await;
     expect(&fixture, &mut first, [4]).await;
     first.end().await;
-    // Those that came back first, then what was never handed out.
+    // First the returned messages, then those that were never delivered.
     let mut second = fixture.receiver(10).await;
     expect(&fixture, &mut second, [0, 2, 3, 4, 5]).await;
     second.ask("ping", "PONG").await;
@@ -192,7 +192,7 @@ pub(super) async fn a_consumer_that_reconnects_takes_over(fixture: Fixture) {
     old.ask(&consume, "Subscribed to queue").await;
     expect(&fixture, &mut old, 0..3).await;
 
-    // The old connection is still open, as when the network lost it without a word.
+    // The old connection is still open, as if the network had lost it silently.
     let mut new = fixture.client("receiver").await;
     new.send_line(hello).await;
     new.expect_prefix("Hello: ").await;
@@ -200,7 +200,8 @@ pub(super) async fn a_consumer_that_reconnects_takes_over(fixture: Fixture) {
     new.ask(&consume, "Subscribed to queue").await;
     expect(&fixture, &mut new, 0..3).await;
 
-    // Neither another consumer of the client nor another client's consumer of that name is touched.
+    // Neither another consumer of this client, nor another client's consumer with this id, is
+    // affected.
     let mut other = fixture.client("receiver").await;
     other.send_line("hello {\"consumer\":\"another\"}").await;
     other.expect_prefix("Hello: ").await;

@@ -16,12 +16,12 @@ pub(super) async fn fetch_leases_and_does_not_remove(fixture: Fixture) {
     let mut one = fixture.client("receiver").await;
     one.ask(&fetch, &delivery).await;
     one.ask(&fetch, "No messages").await;
-    // Nobody else gets it meanwhile, and its sender never.
+    // No other connection gets it meanwhile, and its sender never does.
     let mut two = fixture.client("receiver").await;
     two.ask(&fetch, "No messages").await;
     sender.ask(&fetch, "No messages").await;
     one.close().await.unwrap();
-    // Its end is noticed when it has been read; the lease is back at some moment soon.
+    // The server releases the lease a little later, when it notices the end of the connection.
     let mut line = "No messages".to_owned();
     while line == "No messages" {
         two.send_line(&fetch).await;
@@ -44,7 +44,7 @@ pub(super) async fn fetch_leases_and_does_not_remove(fixture: Fixture) {
         .await;
 }
 
-pub(super) async fn fetch_is_refused_where_one_consumes(fixture: Fixture) {
+pub(super) async fn fetch_is_refused_on_a_consuming_connection(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let mut receiver = fixture.receiver(1).await;
     let fetch = format!("fetch {}", fixture.id("q"));
@@ -60,7 +60,7 @@ pub(super) async fn fetch_is_refused_where_one_consumes(fixture: Fixture) {
             "Error: consuming: this connection consumes; fetch on another one",
         )
         .await;
-    // And the consumer goes on.
+    // The consumer is not affected.
     let envelope = fixture.envelope("m");
     sender
         .ask(

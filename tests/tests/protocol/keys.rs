@@ -1,4 +1,4 @@
-//! The key directory: bare keys and signed ones.
+//! The key directory: bare keys and signed keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -54,7 +54,7 @@ pub(super) async fn a_key_is_registered_by_its_client_only(fixture: Fixture) {
         .await;
 }
 
-pub(super) async fn what_is_no_key_is_refused(fixture: Fixture) {
+pub(super) async fn invalid_keys_are_refused(fixture: Fixture) {
     let mut client = fixture.client("client").await;
     for bad in [
         "x".to_owned(),
@@ -85,7 +85,7 @@ pub(super) async fn what_is_no_key_is_refused(fixture: Fixture) {
         .await;
 }
 
-/// A compact JWS with a signature that nobody can verify: the server does not.
+/// A compact JWS with an invalid signature, which the server does not verify.
 fn jws(payload: &Value) -> String {
     let part = |text: String| URL_SAFE_NO_PAD.encode(text);
     let header = json!({"alg": "ES384", "typ": "ciphermq-key+jws", "x5c": []});
@@ -126,7 +126,7 @@ pub(super) async fn signed_keys(fixture: Fixture) {
             &format!("Signed key: {signed}"),
         )
         .await;
-    // The one inside is what older senders get.
+    // Older senders get the X25519 key from the signed one.
     sender
         .ask(
             &format!("get_public_key {who}"),
@@ -167,7 +167,7 @@ pub(super) async fn a_signed_key_is_registered_by_its_client_only(fixture: Fixtu
     }
 }
 
-/// A receiver that is sent to by X-Wing alone, or by suites that this server does not know.
+/// The receiver announces only an X-Wing key, or only suites that this server does not know.
 pub(super) async fn a_signed_key_without_an_x25519_key(fixture: Fixture) {
     let (mut receiver, mut sender) = (
         fixture.client("receiver").await,
@@ -199,12 +199,12 @@ pub(super) async fn a_signed_key_without_an_x25519_key(fixture: Fixture) {
                 &format!("Signed key: {signed}"),
             )
             .await;
-        // It announces no such key any more.
+        // The receiver no longer announces an X25519 key.
         sender
             .ask(&format!("get_public_key {who}"), "Public key not found")
             .await;
     }
-    // One that is known is still found among them, and must be one.
+    // A known suite is still found among unknown ones, and its key must be valid.
     let mut announced = payload(&who, "AA==");
     announced["epoch"] = 10.into();
     receiver
@@ -223,7 +223,7 @@ pub(super) async fn a_signed_key_without_an_x25519_key(fixture: Fixture) {
     sender.ask(&format!("get_public_key {who}"), &bare).await;
 }
 
-pub(super) async fn what_is_no_signed_key_is_refused(fixture: Fixture) {
+pub(super) async fn invalid_signed_keys_are_refused(fixture: Fixture) {
     let mut client = fixture.client("client").await;
     let (me, key) = (fixture.id("client"), BASE64_STANDARD.encode([7; 32]));
     let good = jws(&payload(&me, &key));

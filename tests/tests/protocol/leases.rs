@@ -1,4 +1,4 @@
-//! How a lease ends by time: with a server whose `redelivery_timeout` is short.
+//! Expiry of leases, on a server with a short `redelivery_timeout`.
 
 use std::time::Duration;
 
@@ -40,13 +40,13 @@ pub(super) async fn silent_connections_lose_their_messages(backend: Backend) {
     let mut lively = consumer(&server, 1).await;
     lively.expect(&two).await;
 
-    // Both keep theirs for longer than the time-out while anything comes from them.
+    // Both keep their lease beyond the time-out, as long as the server receives anything from them.
     for _ in 0..6 {
         tokio::time::sleep(Duration::from_millis(300)).await;
         silent.ask("ping", "PONG").await;
         lively.ask("ping", "PONG").await;
     }
-    // One falls silent. The other makes room, and gets what the first has lost.
+    // One falls silent. The other one makes room, and gets the message of the silent one.
     lively.ask("ack two", "ACK_CONFIRMED two").await;
     let mut got = None;
     for _ in 0..50 {
@@ -60,10 +60,10 @@ pub(super) async fn silent_connections_lose_their_messages(backend: Backend) {
         lively.expect("PONG").await;
     }
     assert_eq!(got.as_deref(), Some(one.as_str()));
-    // Its ack still counts, late as it is.
+    // A late ack still counts.
     silent.ask("ack one", "ACK_CONFIRMED one").await;
     lively.ask("ack one", "ACK_CONFIRMED one").await;
-    // Nothing is lost with it: new messages reach whoever has room.
+    // New messages reach any consumer that has room.
     let three = publish(&mut sender, "three").await;
     lively.expect(&three).await;
 }
@@ -75,14 +75,14 @@ pub(super) async fn a_message_that_is_never_acked_lets_others_go_first(backend: 
     for _ in 0..2 {
         let mut client = consumer(&server, 1).await;
         client.expect(&stubborn).await;
-        // Gone without a word, and noticed as its socket is closed: before that, the next one would
-        // get the other.
-        client.lose().await;
+        // The server must have noticed that this client is gone, or the next one would get the
+        // other message.
+        client.close_abruptly().await;
     }
     let mut client = consumer(&server, 1).await;
     client.expect(&other).await;
     client.ask("ack other", "ACK_CONFIRMED other").await;
-    // Not dropped: with nothing else to do it is offered again, after a second's delay.
+    // It is not dropped: without other messages it is delivered again, after a delay of a second.
     client.expect(&stubborn).await;
     client.ask("ack stubborn", "ACK_CONFIRMED stubborn").await;
 }

@@ -1,4 +1,4 @@
-//! Lines on the socket: pieces, endings, order.
+//! Lines on the socket: fragmentation, line endings, order.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub(super) async fn pipelined_commands_are_answered_in_order(fixture: Fixture) {
     let mut client = fixture.sender().await;
     let mut lines = String::new();
     let mut replies = Vec::new();
-    // Commands that wait for the store among such that don't.
+    // Commands that wait for the store are mixed with commands that do not.
     for index in 0..200 {
         let message = format!("m{index}");
         lines += &format!("declare_queue {}\n", fixture.id(&format!("q{index}")));
@@ -57,7 +57,7 @@ pub(super) async fn both_line_endings(fixture: Fixture) {
     }
     client.send_bytes("\n").await;
     client.expect("PONG").await;
-    // A name does not take the ending with it.
+    // The ending does not become part of a name.
     client
         .send_bytes(format!("declare_queue {}\r\n", fixture.id("q")))
         .await;
@@ -98,7 +98,7 @@ pub(super) async fn deliveries_stand_between_replies(fixture: Fixture) {
     assert_eq!((delivered, pongs), (500, 500));
 }
 
-pub(super) async fn nothing_comes_unasked(fixture: Fixture) {
+pub(super) async fn nothing_is_sent_unasked(fixture: Fixture) {
     let mut client = fixture.client("client").await;
     client.expect_silence(Duration::from_secs(1)).await;
     client.ask("ping", "PONG").await;

@@ -11,11 +11,11 @@ mod lines;
 mod publishing;
 mod settling;
 
-use ciphermq_tests::{Backend, fixtures, on_both_databases};
+use ciphermq_tests::{Backend, on_both_databases, run_cases};
 
 async fn every_command(backend: Backend) {
     let server = backend.server().await;
-    fixtures!(
+    run_cases!(
         server,
         [
             commands::every_command_over_tls_1_3,
@@ -29,14 +29,14 @@ async fn every_command(backend: Backend) {
             lines::lines_may_come_in_pieces,
             lines::both_line_endings,
             lines::deliveries_stand_between_replies,
-            lines::nothing_comes_unasked,
+            lines::nothing_is_sent_unasked,
         ]
     );
 }
 
 async fn publishing(backend: Backend) {
     let server = backend.server().await;
-    fixtures!(
+    run_cases!(
         server,
         [
             publishing::the_same_id_again,
@@ -48,8 +48,8 @@ async fn publishing(backend: Backend) {
             publishing::the_same_id_after_its_ack,
             publishing::errors_of_single_messages,
             publishing::a_batch_is_answered_message_by_message,
-            publishing::a_batch_that_is_none_stores_nothing,
-            publishing::a_batch_by_a_bad_route_is_answered_message_by_message,
+            publishing::an_invalid_batch_stores_nothing,
+            publishing::a_batch_by_an_invalid_route_is_answered_message_by_message,
             publishing::envelopes_arrive_byte_for_byte,
             publishing::a_message_goes_to_every_bound_queue,
         ]
@@ -58,11 +58,11 @@ async fn publishing(backend: Backend) {
 
 async fn consuming(backend: Backend) {
     let server = backend.server().await;
-    fixtures!(
+    run_cases!(
         server,
         [
             consuming::prefetch_bounds_what_is_delivered,
-            consuming::without_prefetch_one_at_a_time,
+            consuming::without_prefetch_messages_come_one_at_a_time,
             consuming::a_prefetch_may_be_changed,
             consuming::the_confirmation_comes_before_what_it_made_room_for,
             consuming::competing_consumers_take_turns,
@@ -72,11 +72,11 @@ async fn consuming(backend: Backend) {
             consuming::a_consumer_that_reconnects_takes_over,
             consuming::several_queues_on_one_connection,
             fetching::fetch_leases_and_does_not_remove,
-            fetching::fetch_is_refused_where_one_consumes,
+            fetching::fetch_is_refused_on_a_consuming_connection,
             fetching::fetch_takes_messages_in_order,
             settling::only_the_receiver_acks,
             settling::acks_of_several_messages,
-            settling::one_ack_serves_every_queue,
+            settling::one_ack_counts_for_every_queue,
             settling::an_ack_counts_on_another_connection,
             settling::rejected_messages_are_kept,
             settling::resend,
@@ -86,17 +86,17 @@ async fn consuming(backend: Backend) {
 
 async fn keys_and_certificates(backend: Backend) {
     let server = backend.server().await;
-    fixtures!(
+    run_cases!(
         server,
         [
             keys::public_keys_in_both_spellings,
             keys::a_key_is_registered_by_its_client_only,
-            keys::what_is_no_key_is_refused,
+            keys::invalid_keys_are_refused,
             keys::signed_keys,
             keys::a_signed_key_is_registered_by_its_client_only,
             keys::a_signed_key_without_an_x25519_key,
-            keys::what_is_no_signed_key_is_refused,
-            certificates::the_last_chain_or_the_one_named,
+            keys::invalid_signed_keys_are_refused,
+            certificates::the_last_or_a_chosen_chain,
             certificates::unknown_certificates,
         ]
     );

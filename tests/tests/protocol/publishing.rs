@@ -1,10 +1,10 @@
-//! `publish` and `publish_batch`.
+//! `publish` and `publish_batch`: deduplication, errors, routing.
 
 use ciphermq_tests::{EnvelopeText, Fixture};
 
 const IN_USE: &str = "Error: id_in_use: another message has this id; give this one a new id";
 
-/// The receiver has this one message, once.
+/// Checks that the receiver gets only this message, once.
 async fn delivered_once(fixture: &Fixture, message_id: &str, envelope: &EnvelopeText) {
     let mut receiver = fixture.receiver(100).await;
     receiver
@@ -20,7 +20,7 @@ pub(super) async fn the_same_id_again(fixture: Fixture) {
     sender.ask(&fixture.publish(&envelope), &ack).await;
     let other = envelope.clone().set("ciphertext", "YW5vdGhlcg==");
     sender.ask(&fixture.publish(&other), IN_USE).await;
-    // The bytes count, not what they mean.
+    // The bytes are compared, not the parsed values.
     let spaced = envelope.to_string().replacen(':', ": ", 1);
     sender.ask(&fixture.publish(&spaced), IN_USE).await;
     sender.ask(&fixture.publish(&envelope), &ack).await;
@@ -58,14 +58,14 @@ pub(super) async fn the_same_id_with_a_suite(fixture: Fixture) {
     let ack = format!("ACK {}", fixture.id("m"));
     sender.ask(&fixture.publish(&first), &ack).await;
     sender.ask(&fixture.publish(&again), &ack).await;
-    // An older client's message under an id of ours is another message.
+    // An older client's message with the id of a current client's is another message.
     sender
         .ask(&fixture.publish(&first.clone().without("suite")), IN_USE)
         .await;
     delivered_once(&fixture, "m", &first).await;
 }
 
-/// By another route, or to another receiver, it is another message: it would not come there.
+/// By another route, or to another receiver, it is another message, which would not arrive there.
 pub(super) async fn the_same_id_by_another_route(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let (q, e) = (fixture.id("q"), fixture.id("e"));
@@ -99,8 +99,8 @@ pub(super) async fn the_same_id_by_another_route(fixture: Fixture) {
     receiver.ask("ping", "PONG").await;
 }
 
-/// A client that reads a line a message is not put out by a route that is none.
-pub(super) async fn a_batch_by_a_bad_route_is_answered_message_by_message(fixture: Fixture) {
+/// A client expects one line per message, even if the route is invalid.
+pub(super) async fn a_batch_by_an_invalid_route_is_answered_message_by_message(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let envelopes = ["a", "b"].map(|id| fixture.envelope(id));
     let batch = format!("[{},{}]", envelopes[0], envelopes[1]);
@@ -253,7 +253,7 @@ pub(super) async fn a_batch_is_answered_message_by_message(fixture: Fixture) {
     }
     receiver.ask("ping", "PONG").await;
 
-    // Without a route each message says so.
+    // Without a route, the error is reported for each message.
     let [x, y] = ["x", "y"].map(|id| fixture.envelope(id));
     sender
         .send_line(&format!(
@@ -271,7 +271,7 @@ pub(super) async fn a_batch_is_answered_message_by_message(fixture: Fixture) {
     sender.ask("ping", "PONG").await;
 }
 
-pub(super) async fn a_batch_that_is_none_stores_nothing(fixture: Fixture) {
+pub(super) async fn an_invalid_batch_stores_nothing(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let (good, lacking) = (
         fixture.envelope("a"),
@@ -302,7 +302,7 @@ pub(super) async fn a_batch_that_is_none_stores_nothing(fixture: Fixture) {
     assert!(text.contains("missing field `nonce`"), "{text}");
     let mut receiver = fixture.receiver(10).await;
     receiver.ask("ping", "PONG").await;
-    // White space around and between is JSON's business.
+    // White space is allowed wherever JSON allows it.
     sender
         .send_line(&format!(
             "{command}  [ {good} , {} ] ",
@@ -332,14 +332,14 @@ pub(super) async fn envelopes_arrive_byte_for_byte(fixture: Fixture) {
         .ask(&fixture.publish(&odd), &format!("ACK {}", fixture.id("m")))
         .await;
     receiver.expect(&fixture.delivery("m", &odd)).await;
-    // What stands around it does not belong to it.
+    // White space around the envelope is not part of it.
     let plain = fixture.envelope("n");
     sender
         .send_line(&format!("publish {} k  {plain}  ", fixture.id("e")))
         .await;
     sender.expect(&format!("ACK {}", fixture.id("n"))).await;
     receiver.expect(&fixture.delivery("n", &plain)).await;
-    // The older form with the tag at the end of the ciphertext, and a large one.
+    // A large envelope, in the older form with the tag at the end of the ciphertext.
     let large = fixture
         .envelope("o")
         .without("tag")

@@ -1,4 +1,4 @@
-//! `ack`, `reject` and `resend`: whose word counts.
+//! `ack`, `reject` and `resend`: effects and permissions.
 
 use ciphermq_tests::Fixture;
 
@@ -51,7 +51,7 @@ pub(super) async fn acks_of_several_messages(fixture: Fixture) {
     receiver.expect(&fixture.delivery("a", &envelopes[0])).await;
     receiver.expect(&fixture.delivery("b", &envelopes[1])).await;
     let never = fixture.id("never");
-    // All of them confirmed before the one delivery that they make room for.
+    // All acks are confirmed before the delivery that they make room for.
     receiver
         .send_line(&format!("ack {b} {never} {a} {b}"))
         .await;
@@ -62,14 +62,14 @@ pub(super) async fn acks_of_several_messages(fixture: Fixture) {
     receiver.expect(&fixture.delivery("c", &envelopes[2])).await;
     receiver.send_line(&format!("ack {c}  {a}")).await;
     receiver.expect("Missing message ID").await;
-    // One that is never acked is still there.
+    // A message that was not acked is still there.
     drop(receiver);
     let mut again = fixture.receiver(5).await;
     again.expect(&fixture.delivery("c", &envelopes[2])).await;
     again.ask("ping", "PONG").await;
 }
 
-pub(super) async fn one_ack_serves_every_queue(fixture: Fixture) {
+pub(super) async fn one_ack_counts_for_every_queue(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     fixture.bind_queue(&mut sender, "second").await;
     let (envelope, id) = (fixture.envelope("m"), fixture.id("m"));
@@ -99,7 +99,7 @@ pub(super) async fn an_ack_counts_on_another_connection(fixture: Fixture) {
     first.expect(&fixture.delivery("a", &envelopes[0])).await;
     first.expect(&fixture.delivery("b", &envelopes[1])).await;
     drop(first);
-    // Written before the connection was lost, and said now, without a lease.
+    // The message was processed before the connection was lost, and is acked without a lease.
     let mut second = fixture.client("receiver").await;
     second
         .ask(&format!("ack {a}"), &format!("ACK_CONFIRMED {a}"))
@@ -112,7 +112,7 @@ pub(super) async fn an_ack_counts_on_another_connection(fixture: Fixture) {
         .await;
     second.expect(&fixture.delivery("b", &envelopes[1])).await;
     second.ask("ping", "PONG").await;
-    // Another connection's lease does not matter either.
+    // A lease of another connection does not matter either.
     let mut third = fixture.client("receiver").await;
     third
         .ask(&format!("ack {b}"), &format!("ACK_CONFIRMED {b}"))
@@ -145,7 +145,7 @@ pub(super) async fn rejected_messages_are_kept(fixture: Fixture) {
     receiver.ask("reject", "Missing message ID").await;
 
     let database = fixture.server.database().await;
-    // SQLite gives a BLOB as it is, PostgreSQL in hexadecimal: compared as text on either.
+    // SQLite returns a BLOB unchanged, PostgreSQL in hexadecimal, so both convert it to text.
     let as_text = match &database {
         ciphermq_tests::Database::Sqlite(_) => "CAST(envelope AS TEXT)",
         ciphermq_tests::Database::Postgres(_) => "convert_from(envelope, 'UTF8')",
@@ -181,7 +181,7 @@ pub(super) async fn resend(fixture: Fixture) {
     sender
         .ask(&fixture.publish(&envelope), &format!("ACK {id}"))
         .await;
-    // Waiting as it is: nothing to do, and it is said to be so.
+    // The message is still waiting: there is nothing to do, and the request succeeds.
     sender
         .ask(&format!("resend {id}"), "Resend requested")
         .await;

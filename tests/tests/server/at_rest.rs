@@ -1,4 +1,4 @@
-//! Keys that older servers have sealed: taken over once, and refused afterwards.
+//! Stored keys that older servers have sealed: adopted once, and refused afterwards.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -11,7 +11,7 @@ fn text(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// The columns of a sealed row, with this associated data.
+/// Seals a key with this associated data, and returns the columns of the row.
 fn sealed(key: &[u8], aad: &[u8]) -> [String; 3] {
     let cipher = aes_gcm::Aes256Gcm::new(&AT_REST.into());
     let nonce = [9; 12];
@@ -44,7 +44,7 @@ async fn ask(server: &Server, client: &str) -> String {
     asker.line().await
 }
 
-/// A definite answer, on one line, that says what helps: the at-rest key is the right one.
+/// Checks that a reply is a permanent error with advice, since the at-rest key itself is correct.
 fn assert_older(line: &str) {
     assert!(
         line.starts_with("Error: bad_key: ")
@@ -55,7 +55,7 @@ fn assert_older(line: &str) {
     );
 }
 
-/// A server that was started once with the at-rest key, and stopped.
+/// Starts a server with the at-rest key, and stops it.
 async fn stopped(backend: &Backend) -> Server {
     let options = backend
         .options()
@@ -66,8 +66,8 @@ async fn stopped(backend: &Backend) -> Server {
     server
 }
 
-/// A stopped server on a database as a server of before has left it: a row bound to nobody, and one
-/// bound to its client only.
+/// Creates a stopped server on a database of an older server, with one row that is not bound to
+/// anything, and one that is bound only to its client.
 async fn left_by_an_older_server(backend: &Backend) -> Server {
     let server = stopped(backend).await;
     let database = server.database().await;
@@ -85,7 +85,7 @@ async fn left_by_an_older_server(backend: &Backend) -> Server {
     server
 }
 
-async fn older_rows_are_taken_over_once(backend: Backend) {
+async fn older_rows_are_adopted_once(backend: Backend) {
     let mut server = left_by_an_older_server(&backend).await;
     server.restart().await;
     assert_eq!(
@@ -98,8 +98,8 @@ async fn older_rows_are_taken_over_once(backend: Backend) {
     );
     server.terminate().await;
 
-    // Mallory's old row is put in alice's place; the note in the database is removed, and all that
-    // shows it.
+    // Mallory's old row replaces alice's; then also the record of the adoption is removed, and
+    // everything else in the database that shows it.
     for is_thorough in [false, true] {
         let database = server.database().await;
         put(&database, "alice", &sealed(&[6; 32], b""), None).await;
@@ -118,7 +118,7 @@ async fn older_rows_are_taken_over_once(backend: Backend) {
         server.terminate().await;
     }
 
-    // Rows bound to their client come back as well, bare and signed.
+    // Older rows that are bound to their client are restored as well, with bare and signed keys.
     let database = server.database().await;
     let aad = |client: &str| format!("CipherMQ public key at rest v1\0aes-256-gcm\0{client}");
     let bare = sealed(&[8; 32], aad("bob").as_bytes());
@@ -144,7 +144,7 @@ async fn older_rows_are_taken_over_once(backend: Backend) {
         .await;
     drop(database);
 
-    // The server's operator says that it is so: once more.
+    // The operator permits the adoption once more.
     server.configure("encryption", "older_rows", "accept");
     server.restart().await;
     assert_eq!(
@@ -162,7 +162,7 @@ async fn older_rows_may_be_refused_from_the_start(backend: Backend) {
         let line = ask(&server, client).await;
         assert_older(&line);
     }
-    // Whoever they are for registers anew.
+    // The client registers its key again.
     let mut alice = RawClient::connect(&server, "alice").await;
     let register = format!("register_public_key {}", text(&KEY));
     alice.ask(&register, "Public key registered").await;
@@ -172,18 +172,24 @@ async fn older_rows_may_be_refused_from_the_start(backend: Backend) {
     );
 }
 
-/// A table that somebody has removed is told by its name, with what to do.
-async fn a_table_that_was_removed_is_named(backend: Backend) {
+/// The error for a missing table contains its name, and advice.
+async fn a_missing_table_is_named(backend: Backend) {
     let mut server = stopped(&backend).await;
     let database = server.database().await;
     database.execute("DROP TABLE at_rest_adoption").await;
     drop(database);
-    let refusal = server.launch_again().await.unwrap_err();
-    let told = refusal.stderr;
-    assert!(told.contains("lacks the table at_rest_adoption"), "{told}");
-    assert!(told.contains("from a backup"), "{told}");
-    // What is told to make it again does.
-    let statement = told.split('`').nth(1).unwrap_or_else(|| panic!("{told}"));
+    let refusal = server.launch().await.unwrap_err();
+    let stderr = refusal.stderr;
+    assert!(
+        stderr.contains("lacks the table at_rest_adoption"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("from a backup"), "{stderr}");
+    // The statement in the advice creates the table.
+    let statement = stderr
+        .split('`')
+        .nth(1)
+        .unwrap_or_else(|| panic!("{stderr}"));
     let database = server.database().await;
     database.execute(statement).await;
     drop(database);
@@ -192,16 +198,19 @@ async fn a_table_that_was_removed_is_named(backend: Backend) {
     let database = server.database().await;
     database.execute("DROP TABLE rejected_messages").await;
     drop(database);
-    let told = server.launch_again().await.unwrap_err().stderr;
-    assert!(told.contains("lacks the table rejected_messages"), "{told}");
+    let stderr = server.launch().await.unwrap_err().stderr;
     assert!(
-        told.contains("Restore the database from a backup"),
-        "{told}"
+        stderr.contains("lacks the table rejected_messages"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("Restore the database from a backup"),
+        "{stderr}"
     );
 }
 
 on_both_databases!(
-    a_table_that_was_removed_is_named,
-    older_rows_are_taken_over_once,
+    a_missing_table_is_named,
+    older_rows_are_adopted_once,
     older_rows_may_be_refused_from_the_start
 );

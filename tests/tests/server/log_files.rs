@@ -1,12 +1,11 @@
-//! Where logs go, and who may read them.
+//! Paths and permissions of log files.
 
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{RawClient, Server};
 
-/// Client names and addresses stand in the logs, whatever umask somebody has started the server
-/// with.
+/// Logs contain client names and addresses, so their mode must not depend on the umask.
 #[tokio::test]
-async fn logs_are_not_for_everybody() {
+async fn logs_are_not_world_readable() {
     use std::os::unix::fs::PermissionsExt as _;
     let wrapper = ["sh", "-c", "umask 000; exec \"$0\" \"$@\""].map(str::to_owned);
     let mut server = Server::prepare(
@@ -16,7 +15,7 @@ async fn logs_are_not_for_everybody() {
             .without("logging", "debug_file_path")
             .without("logging", "error_file_path"),
     );
-    if let Err(refusal) = server.launch_again().await {
+    if let Err(refusal) = server.launch().await {
         panic!("{}", refusal.stderr);
     }
     drop(RawClient::connect(&server, "client").await);
@@ -33,7 +32,8 @@ async fn logs_are_not_for_everybody() {
     server.terminate().await;
 }
 
-/// Logs that nobody wants go to one device; and none goes where the server keeps something else.
+/// Several logs may go to one device, such as `/dev/null`, but no log may go to another file of the
+/// server.
 #[tokio::test]
 async fn logs_may_share_a_device_and_nothing_else() {
     let levels = ["info_file_path", "debug_file_path", "error_file_path"];

@@ -1,4 +1,4 @@
-//! The server where it meets its surroundings: older receivers, signals, variables, older
+//! The server in its environment: older receivers, signals, environment variables, older
 //! configurations and databases.
 
 mod at_rest;

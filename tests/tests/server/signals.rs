@@ -1,4 +1,4 @@
-//! What signals and failing outputs do to the server: they do not end it, unless they are meant to.
+//! Signals and failing outputs do not end the server, except for signals that should.
 
 use std::process::Command;
 
@@ -22,9 +22,9 @@ async fn publish(client: &mut RawClient, id: &str) {
         .await;
 }
 
-/// As logrotate does it: move, signal, go on. Every line is in the old file or in the new one.
+/// Rotation as by logrotate: rename, signal, continue. Every line is in the old or in the new file.
 #[tokio::test]
-async fn hang_up_opens_the_log_files_anew_and_goes_on() {
+async fn sighup_reopens_the_log_files() {
     let mut server = Server::start(Options::sqlite().set("logging", "level", "debug")).await;
     let mut client = bound(&server).await;
     let logs = server.folder().join("logs");
@@ -35,8 +35,8 @@ async fn hang_up_opens_the_log_files_anew_and_goes_on() {
             std::fs::rename(&live, logs.join(format!("{level}.old.{round}"))).unwrap();
         }
         server.process().signal(Signal::HUP);
-        // All three are there again, whether there is anything to be written or not.
-        let there = async {
+        // All three are created again, even if there is nothing to write.
+        let recreated = async {
             while ["info", "debug", "error"]
                 .iter()
                 .any(|level| !logs.join(format!("server_{level}.log")).exists())
@@ -44,9 +44,9 @@ async fn hang_up_opens_the_log_files_anew_and_goes_on() {
                 publish(&mut client, &format!("during-{}", uuid::Uuid::new_v4())).await;
             }
         };
-        tokio::time::timeout(PATIENCE, there)
+        tokio::time::timeout(PATIENCE, recreated)
             .await
-            .expect("new log files");
+            .expect("the log files are created again");
         publish(&mut client, &format!("after-{round}")).await;
     }
     drop(client);
@@ -67,7 +67,7 @@ async fn hang_up_opens_the_log_files_anew_and_goes_on() {
 }
 
 #[tokio::test]
-async fn other_signals_end_nothing_and_quit_stops_in_good_order() {
+async fn sigquit_stops_cleanly_and_other_signals_are_ignored() {
     let mut server = Server::start(Options::sqlite()).await;
     let mut client = bound(&server).await;
     for signal in [
@@ -88,10 +88,10 @@ async fn other_signals_end_nothing_and_quit_stops_in_good_order() {
     assert!(ended.stderr.contains("Stopped"), "{}", ended.stderr);
 }
 
-/// With files bounded in size the server says that it is full, and what was taken can still be
-/// acked.
+/// With a limit on the size of files, the server reports that the storage is full, and messages
+/// that it has accepted can still be acked.
 #[tokio::test]
-async fn a_bound_on_the_size_of_files_is_no_end() {
+async fn a_limit_on_the_size_of_files_does_not_end_the_server() {
     let wrapper = ["prlimit", "--fsize=4194304", "--"]
         .map(str::to_owned)
         .to_vec();
@@ -119,7 +119,7 @@ async fn a_bound_on_the_size_of_files_is_no_end() {
     }
     assert!(
         !acked.is_empty() && acked.len() < 100,
-        "{} were taken",
+        "{} were accepted",
         acked.len()
     );
     for id in &acked {
@@ -131,9 +131,10 @@ async fn a_bound_on_the_size_of_files_is_no_end() {
     server.terminate().await;
 }
 
-/// Nobody reads, or the disk is full: the exit code tells, and nothing panics.
+/// If standard error is closed or its disk is full, the exit code still shows the result, and
+/// nothing panics.
 #[test]
-fn failing_standard_error_is_no_panic() {
+fn a_failing_standard_error_causes_no_panic() {
     let server = binary("ciphermq-server");
     for redirection in ["2>/dev/full", "2>&-", ">/dev/full 2>/dev/full", ">&- 2>&-"] {
         for (arguments, code) in [

@@ -1,8 +1,9 @@
-//! Variables, ports and configurations as the server finds them.
+//! Environment variables, ports in use, and configurations of older servers.
 
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{RawClient, Server};
 
+/// The environment variables that Kubernetes sets for a service.
 fn services(name: &str) -> Vec<(String, String)> {
     [
         ("SERVICE_HOST", "10.0.0.1"),
@@ -20,7 +21,7 @@ fn services(name: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn services_of_kubernetes_are_none_of_its_settings() {
+async fn variables_of_kubernetes_services_are_not_settings() {
     let names = [
         "CIPHERMQ",
         "CIPHERMQ_SERVER",
@@ -46,7 +47,7 @@ async fn services_of_kubernetes_are_none_of_its_settings() {
     }
 }
 
-/// A port that somebody else has is found out before anything is made, and told once.
+/// A port in use is detected before anything is created, and reported once.
 #[tokio::test]
 async fn a_port_in_use_leaves_nothing_behind() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -56,7 +57,7 @@ async fn a_port_in_use_leaves_nothing_behind() {
             .set("server", "address", address.as_str())
             .without("database", "url"),
     );
-    let refusal = server.launch_again().await.unwrap_err();
+    let refusal = server.launch().await.unwrap_err();
     assert_eq!(refusal.status.code(), Some(1));
     assert_eq!(
         refusal.stderr.matches("cannot listen on").count(),
@@ -71,30 +72,30 @@ async fn a_port_in_use_leaves_nothing_behind() {
     );
     assert!(!server.folder().join("data").exists());
     assert!(!server.folder().join("logs").exists());
-    // Whoever looks into the log that an earlier start has made finds it there.
+    // If an earlier start has created the log, it also contains the error.
     let log = server.folder().join("logs/server_error.log");
     std::fs::create_dir(server.folder().join("logs")).unwrap();
     std::fs::write(&log, "").unwrap();
-    let refusal = server.launch_again().await.unwrap_err();
+    let refusal = server.launch().await.unwrap_err();
     assert_eq!(refusal.stderr.matches("cannot listen on").count(), 1);
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.contains("cannot listen on"), "{text}");
 }
 
-/// Nor do certificates that are not there.
+/// Missing certificates are detected before anything is created.
 #[tokio::test]
 async fn a_start_without_certificates_leaves_nothing_behind() {
     let mut server = Server::prepare(Options::sqlite().set("tls", "cert_path", "nowhere.crt"));
-    let refusal = server.launch_again().await.unwrap_err();
+    let refusal = server.launch().await.unwrap_err();
     assert!(refusal.stderr.contains("nowhere.crt"), "{}", refusal.stderr);
     for folder in ["data", "logs"] {
         assert!(!server.folder().join(folder).exists(), "{folder}");
     }
 }
 
-/// A configuration of an older server starts, and a warning says what of it has no effect.
+/// A server starts with the configuration of an older one, and warns about what has no effect.
 #[tokio::test]
-async fn sections_of_older_servers_are_told_to_have_no_effect() {
+async fn sections_of_older_servers_without_effect_are_reported() {
     let options = Options::sqlite()
         .set("logging", "level", "info,ciphermq=debug")
         .set("logging", "rotation", "")
@@ -108,7 +109,7 @@ async fn sections_of_older_servers_are_told_to_have_no_effect() {
     let certs = server.folder().join("certs");
     std::fs::create_dir(&certs).unwrap();
     std::fs::copy(server.pki().ca(), certs.join("ca.crt")).unwrap();
-    if let Err(refusal) = server.launch_again().await {
+    if let Err(refusal) = server.launch().await {
         panic!("{}", refusal.stderr);
     }
     let mut client = RawClient::connect(&server, "client").await;
@@ -128,9 +129,9 @@ async fn sections_of_older_servers_are_told_to_have_no_effect() {
     server.terminate().await;
 }
 
-/// What is wrong with the configuration is told every time, however quiet the logs are to be.
+/// Problems in the configuration are reported at every log level.
 #[tokio::test]
-async fn warnings_of_the_configuration_are_told_at_every_level() {
+async fn warnings_about_the_configuration_are_reported_at_every_level() {
     for level in ["error", "off"] {
         let mut options = Options::sqlite().set("logging", "level", level).set(
             "acl",

@@ -1,5 +1,5 @@
-//! Receivers that never answer what they cannot open, as the older generations do, on a server
-//! whose `redelivery_timeout` is short.
+//! Receivers that neither ack nor reject what they cannot open, as the older generations do, on a
+//! server with a short `redelivery_timeout`.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ async fn server() -> (Server, RawClient) {
     (server, sender)
 }
 
-/// Publishes so many messages, of which the first of each `spread` is bad until there are enough.
+/// Publishes `bad` bad and `good` good messages. The first of every `spread` messages is bad, until
+/// there are enough of them.
 async fn publish(sender: &mut RawClient, bad: usize, spread: usize, good: usize) {
     let (mut bads, mut goods) = (0, 0);
     while bads < bad || goods < good {
@@ -38,9 +39,9 @@ async fn publish(sender: &mut RawClient, bad: usize, spread: usize, good: usize)
     }
 }
 
-/// Reads messages and acks the good ones; with `waits`, as the oldest generation: what comes before
-/// the confirmation is thrown away. Returns the good ones in the order of their coming, once it has
-/// so many.
+/// Reads messages and acks the good ones, until it has `good` of them. Returns their ids in order
+/// of arrival. With `waits` it behaves like the oldest generation, which discards all lines before
+/// the confirmation.
 async fn receive(server: &Server, prefetch: usize, waits: bool, good: usize) -> Vec<String> {
     let mut client = RawClient::connect(server, "receiver").await;
     client
@@ -72,7 +73,7 @@ async fn expect_in_time(bad: usize, spread: usize, prefetch: usize, waits: bool)
     publish(&mut sender, bad, spread, good).await;
     let start = Instant::now();
     let order = receive(&server, prefetch, waits, good).await;
-    // As long as one of them, and what the machine needs.
+    // One time-out for all bad messages together, and a margin for a slow machine.
     let took = start.elapsed();
     assert!(took < TIMEOUT * 2, "{bad} bad ones: {took:?}");
     if !waits {
@@ -80,12 +81,12 @@ async fn expect_in_time(bad: usize, spread: usize, prefetch: usize, waits: bool)
         assert_eq!(order, expected);
     }
     let log = server.log("error");
-    let told = |line: &&serde_json::Value| {
+    let is_reported = |line: &&serde_json::Value| {
         line["message"]
             .as_str()
             .is_some_and(|text| text.contains("neither acknowledged nor rejected in time"))
     };
-    assert!(log.iter().any(|line| told(&line)), "{log:?}");
+    assert!(log.iter().any(|line| is_reported(&line)), "{log:?}");
 }
 
 #[tokio::test]
@@ -108,8 +109,8 @@ async fn bad_messages_among_good_ones_cost_no_more() {
     expect_in_time(20, 3, 4, false).await;
 }
 
-/// After a restart of the server, which has forgotten who could not open what, it takes one timeout
-/// again.
+/// A restarted server no longer knows which receiver could not open which messages, so they cost
+/// one more time-out.
 #[tokio::test]
 async fn a_restart_costs_one_timeout_more() {
     let (mut server, mut sender) = server().await;
@@ -120,7 +121,7 @@ async fn a_restart_costs_one_timeout_more() {
     let start = Instant::now();
     receive(&server, 1, false, 30).await;
     assert!(start.elapsed() < TIMEOUT * 2, "{:?}", start.elapsed());
-    // And whoever can open them gets them.
+    // A receiver that can open them still gets them.
     let mut client = RawClient::connect(&server, "receiver").await;
     client.ask("consume q 50", "Subscribed to queue").await;
     let mut left: HashSet<String> = (0..20).map(|n| format!("bad-{n}")).collect();

@@ -1,4 +1,4 @@
-//! How long messages took.
+//! Histograms of latencies.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use hdrhistogram::Histogram;
 
 use crate::exit::Failure;
 
-/// Nanoseconds.
+/// A histogram of latencies in nanoseconds.
 pub(super) type Latencies = Histogram<u64>;
 
-/// Latencies are told to three digits.
+/// The precision of a histogram, in significant digits.
 const DIGITS: u8 = 3;
 
-/// From a microsecond up to an hour.
+/// Creates an empty histogram, from a microsecond to an hour.
 pub(super) fn empty() -> Result<Latencies, Failure> {
     let hour = nanoseconds(Duration::from_secs(3600));
     Histogram::new_with_bounds(1_000, hour, DIGITS).map_err(unmeasured)
@@ -31,5 +31,5 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 fn unmeasured(error: impl std::fmt::Display) -> Failure {
-    Failure::plain(format!("Latencies cannot be counted: {error}."))
+    Failure::plain(format!("Latencies cannot be recorded: {error}."))
 }

@@ -1,84 +1,87 @@
-//! From connecting to the last confirmation, in the order that the mode asks for.
+//! The course of a benchmark, from connecting to the last confirmation.
 
 use std::sync::Arc;
 
-use super::acknowledgements::Acknowledgements;
-use super::lane::Lane;
-use super::payload::Run;
+use super::ack_latencies::AckLatencies;
+use super::background;
+use super::payload::RunClock;
 use super::plan::{Mode, PlanArgs, SpawnArgs};
+use super::receiver_route::ReceiverRoute;
 use super::receiving::{consumers, finished, receive};
-use super::report::Measured;
+use super::report::Measurement;
 use super::sending::{publishers, send};
+use super::server::{BenchServer, Role};
 use super::stopwatch::Stopwatch;
-use super::surroundings;
-use super::target::{Role, Target};
 use crate::console::Console;
 use crate::exit::Failure;
 
-/// Does it all.
+/// Runs a benchmark.
 pub(super) async fn run(
-    target: &Target,
+    server: &BenchServer,
     plan: &PlanArgs,
     spawn: &SpawnArgs,
     console: &Console,
-) -> Result<Measured, Failure> {
-    let keyring = target.keyring()?;
-    let mut lanes = Vec::new();
+) -> Result<Measurement, Failure> {
+    let keyring = server.keyring()?;
+    let mut routes = Vec::new();
     for number in 0..plan.receivers.get() {
-        lanes.push(Lane::open(target, plan, number, &keyring).await?);
+        routes.push(ReceiverRoute::open(server, plan, number, &keyring).await?);
     }
-    let idle = surroundings::set_up(target, plan, spawn, &lanes, &keyring, console).await?;
+    let idle = background::set_up(server, plan, spawn, &routes, &keyring, console).await?;
     let mut senders = Vec::new();
     for number in 0..plan.senders.get() {
-        senders.push(target.connect(Role::Sender(number)).await?);
+        senders.push(server.connect(Role::Sender(number)).await?);
     }
-    let run = Run::start();
-    let acknowledgements = Arc::new(Acknowledgements::new(run)?);
-    let watched = (plan.mode == Mode::Publish).then_some(&acknowledgements);
-    let publishers = publishers(&senders, &lanes, plan, watched).await?;
+    let run = RunClock::start();
+    let ack_latencies = Arc::new(AckLatencies::new(run)?);
+    let measured_acks = (plan.mode == Mode::Publish).then_some(&ack_latencies);
+    let publishers = publishers(&senders, &routes, plan, measured_acks).await?;
     let suite = match publishers.first().and_then(|publishers| publishers.first()) {
         Some(publisher) => publisher.receiver_key().await.suite().to_string(),
         None => String::new(),
     };
 
     let ready = if plan.mode == Mode::EndToEnd {
-        consumers(&lanes, plan, &keyring).await?
+        consumers(&routes, plan, &keyring).await?
     } else {
         Vec::new()
     };
-    let mut stopwatch = Stopwatch::start(target, run);
-    let receiving = receive(ready, &lanes, run);
-    send(publishers, plan, run, watched).await?;
+    let mut stopwatch = Stopwatch::start(server, run);
+    let receiving = receive(ready, &routes, run);
+    send(publishers, plan, run, measured_acks).await?;
     let received = match plan.mode {
         Mode::EndToEnd => Some(finished(receiving).await?),
         Mode::Publish => None,
         Mode::Drain => {
-            stopwatch = Stopwatch::start(target, run);
-            let ready = consumers(&lanes, plan, &keyring).await?;
-            Some(finished(receive(ready, &lanes, run)).await?)
+            stopwatch = Stopwatch::start(server, run);
+            let ready = consumers(&routes, plan, &keyring).await?;
+            Some(finished(receive(ready, &routes, run)).await?)
         }
     };
-    let (time, server, client) = stopwatch.stop();
+    let (time, server_usage, client_usage) = stopwatch.stop();
     let latencies = match received {
         Some(latencies) => latencies,
-        None => acknowledgements.take()?,
+        None => ack_latencies.take()?,
     };
     let server_version = senders
         .first()
         .map(|client| client.server().version)
         .unwrap_or_default();
-    if plan.mode == Mode::Publish && matches!(target, Target::Running { .. }) {
-        console.say(format_args!("Taking {} messages out again", plan.messages));
-        let ready = consumers(&lanes, plan, &keyring).await?;
-        finished(receive(ready, &lanes, run)).await?;
+    if plan.mode == Mode::Publish && matches!(server, BenchServer::Running { .. }) {
+        console.info(format_args!(
+            "Removing the {} messages again",
+            plan.messages
+        ));
+        let ready = consumers(&routes, plan, &keyring).await?;
+        finished(receive(ready, &routes, run)).await?;
     }
     drop(idle);
-    Ok(Measured {
+    Ok(Measurement {
         time,
         latencies,
         suite,
         server_version,
-        server,
-        client,
+        server: server_usage,
+        client: client_usage,
     })
 }

@@ -1,30 +1,31 @@
-//! `bench`: what a machine can do, so that people can size theirs.
+//! `bench`: measures throughput, latency and resource usage of a server.
 //!
 //! ```text
-//!   plan ─► target: a server that runs, or one of its own ─► load: senders and receivers ─► report
+//!   plan ─► server: a running one, or a temporary one ─► run: senders and receivers ─► report
 //! ```
 //!
-//! - [`plan`]: what is asked for
-//! - [`target`]: the server, who speaks to it, and what it costs
-//! - [`load`]: the course of a run
-//! - [`lane`], [`surroundings`]: receivers and their queues, and what else is there
-//! - [`sending`], [`receiving`], [`payload`]: senders, receivers, and messages that say when they
-//!   were sent
-//! - [`stopwatch`], [`latencies`], [`acknowledgements`]: how long everything took
+//! - [`plan`]: the options of a benchmark
+//! - [`server`]: the server, its clients, and the resource usage of processes
+//! - [`load`]: the course of a benchmark
+//! - [`receiver_route`], [`background`]: receivers with their queues, and additional queues,
+//!   messages and connections
+//! - [`sending`], [`receiving`], [`payload`]: senders, receivers, and payloads with the time of
+//!   sending
+//! - [`stopwatch`], [`latencies`], [`ack_latencies`]: measurements
 //! - [`report`]: a table for people, JSON for programs
 
-mod acknowledgements;
-mod lane;
+mod ack_latencies;
+mod background;
 mod latencies;
 mod load;
 mod payload;
 mod plan;
+mod receiver_route;
 mod receiving;
 mod report;
 mod sending;
+mod server;
 mod stopwatch;
-mod surroundings;
-mod target;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -33,15 +34,15 @@ use crate::output::stdout;
 use crate::signals::Signals;
 
 use self::plan::{PlanArgs, SpawnArgs};
-use self::target::Target;
+use self::server::BenchServer;
 
-/// Measure throughput and latency, on a server that runs or on one of its own
+/// Measure throughput and latency of a running server, or of a temporary one
 ///
 /// Senders seal messages and publish them, receivers open and acknowledge them, all in this process
-/// and over mutual TLS: what an application would do. Without --spawn it uses the server of the
+/// and over mutual TLS, as an application would. Without --spawn it uses the server of the
 /// connection options, as the client of --cert in both roles, through the exchange `ciphermq_bench`
-/// and queues of that name, which it leaves empty. Latencies are from the moment when a message was
-/// to be sent until it was opened, so a server that falls behind --rate is not excused.
+/// and queues of that name, which it leaves empty. Latencies count from the moment when a message
+/// was due until it was opened, so that a server that falls behind --rate cannot hide it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -52,8 +53,8 @@ pub(crate) struct Args {
     connection: ConnectionArgs,
     #[command(flatten)]
     private_key: PrivateKeyArgs,
-    /// The process id of the running server, if it runs on this machine: its CPU time and memory
-    /// are then told, too
+    /// The process id of the running server, if it runs on this machine, to report its CPU time and
+    /// memory, too
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     server_pid: Option<u32>,
     /// Print one JSON object instead of a table
@@ -63,34 +64,34 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
-    // Dropping what is under way ends the server that it has started.
+    // Dropping the benchmark ends the server that it has started.
     tokio::select! {
-        done = measure(args, console) => done,
+        result = measure(args, console) => result,
         signal = signals.received() => Ok(Exit::Signalled(signal)),
     }
 }
 
 async fn measure(args: Args, console: Console) -> Result<Exit, Failure> {
     if cfg!(debug_assertions) {
-        console.warn("This is a debug build: its figures say nothing. Build with --release.");
+        console.warn("This is a debug build: its figures mean nothing. Build with --release.");
     }
     let plan = args.plan;
-    let target = match args.spawn.database() {
-        Some(database) => Target::spawn(database, &args.spawn, &plan).await?,
+    let server = match args.spawn.database() {
+        Some(database) => BenchServer::spawn(database, &args.spawn, &plan).await?,
         None => {
             let settings = args
                 .connection
                 .resolve(Identity::Receiver, args.private_key)?;
-            Target::running(settings, args.server_pid)?
+            BenchServer::running(settings, args.server_pid)?
         }
     };
-    let measured = load::run(&target, &plan, &args.spawn, &console).await?;
-    let report = report::Report::new(&plan, &args.spawn, &target, measured);
+    let measurement = load::run(&server, &plan, &args.spawn, &console).await?;
+    let report = report::Report::new(&plan, &args.spawn, &server, measurement);
     if args.json {
         stdout::print(report.json()?)?;
     } else {
         report.table().print()?;
     }
-    target.end().await?;
+    server.end().await?;
     Ok(Exit::Done)
 }

@@ -1,18 +1,17 @@
-//! Messages that say when they were to be sent, and in which run.
+//! Payloads with the time at which the message was due, and the run that it belongs to.
 
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 
-/// The clock that senders and receivers share, and what tells this run's messages from those of
-/// others.
+/// The clock of a run, shared by senders and receivers, with the run's id.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
+pub(super) struct RunClock {
     id: u64,
     start: Instant,
 }
 
-impl Run {
+impl RunClock {
     pub(super) fn start() -> Self {
         Self {
             id: rand::random(),
@@ -24,7 +23,7 @@ impl Run {
         self.start.elapsed()
     }
 
-    /// How long ago a message was to be sent; `None` if it is none of this run's.
+    /// The time since a message was due; `None` if it belongs to another run.
     pub(super) fn age(&self, payload: &[u8]) -> Option<Duration> {
         let (id, rest) = payload.split_first_chunk()?;
         let (sent, _) = rest.split_first_chunk()?;
@@ -33,13 +32,14 @@ impl Run {
     }
 }
 
-/// One payload, used again and again.
+/// A reusable payload.
 #[derive(Debug)]
 pub(super) struct Payload(Vec<u8>);
 
 impl Payload {
-    /// Bytes that nothing could compress, of which the first are the run's and the message's.
-    pub(super) fn new(run: &Run, size: u32) -> Self {
+    /// Creates an incompressible payload of at least 24 bytes: run id, time and number, then random
+    /// bytes.
+    pub(super) fn new(run: &RunClock, size: u32) -> Self {
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
         rand::rng().fill(&mut bytes[..]);
         let mut payload = Self(bytes);
@@ -47,7 +47,7 @@ impl Payload {
         payload
     }
 
-    /// The payload of a message that was to be sent at this time of the run.
+    /// The payload of a message that is due at this time of the run.
     pub(super) fn stamped(&mut self, time: Duration, number: u64) -> &[u8] {
         self.write(8, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.write(16, number);
@@ -66,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_tells_its_age_in_its_own_run_only() {
-        let (run, other) = (Run::start(), Run::start());
+    fn a_message_has_an_age_only_in_its_own_run() {
+        let (run, other) = (RunClock::start(), RunClock::start());
         let mut payload = Payload::new(&run, 24);
         let first = payload.stamped(Duration::ZERO, 1).to_vec();
         assert_eq!(first.len(), 24);

@@ -1,57 +1,57 @@
-//! What is asked for.
+//! The options of a benchmark.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The load.
+/// The options of the load.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PlanArgs {
-    /// How many messages
+    /// The number of messages
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) messages: u64,
-    /// Bytes of each payload; 24 of them say when the message was sent
+    /// The size of each payload in bytes; 24 of them identify the message and its time
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(24..))]
     pub(super) size: u32,
-    /// How many messages each sender may have sent that are not acknowledged yet
+    /// The maximum number of sent and not yet acknowledged messages of each sender
     #[arg(long, value_name = "N", default_value = "1000")]
     pub(super) window: NonZeroU32,
-    /// How many messages go into one batch at most
+    /// The maximum number of messages in one batch
     #[arg(long, value_name = "N", default_value = "250")]
     pub(super) batch: NonZeroU32,
-    /// How many connections send
+    /// The number of sending connections
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) senders: NonZeroU32,
-    /// How many connections receive, each from a queue of its own
+    /// The number of receiving connections, each with its own queue
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) receivers: NonZeroU32,
-    /// Which part of the way is measured
+    /// The part of the delivery to measure
     #[arg(long, value_enum, default_value_t = Mode::EndToEnd)]
     pub(super) mode: Mode,
-    /// How many messages a second are sent, by all senders together [default: as many as can be]
+    /// Messages per second, of all senders together [default: as many as possible]
     #[arg(long, value_name = "N", value_parser = rate)]
     pub(super) rate: Option<f64>,
 }
 
-/// Which part of a message's way is measured.
+/// The part of the delivery that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
     /// From the first message sent until the last one is opened and its acknowledgement confirmed
     EndToEnd,
-    /// Until the last one is acknowledged by the server; nobody receives. Latencies are those of
-    /// the acknowledgements
+    /// Until the server has acknowledged the last one; nobody receives. Latencies are those of the
+    /// acknowledgements
     Publish,
     /// All messages wait in their queues; from the first receiver's connection until the last one's
     /// confirmation
     Drain,
 }
 
-/// A server of one's own.
+/// The options of a temporary server.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "A server of its own")]
+#[command(next_help_heading = "Temporary server")]
 pub(super) struct SpawnArgs {
     /// Start a server in a temporary folder, with this database: `sqlite`, or the postgres:// URL
-    /// of one that may be filled with messages
+    /// of a scratch database
     #[arg(
         long = "spawn",
         id = "spawn",
@@ -63,16 +63,16 @@ pub(super) struct SpawnArgs {
     /// Receivers have post-quantum keys, too: messages are sealed with XWING-AES256GCM
     #[arg(long, requires = "spawn")]
     pub(super) post_quantum: bool,
-    /// The server does not log the two lines for every message that servers log by default
+    /// Let the server log no lines for single messages; by default it logs two for each
     #[arg(long, requires = "spawn")]
     pub(super) no_log_messages: bool,
-    /// So many messages wait in the first queue all the time, for a receiver that is away
+    /// The number of additional messages that wait in the first queue, for an absent receiver
     #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
     pub(super) backlog: u64,
-    /// So many queues are there, bound, and not used
+    /// The number of additional queues, bound and not used
     #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
     pub(super) idle_queues: u32,
-    /// So many connections are there and say nothing
+    /// The number of additional idle connections
     #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
     pub(super) idle_connections: u32,
 }
@@ -83,7 +83,7 @@ impl SpawnArgs {
         self.database.as_deref()
     }
 
-    /// The database's kind.
+    /// The database's kind: `sqlite` or `postgres`.
     pub(super) fn kind(&self) -> Option<&'static str> {
         let is_sqlite = self.database()?.starts_with("sqlite:");
         Some(if is_sqlite { "sqlite" } else { "postgres" })
@@ -91,7 +91,7 @@ impl SpawnArgs {
 }
 
 impl PlanArgs {
-    /// How many messages the sender with this number sends to the receiver with this number.
+    /// The number of messages that a sender sends to a receiver, both by their numbers.
     pub(super) fn share(&self, sender: u32, receiver: u32) -> u64 {
         let pairs = u64::from(self.senders.get()) * u64::from(self.receivers.get());
         let pair = u64::from(sender) * u64::from(self.receivers.get()) + u64::from(receiver);
@@ -116,11 +116,13 @@ fn database(text: &str) -> Result<String, String> {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    let rate: f64 = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number"))?;
     if (0.001..=1e9).contains(&rate) {
         return Ok(rate);
     }
-    Err("it is not between 0.001 and 1000000000 messages a second".to_owned())
+    Err("it is not between 0.001 and 1000000000 messages per second".to_owned())
 }
 
 #[cfg(test)]
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_is_somebodys() {
+    fn the_shares_add_up_to_all_messages() {
         for (messages, senders, receivers) in [(1, 3, 2), (100, 1, 1), (101, 3, 4), (7, 7, 7)] {
             let plan = plan(&format!(
                 "--messages {messages} --senders {senders} --receivers {receivers}"
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_a_word_or_a_url() {
+    fn a_database_is_sqlite_or_a_postgres_url() {
         assert_eq!(database("sqlite").unwrap(), "sqlite://data/ciphermq.db");
         assert_eq!(database("postgres://u@h/d").unwrap(), "postgres://u@h/d");
         assert!(database("mysql://u@h/d").is_err());

@@ -1,62 +1,62 @@
-//! Receivers at work.
+//! The receivers of a benchmark.
 
 use std::time::Duration;
 
 use ciphermq_client::{Consumer, Keyring};
 use tokio::task::JoinSet;
 
-use super::lane::{Lane, unopenable};
 use super::latencies::{self, Latencies};
-use super::payload::Run;
+use super::payload::RunClock;
 use super::plan::PlanArgs;
+use super::receiver_route::{ReceiverRoute, unopenable_failure};
 use crate::exit::Failure;
 
-/// Nothing has come for so long: something is broken.
-const STALLED: Duration = Duration::from_secs(60);
+/// The time without any message after which a benchmark fails.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connects every receiver.
+/// Starts a consumer for every receiver.
 pub(super) async fn consumers(
-    lanes: &[Lane],
+    routes: &[ReceiverRoute],
     plan: &PlanArgs,
     keyring: &Keyring,
 ) -> Result<Vec<Consumer>, Failure> {
     let mut consumers = Vec::new();
-    for lane in lanes {
-        consumers.push(lane.consumer(plan, keyring).await?);
+    for route in routes {
+        consumers.push(route.consumer(plan, keyring).await?);
     }
     Ok(consumers)
 }
 
-/// Starts every receiver.
+/// Starts a task for every receiver.
 pub(super) fn receive(
     consumers: Vec<Consumer>,
-    lanes: &[Lane],
-    run: Run,
+    routes: &[ReceiverRoute],
+    run: RunClock,
 ) -> JoinSet<Result<Latencies, Failure>> {
     let mut tasks = JoinSet::new();
-    for (consumer, lane) in consumers.into_iter().zip(lanes) {
-        tasks.spawn(receive_all(consumer, lane.expected, run));
+    for (consumer, route) in consumers.into_iter().zip(routes) {
+        tasks.spawn(receive_all(consumer, route.expected, run));
     }
     tasks
 }
 
-/// Opens and acknowledges everything that one receiver is to get, until that is confirmed.
+/// Opens and acknowledges all messages of one receiver, and waits for the confirmations.
 async fn receive_all(
     mut consumer: Consumer,
     expected: u64,
-    run: Run,
+    run: RunClock,
 ) -> Result<Latencies, Failure> {
     let mut latencies = latencies::empty()?;
     while latencies.len() < expected {
-        let next = tokio::time::timeout(STALLED, consumer.next()).await;
+        let next = tokio::time::timeout(STALL_TIMEOUT, consumer.next()).await;
         let message = match next {
-            Ok(Some(message)) => message.map_err(|error| unopenable(&error))?,
+            Ok(Some(message)) => message.map_err(|error| unopenable_failure(&error))?,
             Ok(None) => return Err(Failure::plain("A receiver's connection was closed.")),
             Err(_) => {
                 return Err(Failure::new(
                     format!(
-                        "Nothing has come for {} s; {} of {} messages had.",
-                        STALLED.as_secs(),
+                        "No message has arrived for {} s, after {} of {}.",
+                        STALL_TIMEOUT.as_secs(),
                         latencies.len(),
                         expected
                     ),
@@ -76,7 +76,7 @@ async fn receive_all(
     }
 }
 
-/// Waits for every receiver.
+/// Waits for all receivers. Returns the latencies of all of them.
 pub(super) async fn finished(
     mut receiving: JoinSet<Result<Latencies, Failure>>,
 ) -> Result<Latencies, Failure> {

@@ -1,4 +1,4 @@
-//! What was measured: a table for people, one JSON object for programs.
+//! The results of a benchmark: a table for people, one JSON object for programs.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use super::latencies::Latencies;
 use super::plan::{Mode, PlanArgs, SpawnArgs};
-use super::target::{Cost, Target};
+use super::server::{BenchServer, ResourceUsage};
 use crate::console::table::Table;
 use crate::exit::Failure;
 
-/// What a run has shown.
+/// The measured values of a run.
 #[derive(Debug)]
-pub(super) struct Measured {
+pub(super) struct Measurement {
     pub(super) time: Duration,
     pub(super) latencies: Latencies,
     pub(super) suite: String,
     pub(super) server_version: String,
-    /// Of the server: its CPU time within `time`, and its peak memory.
-    pub(super) server: Option<Cost>,
-    /// Of this process, the same.
-    pub(super) client: Option<Cost>,
+    /// The server's CPU time within `time`, and its peak memory.
+    pub(super) server: Option<ResourceUsage>,
+    /// This process's CPU time within `time`, and its peak memory.
+    pub(super) client: Option<ResourceUsage>,
 }
 
 /// The fields of the JSON object; documented in docs/cli.md.
@@ -35,7 +35,7 @@ pub(super) struct Report {
     receivers: u32,
     rate: Option<f64>,
     suite: String,
-    /// `sqlite` or `postgres`; `null` for a server that ran already.
+    /// `sqlite` or `postgres`; `null` for a running server.
     database: Option<&'static str>,
     log_messages: Option<bool>,
     backlog: u64,
@@ -71,14 +71,14 @@ impl Report {
     pub(super) fn new(
         plan: &PlanArgs,
         spawn: &SpawnArgs,
-        target: &Target,
-        measured: Measured,
+        server: &BenchServer,
+        measurement: Measurement,
     ) -> Self {
-        let seconds = measured.time.as_secs_f64().max(1e-9);
-        let latencies = &measured.latencies;
+        let seconds = measurement.time.as_secs_f64().max(1e-9);
+        let latencies = &measurement.latencies;
         let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
         let at = |quantile| milliseconds(latencies.value_at_quantile(quantile));
-        let is_spawned = matches!(target, Target::Spawned(_));
+        let is_spawned = matches!(server, BenchServer::Spawned(_));
         Self {
             mode: plan.mode,
             messages: plan.messages,
@@ -88,13 +88,13 @@ impl Report {
             senders: plan.senders.get(),
             receivers: plan.receivers.get(),
             rate: plan.rate,
-            suite: measured.suite,
+            suite: measurement.suite,
             database: spawn.kind(),
             log_messages: is_spawned.then_some(!spawn.no_log_messages),
             backlog: spawn.backlog,
             idle_queues: spawn.idle_queues,
             idle_connections: spawn.idle_connections,
-            server_version: measured.server_version,
+            server_version: measurement.server_version,
             seconds,
             messages_per_second: plan.messages as f64 / seconds,
             payload_bytes_per_second: plan.messages as f64 * f64::from(plan.size) / seconds,
@@ -107,10 +107,10 @@ impl Report {
                 p999: at(0.999),
                 max: milliseconds(latencies.max()),
             },
-            server_cpu_seconds: measured.server.map(|cost| cost.cpu.as_secs_f64()),
-            server_peak_memory_bytes: measured.server.map(|cost| cost.peak_memory),
-            client_cpu_seconds: measured.client.map(|cost| cost.cpu.as_secs_f64()),
-            client_peak_memory_bytes: measured.client.map(|cost| cost.peak_memory),
+            server_cpu_seconds: measurement.server.map(|usage| usage.cpu.as_secs_f64()),
+            server_peak_memory_bytes: measurement.server.map(|usage| usage.peak_memory),
+            client_cpu_seconds: measurement.client.map(|usage| usage.cpu.as_secs_f64()),
+            client_peak_memory_bytes: measurement.client.map(|usage| usage.peak_memory),
         }
     }
 
@@ -123,7 +123,7 @@ impl Report {
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new(15);
         let mut line = |name: &str, value: String| table.row(name, value);
-        let way = match self.mode {
+        let mode = match self.mode {
             Mode::EndToEnd => "end to end",
             Mode::Publish => "published",
             Mode::Drain => "drained",
@@ -131,7 +131,7 @@ impl Report {
         line(
             "messages",
             format!(
-                "{} of {} bytes, {way}, sealed with {}",
+                "{} of {} bytes, {mode}, sealed with {}",
                 self.messages, self.size, self.suite
             ),
         );

@@ -1,4 +1,4 @@
-//! Senders.
+//! The senders of a benchmark.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,26 +7,25 @@ use ciphermq_client::publisher::BatchLimits;
 use ciphermq_client::{Client, Publisher};
 use tokio::task::JoinSet;
 
-use super::acknowledgements::Acknowledgements;
-use super::lane::Lane;
-use super::payload::{Payload, Run};
+use super::ack_latencies::AckLatencies;
+use super::payload::{Payload, RunClock};
 use super::plan::PlanArgs;
+use super::receiver_route::ReceiverRoute;
 use crate::exit::Failure;
 
-/// Bytes that may be under way, whatever the window in messages: enough never to be what holds a
-/// sender up.
+/// The window in bytes: large enough that only the window in messages limits a sender.
 const WINDOW_BYTES: usize = 256 << 20;
 
-/// Each sender's publishers, one for each receiver.
+/// Starts the publishers of each sender, one for each receiver.
 pub(super) async fn publishers(
     senders: &[Client],
-    lanes: &[Lane],
+    routes: &[ReceiverRoute],
     plan: &PlanArgs,
-    watched: Option<&Arc<Acknowledgements>>,
+    ack_latencies: Option<&Arc<AckLatencies>>,
 ) -> Result<Vec<Vec<Publisher>>, Failure> {
     let window = usize::try_from(plan.window.get())
         .unwrap_or(usize::MAX)
-        .div_ceil(lanes.len().max(1));
+        .div_ceil(routes.len().max(1));
     let limits = BatchLimits {
         messages: usize::try_from(plan.batch.get()).unwrap_or(usize::MAX),
         ..BatchLimits::default()
@@ -34,16 +33,17 @@ pub(super) async fn publishers(
     let mut all = Vec::new();
     for sender in senders {
         let mut publishers = Vec::new();
-        for lane in lanes {
+        for route in routes {
             let mut publisher = sender
-                .publisher(lane.client.id())
-                .exchange(lane.exchange.clone())
-                .routing_key(lane.routing_key.clone())
+                .publisher(route.client.id())
+                .exchange(route.exchange.clone())
+                .routing_key(route.routing_key.clone())
                 .batch(limits)
                 .window(window, WINDOW_BYTES);
-            if let Some(watched) = watched {
-                let (watched, line) = (Arc::clone(watched), watched.line());
-                publisher = publisher.on_outcome(move |_| watched.came(line));
+            if let Some(ack_latencies) = ack_latencies {
+                let ack_latencies = Arc::clone(ack_latencies);
+                let number = ack_latencies.add_publisher();
+                publisher = publisher.on_outcome(move |_| ack_latencies.acknowledged(number));
             }
             publishers.push(publisher.start().await?);
         }
@@ -52,15 +52,15 @@ pub(super) async fn publishers(
     Ok(all)
 }
 
-/// Sends everything, and waits until it is acknowledged.
+/// Sends all messages, and waits until they are acknowledged.
 pub(super) async fn send(
     publishers: Vec<Vec<Publisher>>,
     plan: &PlanArgs,
-    run: Run,
-    watched: Option<&Arc<Acknowledgements>>,
+    run: RunClock,
+    ack_latencies: Option<&Arc<AckLatencies>>,
 ) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
-    let mut first_line = 0;
+    let mut first_publisher = 0;
     for (sender, publishers) in (0..).zip(publishers) {
         let sending = Sending {
             shares: (0..plan.receivers.get())
@@ -69,10 +69,11 @@ pub(super) async fn send(
             interval: plan.interval(),
             payload: Payload::new(&run, plan.size),
             run,
-            watched: watched.map(|watched| (Arc::clone(watched), first_line)),
+            ack_latencies: ack_latencies
+                .map(|ack_latencies| (Arc::clone(ack_latencies), first_publisher)),
             publishers,
         };
-        first_line += sending.publishers.len();
+        first_publisher += sending.publishers.len();
         tasks.spawn(sending.run());
     }
     while let Some(done) = tasks.join_next().await {
@@ -81,16 +82,16 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// One sender's work.
+/// The work of one sender.
 struct Sending {
     publishers: Vec<Publisher>,
-    /// How many messages each receiver gets.
+    /// The number of messages for each receiver.
     shares: Vec<u64>,
     interval: Option<Duration>,
     payload: Payload,
-    run: Run,
-    /// Where acknowledgements are timed, and the first publisher's line there.
-    watched: Option<(Arc<Acknowledgements>, usize)>,
+    run: RunClock,
+    /// The measurement of acknowledgements, and the first publisher's number there.
+    ack_latencies: Option<(Arc<AckLatencies>, usize)>,
 }
 
 impl Sending {
@@ -99,7 +100,8 @@ impl Sending {
         let mut number = 0;
         let rounds = self.shares.iter().copied().max().unwrap_or_default();
         for round in 0..rounds {
-            for (line, (publisher, share)) in self.publishers.iter().zip(&self.shares).enumerate() {
+            for (index, (publisher, share)) in self.publishers.iter().zip(&self.shares).enumerate()
+            {
                 if round >= *share {
                     continue;
                 }
@@ -113,13 +115,13 @@ impl Sending {
                         due
                     }
                     None => {
-                        // The time begins when it may be sent, not when it waits for the window.
+                        // Waiting for room in the window does not count.
                         publisher.ready().await?;
                         self.run.elapsed()
                     }
                 };
-                if let Some((watched, first)) = &self.watched {
-                    watched.sent(first + line, time);
+                if let Some((ack_latencies, first)) = &self.ack_latencies {
+                    ack_latencies.sent(first + index, time);
                 }
                 publisher.submit(self.payload.stamped(time, number)).await?;
                 number += 1;
@@ -137,7 +139,7 @@ fn f64_of(number: u64) -> f64 {
     number as f64
 }
 
-/// Waits until everything is acknowledged.
+/// Waits until all messages of a publisher are acknowledged.
 pub(super) async fn acknowledged(publisher: Publisher) -> Result<(), Failure> {
     let summary = publisher.finish().await;
     match summary.failures.into_iter().next() {

@@ -1,44 +1,45 @@
-//! Time, and what was spent in it.
+//! Measures a time, and the resources used in it.
 
 use std::time::Duration;
 
-use super::payload::Run;
-use super::target::{Cost, Target, own_cost};
+use super::payload::RunClock;
+use super::server::{BenchServer, ResourceUsage, own_usage};
 
-/// See the module.
+/// A running measurement.
 pub(super) struct Stopwatch<'a> {
-    target: &'a Target,
-    run: Run,
+    server: &'a BenchServer,
+    run: RunClock,
     start: Duration,
-    server: Option<Cost>,
-    client: Option<Cost>,
+    server_usage: Option<ResourceUsage>,
+    client_usage: Option<ResourceUsage>,
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(super) fn start(target: &'a Target, run: Run) -> Self {
+    pub(super) fn start(server: &'a BenchServer, run: RunClock) -> Self {
         Self {
-            target,
+            server,
             run,
-            server: target.cost(),
-            client: own_cost(),
+            server_usage: server.usage(),
+            client_usage: own_usage(),
             start: run.elapsed(),
         }
     }
 
-    /// The time, and what server and clients have spent in it.
-    pub(super) fn stop(self) -> (Duration, Option<Cost>, Option<Cost>) {
+    /// Ends the measurement. Returns the time, and the resources that the server and this process
+    /// have used in it.
+    pub(super) fn stop(self) -> (Duration, Option<ResourceUsage>, Option<ResourceUsage>) {
         let time = self.run.elapsed() - self.start;
-        let since = |before: Option<Cost>, now: Option<Cost>| {
+        let since = |before: Option<ResourceUsage>, now: Option<ResourceUsage>| {
             let (before, now) = (before?, now?);
-            Some(Cost {
+            Some(ResourceUsage {
                 cpu: now.cpu - before.cpu,
                 ..now
             })
         };
         (
             time,
-            since(self.server, self.target.cost()),
-            since(self.client, own_cost()),
+            since(self.server_usage, self.server.usage()),
+            since(self.client_usage, own_usage()),
         )
     }
 }

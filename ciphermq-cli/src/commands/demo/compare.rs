@@ -1,4 +1,4 @@
-//! What was received, compared with what was sent: every line exactly once, byte for byte.
+//! Compares received messages with sent ones: each exactly once, byte for byte.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::exit::Failure;
 use crate::output::Payload;
 
-/// The messages of a file, each as two hashes under random keys: a comparison in memory that files
-/// of any size leave room for.
+/// The messages of a file, each as two hashes with random keys, so that large files can be compared
+/// in memory.
 pub(super) struct Expected {
     hashers: [RandomState; 2],
     messages: HashMap<[u64; 2], u64>,
@@ -29,13 +29,17 @@ struct Line<'a> {
     message_base64: Option<String>,
 }
 
-/// A message that is `null` is there all the same.
+/// Deserializes a present `null` as `Some`: it is a message, too.
 fn present<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
 impl Expected {
-    /// Reads the file that is going to be sent.
+    /// Reads the file to be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be read.
     pub(super) fn read(file: &Path) -> Result<Self, Failure> {
         let mut expected = Self {
             hashers: Default::default(),
@@ -52,7 +56,7 @@ impl Expected {
         lines.map_err(|error| {
             Failure::new(
                 format!("The file {} cannot be read: {error}.", file.display()),
-                "Name a file with one message a line, with --file.",
+                "Name a file with one message per line, with --file.",
             )
         })?;
         Ok(expected)
@@ -62,7 +66,7 @@ impl Expected {
         self.count == 0
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
@@ -71,7 +75,7 @@ impl Expected {
     ///
     /// # Errors
     ///
-    /// [`Failure`] that says how many messages are missing, doubled, or were never sent.
+    /// [`Failure`] with the numbers of messages that are missing, duplicated, or were never sent.
     pub(super) fn compare(&self, output: &Path) -> Result<(), Failure> {
         let mut left = self.messages.clone();
         let (mut unknown, mut broken) = (0u64, 0u64);
@@ -97,8 +101,9 @@ impl Expected {
         }
         Err(Failure::new(
             format!(
-                "What was received is not what was sent: {missing} messages are missing, {unknown} \
-                 are there too often or were never sent, {broken} lines cannot be read."
+                "The received messages are not those that were sent: {missing} messages are \
+                 missing, {unknown} are duplicates or were never sent, {broken} lines cannot be \
+                 read."
             ),
             format!(
                 "This must never happen. Please report it, with the folder of {}.",
@@ -114,7 +119,7 @@ impl Expected {
     }
 }
 
-/// A message as it stands in a line of the output.
+/// A message in the form of an output line.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Message {
     Json(String),
@@ -124,7 +129,7 @@ enum Message {
 fn as_received(line: &[u8]) -> Message {
     match Payload::of(line) {
         Payload::Json(json) => Message::Json(json.get().to_owned()),
-        // A text stands in the output as a JSON string.
+        // Text is a JSON string in the output.
         Payload::Text(text) => Message::Json(serde_json::to_string(text).unwrap_or_default()),
         Payload::Bytes(bytes) => Message::Bytes(bytes.to_owned()),
     }
@@ -144,14 +149,14 @@ fn received(line: &[u8]) -> Option<Message> {
     }
 }
 
-fn each_line(path: &Path, mut tell: impl FnMut(&[u8])) -> io::Result<()> {
+fn each_line(path: &Path, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(256 * 1024, File::open(path)?);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = line
             .strip_suffix(b"\n")
             .map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
-        tell(text);
+        visit(text);
         line.clear();
     }
     Ok(())
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_files_are_equal_whatever_is_in_them() {
+    fn equal_messages_are_equal_whatever_their_content() {
         let messages: &[&[u8]] = &[
             b"{\"a\": 1.10}",
             b"text",
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_none_are_counted() {
+    fn unreadable_lines_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in"), folder.path().join("out"));
         std::fs::write(&input, "a\r\n\n\r\n").unwrap();

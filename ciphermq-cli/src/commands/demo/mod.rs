@@ -1,4 +1,4 @@
-//! `demo`: the main job, once, whole, with the real programs and nothing but throwaway parts.
+//! `demo`: a complete run of the real programs, with temporary keys, certificates and database.
 //!
 //! ```text
 //!   certs, keygen ─► ciphermq-server ─► ciphermq-cli receive
@@ -17,22 +17,22 @@ use tokio::process::Command;
 
 use self::compare::Expected;
 use super::keygen::failure as keygen_failure;
-use crate::console::pace::rate;
+use crate::console::rate::rate;
 use crate::console::table::Table;
 use crate::console::{Console, Verbosity};
 use crate::exit::{Exit, Failure};
-use crate::local::{self, Child, ENDING, Logging, READY};
+use crate::local::{self, Child, END_TIMEOUT, Logging, START_TIMEOUT};
 use crate::signals::Signals;
 
-/// Run the whole thing once: certificates, server, receiver, sender, real messages, all throwaway
+/// Run a complete example once: certificates, server, receiver, sender and messages
 ///
 /// Makes certificates and keys, starts a server on SQLite, a receiver and a sender, sends real
-/// messages from a file, and compares what was received with what was sent. Everything is made for
-/// this run, in a folder of its own, and stays there to be looked at. The server listens on a free
-/// port of this machine only. Several demos can run at once.
+/// messages from a file, and compares the received messages with the file. Everything is made for
+/// this run, in its own folder, and stays there for inspection. The server listens on a free port
+/// of this machine only. Several demos can run at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The messages, one a line [default: the sample readings in tests/data]
+    /// The messages, one per line [default: the sample readings in tests/data]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The folder to work in; it must be new or empty [default: a new one in the system's temporary
@@ -41,12 +41,12 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// The sample that comes with the sources.
+/// The sample messages in the source tree.
 const SAMPLE: &str = "tests/data/sensor-readings.jsonl";
 const SENDER: &str = "sender_1";
 const RECEIVER: &str = "receiver_1";
 const OUTPUT: &str = "received_messages.jsonl";
-/// After how many seconds without any message the receiver gives up.
+/// The time without any message after which the receiver gives up, in seconds.
 const IDLE_SECONDS: &str = "60";
 
 pub(crate) async fn run(
@@ -56,9 +56,9 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let demo = Demo::prepare(&args, console, verbosity)?;
-    // Dropping what is under way ends the programs that it has started.
+    // Dropping the demo ends the programs that it has started.
     tokio::select! {
-        done = demo.run() => done,
+        result = demo.run() => result,
         signal = signals.received() => Ok(Exit::Signalled(signal)),
     }
 }
@@ -72,17 +72,21 @@ struct Demo {
     verbosity: Verbosity,
 }
 
-/// What the run has measured.
-struct Measured {
+/// The times of a run.
+struct Measurement {
     sending: Duration,
     whole: Duration,
 }
 
 impl Demo {
-    /// Finds everything that is needed, and makes certificates, keys and the configuration.
+    /// Finds the programs and the messages, and makes certificates and keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if a program, the messages or the folder cannot be used.
     fn prepare(args: &Args, console: Console, verbosity: Verbosity) -> Result<Self, Failure> {
         let own_program = local::own_program()?;
-        // Rather now than after everything else was made.
+        // Checked before anything is made.
         local::server_program()?;
         let file = match &args.file {
             Some(file) => file.clone(),
@@ -93,11 +97,11 @@ impl Demo {
         if expected.is_empty() {
             return Err(Failure::new(
                 format!("The file {} holds no messages.", file.display()),
-                "Name a file with one message a line, with --file.",
+                "Name a file with one message per line, with --file.",
             ));
         }
         let folder = folder(args.out.as_deref())?;
-        console.say(format_args!(
+        console.info(format_args!(
             "Making certificates and keys in {}",
             folder.display()
         ));
@@ -123,26 +127,26 @@ impl Demo {
         let (mut server, address) =
             local::start_server(&self.folder, local::SQLITE, Logging { messages: true }).await?;
         self.console
-            .say(format_args!("The server listens on {address}"));
+            .info(format_args!("The server listens on {address}"));
         let mut receiver = self.start_receiver(&address).await?;
-        self.console.say(format_args!(
+        self.console.info(format_args!(
             "Sending {} messages of {}",
             self.expected.count(),
             self.file.display()
         ));
         let started = Instant::now();
         let mut sender = self.start_sender(&address)?;
-        sender.ended_well(None).await?;
+        sender.wait_success(None).await?;
         let sending = started.elapsed();
-        receiver.ended_well(None).await?;
-        let measured = Measured {
+        receiver.wait_success(None).await?;
+        let measurement = Measurement {
             sending,
             whole: started.elapsed(),
         };
         server.terminate()?;
-        server.ended_well(Some(ENDING)).await?;
+        server.wait_success(Some(END_TIMEOUT)).await?;
         self.expected.compare(&self.folder.join(OUTPUT))?;
-        self.result(&measured).print()?;
+        self.result(&measurement).print()?;
         Ok(Exit::Done)
     }
 
@@ -158,18 +162,20 @@ impl Demo {
         ]);
         command.args(["--count", &self.expected.count().to_string()]);
         let mut receiver = Child::start("ciphermq-cli receive", command, &self.folder)?;
-        receiver.line_with("Receiving from ", READY).await?;
+        receiver
+            .wait_for_line("Receiving from ", START_TIMEOUT)
+            .await?;
         Ok(receiver)
     }
 
     fn start_sender(&self, address: &str) -> Result<Child, Failure> {
         let mut command = self.own_command("send", address, SENDER);
         command.args(["--to", RECEIVER, "--file"]).arg(&self.file);
-        // Beside the file it would be in the way of the next demo, whose server is another.
+        // Beside the file it would conflict with the next demo, which has another server.
         command.args(["--checkpoint", "sent.ciphermq-send"]);
-        // At the default verbosity its progress bar is the demo's, too.
+        // At the default verbosity the sender's progress bar is shown.
         if self.verbosity == Verbosity::Normal {
-            Child::start_shown("ciphermq-cli send", command, &self.folder)
+            Child::start_sharing_stderr("ciphermq-cli send", command, &self.folder)
         } else {
             Child::start("ciphermq-cli send", command, &self.folder)
         }
@@ -188,9 +194,9 @@ impl Demo {
         command
     }
 
-    fn result(&self, measured: &Measured) -> Table {
+    fn result(&self, measurement: &Measurement) -> Table {
         let count = self.expected.count();
-        let (sending, whole) = (measured.sending, measured.whole);
+        let (sending, whole) = (measurement.sending, measurement.whole);
         let mut table = Table::new(11);
         table.row(
             "sent",
@@ -213,7 +219,7 @@ impl Demo {
         table.row(
             "folder",
             format_args!(
-                "{} (certificates, keys, database, logs; it stays: remove it when you like)",
+                "{} (certificates, keys, database, logs; it is kept: remove it when you like)",
                 self.folder.display()
             ),
         );
@@ -221,29 +227,31 @@ impl Demo {
     }
 }
 
-/// The sample, from where we stand or from where this program was built.
+/// Finds the sample messages, in the current folder or in the checkout that this program was built
+/// in.
 fn sample(own_program: &Path) -> Result<PathBuf, Failure> {
     // <checkout>/target/release/ciphermq-cli
     let checkout = own_program.ancestors().nth(3);
-    let places = [Some(Path::new("")), checkout];
-    let found = places
+    let folders = [Some(Path::new("")), checkout];
+    let found = folders
         .into_iter()
         .flatten()
-        .map(|place| place.join(SAMPLE))
+        .map(|folder| folder.join(SAMPLE))
         .find(|path| path.is_file());
     found.ok_or_else(|| {
         Failure::new(
-            format!("The sample messages, {SAMPLE}, are not there."),
-            "Run the demo in the folder of the sources, or name a file with one message a line, \
-             with --file.",
+            format!("The sample messages, {SAMPLE}, do not exist."),
+            "Run the demo in the source folder, or name a file with one message per line, with \
+             --file.",
         )
     })
 }
 
+/// Creates the folder to work in, or checks that the given one is empty.
 fn folder(out: Option<&Path>) -> Result<PathBuf, Failure> {
     let Some(out) = out else {
-        let made = tempfile::Builder::new().prefix("ciphermq-demo-").tempdir();
-        return made
+        let created = tempfile::Builder::new().prefix("ciphermq-demo-").tempdir();
+        return created
             .map(tempfile::TempDir::keep)
             .map_err(|error| unwritable(&std::env::temp_dir(), &error));
     };
@@ -252,7 +260,7 @@ fn folder(out: Option<&Path>) -> Result<PathBuf, Failure> {
     if entries.next().is_some() {
         return Err(Failure::new(
             format!("The folder {} is not empty.", out.display()),
-            "Name a new or an empty one with --out: a demo starts from nothing.",
+            "Name a new or an empty one with --out.",
         ));
     }
     std::path::absolute(out).map_err(|error| unwritable(out, &error))
@@ -261,6 +269,6 @@ fn folder(out: Option<&Path>) -> Result<PathBuf, Failure> {
 fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::new(
         format!("The folder {} cannot be used: {error}.", folder.display()),
-        "Name one that is yours to write, with --out.",
+        "Name one that you may write to, with --out.",
     )
 }

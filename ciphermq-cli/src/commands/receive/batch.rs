@@ -1,33 +1,33 @@
-//! Messages that are written together: one write and one sync for all of them.
+//! Messages that are written together, with one write and one sync.
 
 use ciphermq_client::{Message, Timestamp, Unopenable};
 
 use crate::output::file::OutputError;
-use crate::output::pipe::Put;
+use crate::output::pipe::WriteOutcome;
 use crate::output::sink::{SinkError, Stream};
 use crate::output::{Received, Sink, Unopened};
 
-/// How many messages are written at once at most, and about how many bytes.
+/// The limits of a batch: exact for messages, approximate for bytes.
 const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// How many messages that a pipe's reader has taken wait for their acks.
+/// The number of messages, read from a pipe by its reader, at which they are reported.
 const MAX_UNREPORTED: usize = 64;
 
-/// Lines to be written, and the messages that they are of.
+/// Lines to write, and their messages.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     lines: Vec<u8>,
     messages: Vec<Message>,
-    /// Where each message's line ends.
+    /// The end of each message's line in `lines`.
     ends: Vec<usize>,
     quarantine: Vec<u8>,
     unopenable: Vec<Unopenable>,
 }
 
-/// What was written, and must now be acked or rejected.
+/// Messages that were written, and are to be acknowledged or rejected now.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct WrittenBatch {
     pub(super) messages: Vec<Message>,
     pub(super) unopenable: Vec<Unopenable>,
 }
@@ -42,7 +42,7 @@ impl Batch {
             || self.lines.len() + self.quarantine.len() >= MAX_BYTES
     }
 
-    /// Adds a message's line. Its payload is let go of, as the line holds it.
+    /// Adds a message's line, and drops its payload.
     pub(super) fn push(&mut self, mut message: Message) {
         let payload = message.take_payload();
         Received {
@@ -58,7 +58,7 @@ impl Batch {
         self.ends.push(self.lines.len());
     }
 
-    /// Adds what cannot be opened, for the quarantine.
+    /// Adds a message that cannot be opened, for the quarantine.
     pub(super) fn push_unopenable(&mut self, unopenable: Unopenable) {
         Unopened {
             message_id: unopenable.message_id().as_str(),
@@ -70,18 +70,18 @@ impl Batch {
         self.unopenable.push(unopenable);
     }
 
-    /// Writes all of it: afterwards it survives any crash, or its reader has it. What is written
-    /// earlier than the rest is given to `report`.
+    /// Writes the batch: afterwards it survives any crash, or the pipe's reader has read it. Parts
+    /// that are written earlier than the rest are passed to `report`.
     ///
     /// # Errors
     ///
-    /// [`SinkError`]: then nothing is written but what was reported.
+    /// [`SinkError`]: then only the parts that were reported count as written.
     pub(super) fn write(
         self,
         sink: &mut Sink,
         quarantine: impl FnOnce(&[u8]) -> Result<(), OutputError>,
-        report: impl Fn(Written),
-    ) -> Result<Written, SinkError> {
+        report: impl Fn(WrittenBatch),
+    ) -> Result<WrittenBatch, SinkError> {
         if !self.quarantine.is_empty() {
             quarantine(&self.quarantine).map_err(|error| SinkError::Failed(error.into()))?;
         }
@@ -97,48 +97,48 @@ impl Batch {
                 .map(|message| (message.verified_sender(), message.message_id()));
             sink.append(&self.lines, messages)?;
         }
-        Ok(Written {
+        Ok(WrittenBatch {
             messages: self.messages,
             unopenable: self.unopenable,
         })
     }
 
-    /// Line by line, as the reader takes them. Once it was asked to stop, the rest is let go of,
-    /// and comes again.
+    /// Writes line by line, as the reader reads them. After a request to stop, the remaining
+    /// messages are dropped, and will be redelivered.
     fn write_to_pipe(
         self,
         stream: &mut Stream,
-        report: impl Fn(Written),
-    ) -> Result<Written, SinkError> {
-        // They need not wait for the reader.
-        report(Written {
+        report: impl Fn(WrittenBatch),
+    ) -> Result<WrittenBatch, SinkError> {
+        // These need not wait for the reader.
+        report(WrittenBatch {
             messages: Vec::new(),
             unopenable: self.unopenable,
         });
-        let mut taken = Vec::new();
+        let mut read = Vec::new();
         let mut start = 0;
         for (message, end) in self.messages.into_iter().zip(self.ends) {
             let line = self.lines.get(start..end).unwrap_or_default();
             start = end;
-            let put = stream.put(line, &mut || report(Written::of(&mut taken)));
-            match put {
-                Ok(Put::Taken) => taken.push(message),
-                Ok(Put::Stopped) => break,
+            match stream.write(line, &mut || report(WrittenBatch::take(&mut read))) {
+                Ok(WriteOutcome::Read) => read.push(message),
+                Ok(WriteOutcome::Stopped) => break,
                 Err(error) => {
-                    report(Written::of(&mut taken));
+                    report(WrittenBatch::take(&mut read));
                     return Err(error);
                 }
             }
-            if taken.len() >= MAX_UNREPORTED {
-                report(Written::of(&mut taken));
+            if read.len() >= MAX_UNREPORTED {
+                report(WrittenBatch::take(&mut read));
             }
         }
-        Ok(Written::of(&mut taken))
+        Ok(WrittenBatch::take(&mut read))
     }
 }
 
-impl Written {
-    fn of(messages: &mut Vec<Message>) -> Self {
+impl WrittenBatch {
+    /// Takes all of `messages`.
+    fn take(messages: &mut Vec<Message>) -> Self {
         Self {
             messages: std::mem::take(messages),
             unopenable: Vec::new(),

@@ -1,4 +1,4 @@
-//! Positions that have not come, told to people.
+//! Reports of missing messages: positions of a stream that have not arrived.
 
 use std::time::Duration;
 
@@ -8,58 +8,62 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::console::{Console, Messages};
 
-/// A gap is told when it was there at two looks in a row. All tries of a publish take half of this,
-/// unless told otherwise, and what a receiver has in its hands when it dies comes again sooner.
-const PAUSE: Duration = Duration::from_secs(60);
+/// The interval of the checks for gaps. A gap is reported if two consecutive checks find it.
+///
+/// By default all tries of a publish take half as long, and messages that a receiver had when it
+/// was killed are redelivered sooner.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many ranges of positions a warning names.
-const NAMED: usize = 10;
+/// The maximum number of position ranges in a warning.
+const MAX_RANGES: usize = 10;
 
-/// Looks for gaps while messages come, and once more at the end.
+/// Checks for gaps while messages arrive, and once more at the end.
 #[derive(Debug)]
-pub(super) struct Gaps {
+pub(super) struct GapReporter {
     recorder: Recorder,
     watch: GapWatch,
     console: Console,
-    /// The beginning of a stream may be older than what is known. In what is no file nothing is
-    /// known of before.
-    tells_start: bool,
+    /// Whether a gap at the beginning of a stream is reported. Without an output file earlier runs
+    /// are unknown, and may have received it.
+    reports_start: bool,
     ticks: tokio::time::Interval,
 }
 
-impl Gaps {
-    pub(super) fn new(recorder: Recorder, tells_start: bool, console: Console) -> Self {
-        let mut ticks = tokio::time::interval_at(Instant::now() + PAUSE, PAUSE);
+impl GapReporter {
+    pub(super) fn new(recorder: Recorder, reports_start: bool, console: Console) -> Self {
+        let mut ticks = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             recorder,
             watch: GapWatch::default(),
             console,
-            tells_start,
+            reports_start,
             ticks,
         }
     }
 
-    pub(super) fn saw(&mut self, message: &Message) {
+    /// Watches the stream of a received message.
+    pub(super) fn observe(&mut self, message: &Message) {
         if let Some(sender) = message.verified_sender() {
             self.watch.saw(sender, message.message_id());
         }
     }
 
-    /// Waits until it is time to look. Safe to cancel.
+    /// Waits until the next check is due. Cancel safe.
     pub(super) async fn due(&mut self) {
         self.ticks.tick().await;
     }
 
-    /// Tells what has been missing for long enough, and what has come after all.
-    pub(super) fn look(&mut self) {
-        let changes = self.watch.check(self.now());
+    /// Reports positions that have been missing for long enough, and reported ones that have
+    /// arrived since.
+    pub(super) fn check(&mut self) {
+        let changes = self.watch.check(self.current());
         for gap in &changes.missing {
             self.warn(gap);
         }
         for gap in &changes.filled {
-            self.console.say(format_args!(
-                "{} of {}, told to be missing, {} come: {}",
+            self.console.info(format_args!(
+                "{} of {}, reported as missing, {} arrived: {}",
                 Messages(gap.missing.count()),
                 gap.sender,
                 has(&gap.missing),
@@ -68,9 +72,9 @@ impl Gaps {
         }
     }
 
-    /// Tells all that is missing in the streams that messages have come of; how many that are.
+    /// Reports all gaps in the watched streams. Returns the number of missing messages.
     pub(super) fn finish(&self) -> u64 {
-        let gaps = self.watch.watched(self.now());
+        let gaps = self.watch.watched(self.current());
         for gap in &gaps {
             self.warn(gap);
         }
@@ -78,9 +82,9 @@ impl Gaps {
             .fold(0, |sum: u64, gap| sum.saturating_add(gap.missing.count()))
     }
 
-    fn now(&self) -> Vec<StreamGaps> {
+    fn current(&self) -> Vec<StreamGaps> {
         let mut gaps = self.recorder.gaps();
-        if !self.tells_start {
+        if !self.reports_start {
             for gap in &mut gaps {
                 gap.missing.forget_below(gap.missing_at_start());
             }
@@ -98,9 +102,9 @@ impl Gaps {
             }
         };
         self.console.warn(format_args!(
-            "{} of {} {} not come, though later ones have: {}{at_start}. If the sender was told \
-             that all were sent, none was set aside, and no other receiver shares the queue, then \
-             the server has lost them or keeps them back",
+            "{} of {} {} not arrived, though later ones have: {}{at_start}. If the sender reports \
+             all as acknowledged, none was set aside, and no other receiver shares the queue, then \
+             the server has lost or withheld them",
             Messages(gap.missing.count()),
             gap.sender,
             has(&gap.missing),
@@ -121,13 +125,13 @@ fn positions(gap: &StreamGaps) -> String {
     let mut ranges: Vec<String> = gap
         .missing
         .iter()
-        .take(NAMED)
+        .take(MAX_RANGES)
         .map(|(first, last)| match last - first {
             0 => first.to_string(),
             _ => format!("{first}-{last}"),
         })
         .collect();
-    if gap.missing.iter().nth(NAMED).is_some() {
+    if gap.missing.iter().nth(MAX_RANGES).is_some() {
         ranges.push("...".to_owned());
     }
     let noun = match gap.missing.count() {

@@ -1,19 +1,19 @@
 //! `receive`: messages into a file, each exactly once.
 //!
 //! ```text
-//!   consumer ─► gathered lines ─► one write, one sync ─► acks ─► confirmations
-//!                  ▲ meanwhile, the next ones gather │
-//!                  └─────────────────────────────────┘
+//!   consumer ─► pending lines ─► one write, one sync ─► acks ─► confirmations
+//!                 ▲ meanwhile, the next ones collect │
+//!                 └──────────────────────────────────┘
 //! ```
 
+mod active_time;
+mod adaptive_prefetch;
 mod batch;
-mod busy;
-mod demand;
 mod gaps;
-mod idle;
+mod idle_timer;
 mod opening;
 mod receiver;
-mod settle;
+mod settlement;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ use ciphermq_client::{Client, ExchangeName, QueueName, RoutingKey};
 use ciphermq_files::{beside, is_descriptor, resolve};
 use indicatif::ProgressBar;
 
-use self::demand::Demand;
-use self::gaps::Gaps;
-use self::idle::Idle;
+use self::adaptive_prefetch::AdaptivePrefetch;
+use self::gaps::GapReporter;
+use self::idle_timer::IdleTimer;
 use self::opening::open_output;
-use self::receiver::{Plan, Receiver};
+use self::receiver::{Receiver, ReceiverConfig};
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output::{Sink, Target, shared, stdout};
+use crate::output::{OutputKind, Sink, shared, stdout};
 use crate::signals::Signals;
 
 /// Receive messages into a file, each exactly once
@@ -42,14 +42,15 @@ use crate::signals::Signals;
 /// "received_time":"…"}
 ///
 /// The message is the JSON value if the payload is JSON, else its text, else base64 in
-/// "message_base64". A line is synced to the disk before its message is acknowledged. What the
-/// output holds already is not written again, nor what it held before it was moved away. What
-/// cannot be opened is set aside in the quarantine file, and rejected. Into a pipe a line goes once
-/// the one before it was read, and its message is acknowledged once it was read itself.
+/// "message_base64". A line is synced to the disk before its message is acknowledged. Messages that
+/// the output holds already, or held before it was moved away, are not written again. Messages that
+/// cannot be opened are set aside in the quarantine file, and rejected. Into a pipe, a line is
+/// written once the previous one was read, and its message is acknowledged once the line itself was
+/// read.
 ///
 /// The public key of --private-key is signed and registered, the queue and the exchange are
-/// declared and bound. The receiver runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or
-/// by --count or --idle-exit.
+/// declared and bound. The receiver runs until SIGINT (Ctrl-C) or SIGTERM, until --count messages
+/// are written, or until no message arrives for --idle-exit.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The queue to consume [default: {client id}_queue]
@@ -58,7 +59,7 @@ pub(crate) struct Args {
     /// The exchange to bind the queue to [default: ciphermq_exchange]
     #[arg(long)]
     exchange: Option<ExchangeName>,
-    /// The routing key to bind the queue by [default: {client id}_key]
+    /// The routing key to bind the queue with [default: {client id}_key]
     #[arg(long)]
     routing_key: Option<RoutingKey>,
     /// The file to append to; - is standard output
@@ -68,32 +69,32 @@ pub(crate) struct Args {
         default_value = "data/received_messages.jsonl"
     )]
     output: PathBuf,
-    /// Where it is kept what the output holds, to know it again after a crash [default:
+    /// The file that records which messages the output holds, for the next run [default:
     /// {OUTPUT}.ciphermq-receive]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The output was moved or lost after a receiver was killed, and cannot be put back: go on
-    /// without it
+    /// Continue without the previous output: it was moved or lost after a receiver was killed, and
+    /// cannot be put back
     #[arg(long)]
     output_is_gone: bool,
-    /// Where messages are set aside that cannot be opened [default: {OUTPUT}.quarantine.jsonl]
+    /// The file for messages that cannot be opened [default: {OUTPUT}.quarantine.jsonl]
     #[arg(long, value_name = "FILE")]
     quarantine: Option<PathBuf>,
-    /// End once so many messages have been written
+    /// End once N messages have been written
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
-    /// End once no message has come for so long, while connected
+    /// End once no message has arrived for this long while connected
     #[arg(long, value_name = "SECONDS", value_parser = crate::connection::seconds)]
     idle_exit: Option<Duration>,
-    /// How many messages may be delivered and not yet acknowledged [default: 1024; into a pipe, as
-    /// its reader keeps up]
+    /// The maximum number of delivered and not yet acknowledged messages [default: 1024; into a
+    /// pipe, as many as its reader keeps up with]
     #[arg(long, value_name = "N")]
     prefetch: Option<NonZeroU32>,
-    /// Also take messages that do not prove who sent them, as those of older clients:
-    /// "sender_verified" is false then
+    /// Also accept messages without proof of their sender, such as those of older clients:
+    /// "sender_verified" is then false
     #[arg(long)]
     allow_unverified_senders: bool,
-    /// Don't tell of messages that have not come although later ones have: other receivers share
+    /// Do not report messages that have not arrived although later ones have: other receivers share
     /// the queue
     #[arg(long)]
     ignore_gaps: bool,
@@ -103,22 +104,22 @@ pub(crate) struct Args {
     private_key: PrivateKeyArgs,
 }
 
-/// What is set aside beside standard output or a device goes where the default output's would.
+/// The output whose quarantine file is also that of standard output and of devices.
 const DEFAULT_OUTPUT: &str = "data/received_messages.jsonl";
 
 pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failure> {
-    let target = args.target()?;
+    let kind = args.output_kind()?;
     let settings = args
         .connection
         .clone()
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
-    args.claim_files(target, &settings)?;
+    args.claim_files(kind, &settings)?;
     let mut signals = Signals::listen()?;
-    // An output that is there is looked at first; another one is made once messages can come.
-    let is_there = target == Target::File && args.output.exists();
-    let opened = is_there
-        .then(|| open_output(&args, target, &console))
+    // An existing output is checked before connecting; a new one is created afterwards.
+    let exists = kind == OutputKind::File && args.output.exists();
+    let opened = exists
+        .then(|| open_output(&args, kind, &console))
         .transpose()?;
     let client = tokio::select! {
         client = settings.connect() => client?,
@@ -126,18 +127,19 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     };
     let (sink, dedup) = match opened {
         Some(opened) => opened,
-        None => tokio::task::block_in_place(|| open_output(&args, target, &console))?,
+        None => tokio::task::block_in_place(|| open_output(&args, kind, &console))?,
     };
-    // In some folders two names that were free are one file, which shows now.
-    args.claim_files(target, &settings)?;
+    // On a case-insensitive file system two unused names can be the same file, which shows only now
+    // that they exist.
+    args.claim_files(kind, &settings)?;
     let quarantine = args.quarantine_path();
-    if Target::of(&quarantine, false) == Target::Stdout {
+    if OutputKind::of(&quarantine, false) == OutputKind::Stdout {
         stdout::check()?;
     }
     shared::check(&quarantine)?;
     let recorder = dedup.clone();
     let key_id = keyring.newest().public_key().key_id();
-    let demand = args.demand(&sink);
+    let adaptive_prefetch = args.adaptive_prefetch(&sink);
     let started = async {
         let route = Route::new(&args, &client)?;
         let mut builder = client
@@ -147,7 +149,7 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
             .bind(route.exchange, route.routing_key)
             .unverified_senders(args.allow_unverified_senders)
             .dedup(dedup);
-        if demand.is_some() {
+        if adaptive_prefetch.is_some() {
             builder = builder.prefetch(NonZeroU32::MIN);
         } else if let Some(prefetch) = args.prefetch() {
             builder = builder.prefetch(prefetch);
@@ -166,49 +168,50 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
         consumer = started => consumer?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
-    // The consumer has a connection of its own.
+    // The consumer has its own connection.
     drop(client);
-    super::tell_events(consumer.events(), console.clone());
+    super::report_events(consumer.events(), console.clone());
     console.message(format_args!("Public key registered, key id {key_id}"));
     if let Some(registration) = consumer.registration() {
-        super::tell_unrecorded(registration, &console);
+        super::warn_unrecorded(registration, &console);
     }
-    console.say(format_args!(
+    console.info(format_args!(
         "Receiving from {} as {}, into {}",
         consumer.queue(),
         consumer.client_id(),
-        place(&args.output)
+        output_name(&args.output)
     ));
 
     let console = console.with_bar(ProgressBar::new_spinner());
     if !console.bar().is_hidden() {
         console.bar().enable_steady_tick(Duration::from_millis(100));
     }
-    let tells_start = matches!(sink, Sink::File(_));
-    let gaps = (!args.ignore_gaps).then(|| Gaps::new(recorder, tells_start, console.clone()));
-    let plan = Plan {
+    let reports_start = matches!(sink, Sink::File(_));
+    let gaps =
+        (!args.ignore_gaps).then(|| GapReporter::new(recorder, reports_start, console.clone()));
+    let config = ReceiverConfig {
         quarantine: args.quarantine_path(),
         count: args.count.map(NonZeroU64::get),
-        idle: args.idle_exit.map(Idle::new),
+        idle_timer: args.idle_exit.map(IdleTimer::new),
         gaps,
-        demand,
+        adaptive_prefetch,
     };
-    let receiver = Receiver::new(plan, consumer, sink, console);
+    let receiver = Receiver::new(config, consumer, sink, console);
     receiver.run(&mut signals, &settings, &args.output).await
 }
 
-/// How many messages may be delivered and not acknowledged, unless told otherwise.
+/// The default limit of delivered and not yet acknowledged messages.
 const PREFETCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 
 impl Args {
-    /// How the prefetch grows, if it does.
-    fn demand(&self, sink: &Sink) -> Option<Demand> {
+    /// The prefetch for a pipe, unless `--prefetch` sets a fixed one.
+    fn adaptive_prefetch(&self, sink: &Sink) -> Option<AdaptivePrefetch> {
         let grows = sink.pipe().is_some() && self.prefetch.is_none();
-        grows.then(|| Demand::up_to(self.prefetch().unwrap_or(PREFETCH)))
+        grows.then(|| AdaptivePrefetch::up_to(self.prefetch().unwrap_or(PREFETCH)))
     }
 
-    /// No more messages need be under way than are asked for: the others are free for other
-    /// receivers.
+    /// The fixed prefetch, if there is one. It does not exceed `--count`, so that the other
+    /// messages are available to other receivers.
     fn prefetch(&self) -> Option<NonZeroU32> {
         let count = self
             .count
@@ -221,14 +224,14 @@ impl Args {
         }
     }
 
-    /// What the output is. Standard output is called `-` from now on.
+    /// Determines the kind of output. Any name of standard output is replaced by `-`.
     ///
     /// # Errors
     ///
     /// [`Failure`] of usage for options that would have no effect.
-    fn target(&mut self) -> Result<Target, Failure> {
-        let target = Target::of(&self.output, self.checkpoint.is_some());
-        if target == Target::Stdout {
+    fn output_kind(&mut self) -> Result<OutputKind, Failure> {
+        let kind = OutputKind::of(&self.output, self.checkpoint.is_some());
+        if kind == OutputKind::Stdout {
             self.output = "-".into();
         }
         let without_effect = [
@@ -236,25 +239,30 @@ impl Args {
             ("--output-is-gone", self.output_is_gone),
         ];
         let named = without_effect.iter().find(|(_, is_given)| *is_given);
-        match named.filter(|_| target != Target::File) {
-            None => Ok(target),
+        match named.filter(|_| kind != OutputKind::File) {
+            None => Ok(kind),
             Some((option, _)) => Err(Failure::usage(
                 format!(
-                    "{option} has no effect: of {} nothing is known afterwards.",
-                    place(&self.output)
+                    "{option} has no effect: what was written to {} is not known to later runs.",
+                    output_name(&self.output)
                 ),
                 format!("Name a file with --output, or leave {option} out."),
             )),
         }
     }
 
-    /// Sees to it that the output, its checkpoint and the quarantine are no other file.
-    fn claim_files(&self, target: Target, settings: &ConnectionSettings) -> Result<(), Failure> {
-        let mut files = settings.own_files();
-        match target {
-            Target::Stdout => files.claim_stdout()?,
-            Target::Stream => files.claim_for_lines("--output", &self.output)?,
-            Target::File => {
+    /// Checks that output, checkpoint and quarantine are different files, and none of them is in
+    /// use otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of usage.
+    fn claim_files(&self, kind: OutputKind, settings: &ConnectionSettings) -> Result<(), Failure> {
+        let mut files = settings.file_roles();
+        match kind {
+            OutputKind::Stdout => files.claim_stdout()?,
+            OutputKind::Stream => files.claim_for_lines("--output", &self.output)?,
+            OutputKind::File => {
                 files.claim_for_lines("--output", &self.output)?;
                 files.claim("--checkpoint", &self.checkpoint_path())?;
             }
@@ -270,7 +278,7 @@ impl Args {
 
     fn quarantine_path(&self) -> PathBuf {
         self.quarantine.clone().unwrap_or_else(|| {
-            let output = match has_place(&self.output) {
+            let output = match has_folder(&self.output) {
                 true => &self.output,
                 false => Path::new(DEFAULT_OUTPUT),
             };
@@ -279,7 +287,7 @@ impl Args {
     }
 }
 
-/// Which messages come, by which way.
+/// The queue, and its binding.
 struct Route {
     queue: QueueName,
     exchange: ExchangeName,
@@ -291,7 +299,7 @@ impl Route {
         let unnamable = |error| {
             Failure::new(
                 format!("No queue can be named after {}: {error}.", client.id()),
-                "Name it yourself, with --queue and --routing-key.",
+                "Name it with --queue and --routing-key.",
             )
         };
         let queue = args
@@ -314,19 +322,20 @@ impl Route {
     }
 }
 
-/// Whether there is a place beside an output: not beside standard output, another descriptor, or a
-/// device.
-fn has_place(output: &Path) -> bool {
+/// Whether other files can be kept beside an output: not beside standard output, another descriptor
+/// or a device.
+fn has_folder(output: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
-    let is_device = std::fs::metadata(output).is_ok_and(|there| {
-        let kind = there.file_type();
+    let is_device = std::fs::metadata(output).is_ok_and(|metadata| {
+        let kind = metadata.file_type();
         kind.is_char_device() || kind.is_block_device()
     });
-    let is_descriptor = || resolve(output).is_ok_and(|place| is_descriptor(&place));
+    let is_descriptor = || resolve(output).is_ok_and(|path| is_descriptor(&path));
     output != Path::new("-") && !is_device && !is_descriptor()
 }
 
-fn place(output: &Path) -> String {
+/// The name of an output for messages.
+fn output_name(output: &Path) -> String {
     if output == Path::new("-") {
         "standard output".to_owned()
     } else {

@@ -1,4 +1,4 @@
-//! The loop: taking messages, writing them, acknowledging what is written.
+//! The receiver's loop: takes messages, writes them, and acknowledges those that are written.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,114 +11,124 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::batch::{Batch, Written};
-use super::busy::Busy;
-use super::demand::Demand;
-use super::gaps::Gaps;
-use super::idle::Idle;
-use super::place;
-use super::settle::Settling;
+use super::active_time::ActiveTime;
+use super::adaptive_prefetch::AdaptivePrefetch;
+use super::batch::{Batch, WrittenBatch};
+use super::gaps::GapReporter;
+use super::idle_timer::IdleTimer;
+use super::output_name;
+use super::settlement::Settlement;
 use crate::connection::ConnectionSettings;
 use crate::console::Console;
-use crate::console::pace::{Pace, rate};
+use crate::console::rate::{RateMeter, rate};
 use crate::exit::{Exit, Failure};
-use crate::output::pipe::Stop;
+use crate::output::pipe::StopHandle;
 use crate::output::sink::SinkError;
 use crate::output::{Sink, shared};
 use crate::signals::Signals;
 
-/// Why the receiver ends.
+/// The reason why the receiver ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// All that was asked for is written.
+enum EndReason {
+    /// `--count` messages are written.
     Count,
-    /// Nothing came for long enough.
+    /// No message has arrived for the time of `--idle-exit`.
     Idle,
-    /// A signal came.
+    /// A signal asked the program to end.
     Signal,
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has closed it.
     ReaderGone,
 }
 
-/// See the module.
+/// Receives messages from a consumer and writes them to a sink.
 pub(super) struct Receiver {
     consumer: Consumer,
     console: Console,
     quarantine: PathBuf,
     count: Option<u64>,
-    idle: Option<Idle>,
-    settling: Settling,
-    gaps: Option<Gaps>,
-    /// What was opened and waits for the write before it.
-    gathered: Batch,
-    /// Away while a write is under way.
+    idle_timer: Option<IdleTimer>,
+    settlement: Settlement,
+    gaps: Option<GapReporter>,
+    /// Opened messages that wait for the write before them.
+    pending: Batch,
+    /// The output; `None` while a write is in progress.
     sink: Option<Sink>,
-    writing: Option<JoinHandle<(Sink, Result<Written, SinkError>)>>,
-    /// What the write that is under way has written so far.
-    reports: (
-        mpsc::UnboundedSender<Written>,
-        mpsc::UnboundedReceiver<Written>,
+    writing: Option<JoinHandle<(Sink, Result<WrittenBatch, SinkError>)>>,
+    /// The channel for parts of a batch that are written while the rest is still in progress.
+    progress: (
+        mpsc::UnboundedSender<WrittenBatch>,
+        mpsc::UnboundedReceiver<WrittenBatch>,
     ),
-    /// How a write into a pipe is asked to end.
-    stop: Option<Stop>,
-    /// Standard output, if it is a pipe: that its reader has gone is seen here.
+    /// Stops a write into a pipe.
+    stop: Option<StopHandle>,
+    /// Standard output, if it is a pipe, to detect that its reader has closed it.
     pipe: Option<pipe::Sender>,
-    demand: Option<Demand>,
-    /// How many messages were taken from the consumer to be written.
+    adaptive_prefetch: Option<AdaptivePrefetch>,
+    /// The number of messages taken from the consumer to be written.
     taken: u64,
-    /// How many of them were written.
+    /// The number of written messages.
     written: u64,
     events: Events,
     is_connected: bool,
-    busy: Busy,
-    pace: Pace,
+    active_time: ActiveTime,
+    rate_meter: RateMeter,
 }
 
-/// What a receiver is asked to do.
-pub(super) struct Plan {
+/// The options of a [`Receiver`].
+pub(super) struct ReceiverConfig {
     pub(super) quarantine: PathBuf,
-    /// It ends after so many messages.
+    /// The number of messages after which it ends.
     pub(super) count: Option<u64>,
-    pub(super) idle: Option<Idle>,
-    pub(super) gaps: Option<Gaps>,
-    /// How the prefetch grows, if it does.
-    pub(super) demand: Option<Demand>,
+    pub(super) idle_timer: Option<IdleTimer>,
+    pub(super) gaps: Option<GapReporter>,
+    /// The prefetch of a pipe; `None` if the prefetch is fixed.
+    pub(super) adaptive_prefetch: Option<AdaptivePrefetch>,
 }
 
 impl Receiver {
-    pub(super) fn new(plan: Plan, consumer: Consumer, sink: Sink, console: Console) -> Self {
-        let Plan {
+    pub(super) fn new(
+        config: ReceiverConfig,
+        consumer: Consumer,
+        sink: Sink,
+        console: Console,
+    ) -> Self {
+        let ReceiverConfig {
             quarantine,
             count,
-            idle,
+            idle_timer,
             gaps,
-            demand,
-        } = plan;
+            adaptive_prefetch,
+        } = config;
         Self {
             stop: sink.pipe().map(|pipe| pipe.stop()),
-            pipe: watched(&sink),
-            reports: mpsc::unbounded_channel(),
-            demand,
+            pipe: watchable_stdout(&sink),
+            progress: mpsc::unbounded_channel(),
+            adaptive_prefetch,
             gaps,
             quarantine,
             count,
-            idle,
-            settling: Settling::new(consumer.acker(), console.clone()),
-            gathered: Batch::default(),
+            idle_timer,
+            settlement: Settlement::new(consumer.acker(), console.clone()),
+            pending: Batch::default(),
             sink: Some(sink),
             writing: None,
             taken: 0,
             written: 0,
             events: consumer.events(),
             is_connected: true,
-            busy: Busy::default(),
-            pace: Pace::default(),
+            active_time: ActiveTime::default(),
+            rate_meter: RateMeter::default(),
             consumer,
             console,
         }
     }
 
-    /// Receives until there is a reason to end, and ends in good order.
+    /// Receives until there is a reason to end, then writes and settles what was received.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the output fails, if the connection is closed for good, or if
+    /// acknowledgements stay unconfirmed.
     pub(super) async fn run(
         mut self,
         signals: &mut Signals,
@@ -135,16 +145,16 @@ impl Receiver {
         let Self {
             consumer,
             console,
-            mut settling,
+            mut settlement,
             written,
             count,
-            busy,
+            active_time,
             sink,
             gaps,
             ..
         } = self;
         if let Some(sink) = sink {
-            // Without it the next receiver reads more of the file: no reason to fail.
+            // Without a last checkpoint the next receiver reads more of the file: not an error.
             let closed = tokio::task::spawn_blocking(|| sink.close()).await;
             if let Ok(Err(error)) = closed {
                 console.warn(format_args!(
@@ -152,67 +162,72 @@ impl Receiver {
                 ));
             }
         }
-        settling.all().await;
+        settlement.complete().await;
         let duplicates = consumer.duplicates();
         consumer.close().await;
-        let unconfirmed = settling.ack_once_more(settings).await;
+        let unconfirmed = settlement.retry_acks(settings).await;
 
         console.bar().finish_and_clear();
         let missing = match gaps.map_or(0, |gaps| gaps.finish()) {
             0 => String::new(),
             missing => format!(", {missing} missing"),
         };
-        let (elapsed, rate) = (busy.time().as_secs_f64(), rate(written, busy.time()));
-        console.say(format_args!(
+        let (elapsed, rate) = (
+            active_time.time().as_secs_f64(),
+            rate(written, active_time.time()),
+        );
+        console.info(format_args!(
             "{written} received, {} confirmed, {duplicates} duplicates left out, {} set \
              aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
-            settling.confirmed(),
-            settling.set_aside(),
-            place(output),
+            settlement.confirmed(),
+            settlement.set_aside(),
+            output_name(output),
         ));
         let end = end?;
-        if let Some(failure) = settling.failure(&unconfirmed) {
+        if let Some(failure) = settlement.failure(&unconfirmed) {
             return Err(failure);
         }
         match (end, count) {
-            (End::Idle, Some(count)) if written < count => Ok(Exit::Less),
+            (EndReason::Idle, Some(count)) if written < count => Ok(Exit::Less),
             _ => Ok(Exit::Done),
         }
     }
 
-    /// Receives until there is a reason to end. What was gathered and not written may be left over.
-    async fn receive(&mut self, signals: &mut Signals) -> Result<End, Failure> {
+    /// Receives until there is a reason to end. Pending messages may remain, not yet written.
+    async fn receive(&mut self, signals: &mut Signals) -> Result<EndReason, Failure> {
         loop {
-            self.write_gathered();
-            if self.is_count_taken() && self.gathered.is_empty() && self.writing.is_none() {
-                return Ok(End::Count);
+            self.write_pending();
+            if self.is_count_taken() && self.pending.is_empty() && self.writing.is_none() {
+                return Ok(EndReason::Count);
             }
             let takes_more =
-                !self.is_count_taken() && !self.gathered.is_full() && !self.settling.is_full();
-            let is_resting = self.gathered.is_empty() && self.writing.is_none();
-            let is_quiet = self.is_connected && is_resting;
+                !self.is_count_taken() && !self.pending.is_full() && !self.settlement.is_full();
+            let has_nothing_to_write = self.pending.is_empty() && self.writing.is_none();
+            let is_idle = self.is_connected && has_nothing_to_write;
             tokio::select! {
-                item = self.consumer.next(), if takes_more => self.take_all(item)?,
+                item = self.consumer.next(), if takes_more => self.take_available(item)?,
                 written = joined(&mut self.writing), if self.writing.is_some() => {
-                    if let Some(end) = self.settle(written?)? {
+                    if let Some(end) = self.write_ended(written?)? {
                         return Ok(end);
                     }
                 }
-                Some(written) = self.reports.1.recv() => self.note_written(written),
-                () = reader_gone(self.pipe.as_ref()), if is_resting => return Ok(End::ReaderGone),
-                () = self.settling.next(), if !self.settling.is_empty() => {}
-                () = Idle::over(self.idle.as_ref()), if is_quiet => {
-                    if self.is_idle() {
-                        return Ok(End::Idle);
+                Some(written) = self.progress.1.recv() => self.settle(written),
+                () = reader_gone(self.pipe.as_ref()), if has_nothing_to_write => {
+                    return Ok(EndReason::ReaderGone);
+                }
+                () = self.settlement.next(), if !self.settlement.is_empty() => {}
+                () = IdleTimer::expired(self.idle_timer.as_ref()), if is_idle => {
+                    if self.confirm_idle() {
+                        return Ok(EndReason::Idle);
                     }
                 }
                 () = due(&mut self.gaps) => {
                     if let Some(gaps) = &mut self.gaps {
-                        gaps.look();
+                        gaps.check();
                     }
                 }
-                Some(event) = self.events.next() => self.note(&event),
-                _ = signals.received() => return Ok(End::Signal),
+                Some(event) = self.events.next() => self.handle_event(&event),
+                _ = signals.received() => return Ok(EndReason::Signal),
             }
         }
     }
@@ -221,8 +236,11 @@ impl Receiver {
         self.count.is_some_and(|count| self.taken >= count)
     }
 
-    /// Takes a message, and with it those that are at hand.
-    fn take_all(&mut self, item: Option<Result<Message, ConsumeError>>) -> Result<(), Failure> {
+    /// Takes a message, and all others that are available without waiting.
+    fn take_available(
+        &mut self,
+        item: Option<Result<Message, ConsumeError>>,
+    ) -> Result<(), Failure> {
         let Some(item) = item else {
             return Err(Failure::new(
                 "The connection was closed for good.",
@@ -232,7 +250,7 @@ impl Receiver {
         let mut item = Some(item);
         while let Some(one) = item.take() {
             self.take(one);
-            if !self.is_count_taken() && !self.gathered.is_full() {
+            if !self.is_count_taken() && !self.pending.is_full() {
                 item = self.consumer.try_next();
             }
         }
@@ -240,28 +258,28 @@ impl Receiver {
     }
 
     fn take(&mut self, item: Result<Message, ConsumeError>) {
-        if let Some(idle) = &mut self.idle {
-            idle.restart();
+        if let Some(timer) = &mut self.idle_timer {
+            timer.restart();
         }
         match item {
             Ok(message) => {
                 self.taken += 1;
-                let works = self.writing.is_some() || !self.gathered.is_empty();
-                self.busy.came(Instant::now(), works);
-                self.tell_opened(&message);
+                let is_busy = self.writing.is_some() || !self.pending.is_empty();
+                self.active_time.message_received(Instant::now(), is_busy);
+                self.report_opened(&message);
                 if let Some(gaps) = &mut self.gaps {
-                    gaps.saw(&message);
+                    gaps.observe(&message);
                 }
-                self.gathered.push(message);
+                self.pending.push(message);
             }
-            Err(ConsumeError::Unopenable(unopenable)) => self.gathered.push_unopenable(unopenable),
+            Err(ConsumeError::Unopenable(unopenable)) => self.pending.push_unopenable(unopenable),
             Err(error) => self.console.warn(error),
         }
     }
 
-    fn tell_opened(&self, message: &Message) {
+    fn report_opened(&self, message: &Message) {
         let id = message.message_id();
-        if self.console.tells_payloads() {
+        if self.console.shows_payloads() {
             let text = String::from_utf8_lossy(message.payload());
             self.console
                 .message(format_args!("Decrypted message {id}: {text}"));
@@ -270,18 +288,18 @@ impl Receiver {
         }
     }
 
-    /// Begins to write what was gathered, unless a write is under way.
-    fn write_gathered(&mut self) {
-        if self.gathered.is_empty() {
+    /// Begins to write the pending messages, unless a write is in progress.
+    fn write_pending(&mut self) {
+        if self.pending.is_empty() {
             return;
         }
         if let Some(mut sink) = self.sink.take() {
-            let batch = std::mem::take(&mut self.gathered);
-            let (quarantine, reports) = (self.quarantine.clone(), self.reports.0.clone());
+            let batch = std::mem::take(&mut self.pending);
+            let (quarantine, progress) = (self.quarantine.clone(), self.progress.0.clone());
             self.writing = Some(tokio::task::spawn_blocking(move || {
                 let report = |written| {
-                    // We hold the other end ourselves.
-                    let _ = reports.send(written);
+                    // The receiving end is a field of `self`.
+                    let _ = progress.send(written);
                 };
                 let written = batch.write(
                     &mut sink,
@@ -293,32 +311,33 @@ impl Receiver {
         }
     }
 
-    /// Acks what was written.
-    fn settle(
+    /// Takes the sink back after a write, and settles what was written.
+    fn write_ended(
         &mut self,
-        (sink, written): (Sink, Result<Written, SinkError>),
-    ) -> Result<Option<End>, Failure> {
+        (sink, written): (Sink, Result<WrittenBatch, SinkError>),
+    ) -> Result<Option<EndReason>, Failure> {
         self.sink = Some(sink);
-        while let Ok(written) = self.reports.1.try_recv() {
-            self.note_written(written);
+        while let Ok(written) = self.progress.1.try_recv() {
+            self.settle(written);
         }
         match written {
             Ok(written) => {
-                self.note_written(written);
+                self.settle(written);
                 Ok(None)
             }
-            Err(SinkError::ReaderGone) => Ok(Some(End::ReaderGone)),
+            Err(SinkError::ReaderGone) => Ok(Some(EndReason::ReaderGone)),
             Err(SinkError::Failed(failure)) => Err(failure),
         }
     }
 
-    fn note_written(&mut self, written: Written) {
+    /// Reports written messages, and acknowledges or rejects them.
+    fn settle(&mut self, written: WrittenBatch) {
         let messages = written.messages.len();
         if messages > 0 {
             self.written += u64::try_from(messages).unwrap_or(u64::MAX);
             let now = Instant::now();
-            self.busy.wrote(now);
-            let per_second = self.pace.per_second(now, self.written);
+            self.active_time.messages_written(now);
+            let per_second = self.rate_meter.per_second(now, self.written);
             self.console
                 .bar()
                 .set_message(format!("{} received, {per_second:.0}/s", self.written));
@@ -329,105 +348,110 @@ impl Receiver {
                 unopenable.message_id(),
                 unopenable.reason,
                 self.quarantine.display(),
-                what_to_do(&unopenable.reason)
+                advice(&unopenable.reason)
             ));
         }
-        self.settling.begin(written);
-        let more = self
-            .demand
+        self.settlement.begin(written);
+        let larger = self
+            .adaptive_prefetch
             .as_mut()
-            .and_then(|demand| demand.note(messages));
-        if let Some(prefetch) = more {
+            .and_then(|prefetch| prefetch.record_read(messages));
+        if let Some(prefetch) = larger {
             let changed = self.consumer.set_prefetch(prefetch);
-            // If it is not changed now, it is with the next connection.
+            // If this fails, the prefetch changes with the next connection.
             tokio::spawn(async move { changed.await.is_ok() });
         }
     }
 
-    /// Ends the write that is under way, and writes what was gathered meanwhile: it would only have
-    /// to be opened again. After a signal nothing more goes into a pipe: its reader may take as
-    /// long as it likes.
-    async fn finish(&mut self, end: End, signals: &mut Signals) -> Result<Option<End>, Failure> {
-        let mut is_stopped = end == End::Signal;
+    /// Waits for the write in progress, and writes the pending messages, so that they need not be
+    /// delivered again. After a signal nothing more is written into a pipe, because its reader may
+    /// take any time.
+    async fn finish(
+        &mut self,
+        end: EndReason,
+        signals: &mut Signals,
+    ) -> Result<Option<EndReason>, Failure> {
+        let mut is_stopped = end == EndReason::Signal;
         loop {
             if let Some(stop) = &self.stop
                 && is_stopped
             {
-                stop.ask();
+                stop.request();
             }
             if self.writing.is_none() {
-                self.write_gathered();
+                self.write_pending();
             }
             if self.writing.is_none() {
                 return Ok(None);
             }
             tokio::select! {
                 written = joined(&mut self.writing) => {
-                    if let Some(end) = self.settle(written?)? {
+                    if let Some(end) = self.write_ended(written?)? {
                         return Ok(Some(end));
                     }
                 }
-                Some(written) = self.reports.1.recv() => self.note_written(written),
+                Some(written) = self.progress.1.recv() => self.settle(written),
                 _ = signals.received(), if !is_stopped => is_stopped = true,
             }
         }
     }
 
-    fn is_idle(&mut self) -> bool {
+    fn confirm_idle(&mut self) -> bool {
         let duplicates = self.consumer.duplicates();
-        self.idle
+        self.idle_timer
             .as_mut()
-            .is_some_and(|idle| idle.is_over(duplicates))
+            .is_some_and(|timer| timer.confirm_expired(duplicates))
     }
 
-    /// Without a connection nothing can come, so that is no idleness.
-    fn note(&mut self, event: &Event) {
+    /// Restarts the idle timer when the connection is lost or restored: time without a connection
+    /// does not count.
+    fn handle_event(&mut self, event: &Event) {
         match event {
             Event::Connected => self.is_connected = true,
             Event::Disconnected { .. } => self.is_connected = false,
             _ => return,
         }
-        if let Some(idle) = &mut self.idle {
-            idle.restart();
+        if let Some(timer) = &mut self.idle_timer {
+            timer.restart();
         }
     }
 }
 
-/// Standard output, to be watched for the end of its reader, if it is a pipe. A named pipe's
-/// readers may come and go.
-fn watched(sink: &Sink) -> Option<pipe::Sender> {
+/// Standard output, if it is a pipe, to watch for the end of its reader. A named pipe is not
+/// watched: its readers may change.
+fn watchable_stdout(sink: &Sink) -> Option<pipe::Sender> {
     let pipe = sink.pipe().filter(|_| sink.is_stdout())?;
     let file = pipe.file().try_clone().ok()?;
-    // Unchecked, as it must go on waiting when it is written: others may have the same descriptor.
-    // It is only looked at.
+    // Unchecked, because the descriptor must stay in blocking mode: other programs may share it. It
+    // is only polled for its state.
     pipe::Sender::from_file_unchecked(file).ok()
 }
 
-/// Returns when nobody reads the pipe any more; never if there is none to watch.
+/// Completes when the pipe's reader has closed it; never if there is no pipe.
 async fn reader_gone(pipe: Option<&pipe::Sender>) {
     let Some(pipe) = pipe else {
         return std::future::pending().await;
     };
     if pipe.ready(Interest::ERROR).await.is_err() {
-        // It cannot be told: writing will.
+        // The state is unknown; the next write will detect it.
         std::future::pending::<()>().await;
     }
 }
 
-/// When to look for gaps; never, if they are not to be told.
-async fn due(gaps: &mut Option<Gaps>) {
+/// Completes when the next check for gaps is due; never if they are ignored.
+async fn due(gaps: &mut Option<GapReporter>) {
     match gaps {
         Some(gaps) => gaps.due().await,
         None => std::future::pending().await,
     }
 }
 
-/// What a person can do about messages of this kind.
-fn what_to_do(reason: &UnopenableReason) -> &'static str {
+/// The advice for a message that cannot be opened, as the end of a sentence; may be empty.
+fn advice(reason: &UnopenableReason) -> &'static str {
     match reason {
         UnopenableReason::Sealed(OpenError::OlderClient | OpenError::UnsignedSession) => {
-            ". If such senders are to be believed, run the receiver with \
-             --allow-unverified-senders and have it sent again"
+            ". If you trust such senders, run the receiver with --allow-unverified-senders and \
+             have the message sent again"
         }
         UnopenableReason::Sealed(OpenError::NoPrivateKey(_)) => {
             ". If you have that key, name its file with --private-key and have the message sent \
@@ -441,7 +465,7 @@ fn what_to_do(reason: &UnopenableReason) -> &'static str {
     }
 }
 
-/// The end of the write that is under way. Safe to cancel: it stays under way then.
+/// Waits for the write in progress; forever if there is none. Cancel safe: the write continues.
 async fn joined<T>(writing: &mut Option<JoinHandle<T>>) -> Result<T, Failure> {
     let Some(handle) = writing.as_mut() else {
         return std::future::pending().await;
@@ -450,7 +474,7 @@ async fn joined<T>(writing: &mut Option<JoinHandle<T>>) -> Result<T, Failure> {
     *writing = None;
     joined.map_err(|error| {
         Failure::plain(format!(
-            "The thread that writes the output has failed: {error}."
+            "The thread that writes the output failed: {error}."
         ))
     })
 }

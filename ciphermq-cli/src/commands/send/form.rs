@@ -1,4 +1,4 @@
-//! `--suite FORM`: how to seal for a key that is not signed.
+//! `--suite FORM`: the form to seal in for a key that is not signed.
 
 use std::ffi::OsStr;
 
@@ -6,17 +6,17 @@ use ciphermq_client::{Form, OlderForm, Suite};
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command};
 
-/// Reads a form, and tells help texts and completions which there are.
+/// Parses a form, and lists the possible ones for help texts and completions.
 #[derive(Clone)]
 pub(super) struct FormParser;
 
-/// The forms that may be asked for.
+/// The forms that `--suite` accepts.
 fn forms() -> impl Iterator<Item = Form> {
     let older = OlderForm::ALL.into_iter().map(Form::Older);
     older.chain([Form::Suite(Suite::X25519Aes256Gcm)])
 }
 
-/// Who reads it.
+/// The receivers that can open a form, for its help text.
 fn readers(form: Form) -> &'static str {
     match form {
         Form::Older(OlderForm::Zero) => "Clients of v1.3.1",
@@ -27,7 +27,7 @@ fn readers(form: Form) -> &'static str {
     }
 }
 
-/// Only X25519 keys are ever unsigned: X-Wing keys stand in signed keys alone.
+/// Parses a form. X-Wing is not among them: only X25519 keys can be unsigned.
 fn parse(text: &str) -> Result<Form, String> {
     if let Some(form) = forms().find(|form| form.as_str() == text) {
         return Ok(form);
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Result<Form, String> {
         );
     }
     let names: Vec<&str> = forms().map(|form| form.as_str()).collect();
-    Err(format!("it is one of {}", names.join(", ")))
+    Err(format!("expected one of {}", names.join(", ")))
 }
 
 impl TypedValueParser for FormParser {

@@ -1,4 +1,4 @@
-//! Where messages come from: the command line, a file, or what can be read once only.
+//! The sources of messages: the command line, a file, or a stream that can be read only once.
 
 use std::fs::{File, Metadata};
 use std::io::{IsTerminal as _, Read, Seek as _, stdin};
@@ -6,43 +6,44 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::Args;
-use super::survey::ending;
+use super::file_scan::ending_length;
 use crate::console::Console;
 use crate::exit::Failure;
 
-/// Where messages come from.
+/// A source of messages.
 pub(super) enum Input {
-    /// The command line.
+    /// Messages on the command line.
     Messages(Vec<String>),
-    /// A regular file: it can be read twice, so that what changes meanwhile is noticed.
+    /// A regular file: it is read twice, so that changes in between are detected.
     File(InputFile),
-    /// A pipe, a terminal, a device: it is read once, to its end.
+    /// A pipe, a terminal or a device: it is read once, to its end.
     Stream {
         input: Box<dyn Read + Send>,
         name: String,
     },
 }
 
-/// A regular file, opened.
+/// An opened regular file.
 #[derive(Debug)]
 pub(super) struct InputFile {
     pub(super) file: File,
-    /// What people call it.
+    /// The name for messages.
     pub(super) name: String,
-    /// Where it stands, if it was named.
+    /// The path; `None` for standard input.
     pub(super) path: Option<PathBuf>,
-    /// Where reading begins: standard input may have been read in part by others.
+    /// The offset at which reading begins: other programs may have read a part of standard input.
     pub(super) base: u64,
-    /// Whether checkpoints are kept for it.
+    /// Whether checkpoints are kept for the file.
     pub(super) resumes: bool,
 }
 
 impl Input {
-    /// Opens it, before anything is connected: a mistyped name costs nobody anything.
+    /// Opens the input that the arguments name. Called before connecting, so that a mistyped path
+    /// fails early.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it cannot be opened, or cannot be sent the way that is asked for.
+    /// [`Failure`] if the input cannot be opened, or if options do not apply to it.
     pub(super) fn open(args: &Args, console: &Console) -> Result<Self, Failure> {
         if !args.message.is_empty() {
             return Ok(Self::Messages(args.message.clone()));
@@ -65,8 +66,8 @@ impl Input {
         let name = path.display().to_string();
         if metadata.is_dir() {
             return Err(Failure::new(
-                format!("{name} is a folder, and no file of messages."),
-                "Check its path, and name a file with one message a line.",
+                format!("{name} is a folder, not a file of messages."),
+                "Check its path, and name a file with one message per line.",
             ));
         }
         if !metadata.is_file() {
@@ -74,14 +75,15 @@ impl Input {
             let input = Box::new(file);
             return Ok(Self::Stream { input, name });
         }
-        // What a descriptor leads to is this run's own, as standard input is.
+        // A path of a descriptor means another file in every run, as standard input does.
         let resumes = !args.no_checkpoint && (!args.checkpoint.is_empty() || !is_descriptor(path));
         if resumes && matches!(args.suite, Some(ciphermq_client::Form::Older(_))) {
-            // Sealed a second time after a crash, an older form is another message to the server.
+            // Sealed again after a crash, an older form differs, so the server would store it as
+            // another message.
             return Err(Failure::new(
                 format!("The file {name} cannot be sent in an older form with a checkpoint."),
-                "Add --no-checkpoint: after a crash, sending the file again makes new messages \
-                 then.",
+                "Add --no-checkpoint: after a crash, sending the file again then creates new \
+                 messages.",
             ));
         }
         Ok(Self::File(InputFile {
@@ -97,7 +99,7 @@ impl Input {
         let name = "standard input".to_owned();
         refuse_checkpoint(args, &name)?;
         if stdin().is_terminal() {
-            console.say("Type messages, one a line, and end with Ctrl-D");
+            console.info("Type messages, one per line, and end with Ctrl-D");
         }
         let file = stdin().as_fd().try_clone_to_owned().map(File::from);
         if let Ok(mut file) = file
@@ -118,32 +120,31 @@ impl Input {
 }
 
 impl InputFile {
-    /// Whether another file stands at its path by now.
+    /// Whether `path` leads to another file than the one that was opened.
     pub(super) fn is_replaced(path: &Path, opened: &Metadata) -> bool {
         use std::os::unix::fs::MetadataExt as _;
-        let there = std::fs::metadata(path);
-        !there.is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()))
+        let current = std::fs::metadata(path);
+        !current.is_ok_and(|current| (current.dev(), current.ino()) == (opened.dev(), opened.ino()))
     }
 }
 
-/// Whether the last line of a file, which ended at `end` when sending began, has grown since, so
-/// that it was in the middle of being written. If it only got its ending it was whole.
-pub(super) fn goes_on(file: &File, end: u64, line: &[u8]) -> bool {
+/// Whether the last line of a file, which ended at `end` when sending began, has been extended
+/// since, and so was incomplete. A line that only got its ending was complete.
+pub(super) fn is_last_line_unfinished(file: &File, end: u64, line: &[u8]) -> bool {
     use std::os::unix::fs::FileExt as _;
     let mut after = [0; 2];
     let read = file.read_at(&mut after, end).unwrap_or(0);
     let after = after.get(..read).unwrap_or_default();
-    ending(line.last().copied(), after).is_none()
+    ending_length(line.last().copied(), after).is_none()
 }
 
-/// What cannot be read twice cannot be gone on with: a checkpoint that is asked for would not be
-/// kept.
+/// Refuses `--checkpoint` for an input that can be read only once, which cannot be resumed.
 fn refuse_checkpoint(args: &Args, name: &str) -> Result<(), Failure> {
     if args.checkpoint.is_empty() {
         return Ok(());
     }
     Err(Failure::usage(
-        format!("No checkpoint can be kept for {name}: it can be read once only."),
+        format!("No checkpoint can be kept for {name}: it can be read only once."),
         "Write the messages into a file and send that with --file, or leave --checkpoint out.",
     ))
 }
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_takes_the_place_of_another_is_told_from_it() {
+    fn a_file_that_replaces_another_is_recognised() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "x").unwrap();
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_goes_on_if_anything_but_its_ending_follows() {
+    fn a_last_line_is_unfinished_if_anything_but_its_ending_follows() {
         use std::io::Write as _;
         for (line, after, expected) in [
             ("a", "", false),
@@ -230,7 +231,7 @@ mod tests {
             file.write_all(format!("{line}{after}").as_bytes()).unwrap();
             let end = u64::try_from(line.len()).unwrap();
             assert_eq!(
-                goes_on(&file, end, line.as_bytes()),
+                is_last_line_unfinished(&file, end, line.as_bytes()),
                 expected,
                 "{line:?} {after:?}"
             );

@@ -1,118 +1,124 @@
-//! Messages from a file or standard input, one a line, in bounded memory.
+//! Messages from a file or standard input, one per line, in bounded memory.
 //!
 //! Lines end with `\n` or `\r\n`; the last one may have no ending. They need not be UTF-8. Empty
-//! lines are counted and left out.
+//! lines are counted and skipped.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::blocks::Difference;
+use super::verified_reader::InputChange;
 
-/// How many bytes of lines are handed over at once, if so many are at hand.
+/// The size at which a chunk is complete.
 const CHUNK_BYTES: usize = 32 * 1024;
-/// How many chunks may wait for a receiver's sender.
-const CHUNKS: usize = 4;
+/// The number of chunks that may be queued for each recipient.
+const MAX_QUEUED_CHUNKS: usize = 4;
 
 /// Lines that were read together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
-    /// The lines.
     pub(super) lines: Vec<Line>,
-    /// Where each empty line between them ended.
+    /// The end offset of each empty line between them.
     pub(super) empty: Vec<u64>,
-    /// The number of the line behind them, if it was left out: somebody is still writing it.
+    /// The number of the line after them, if it was skipped because it is still being written.
     pub(super) unfinished: Option<u64>,
 }
 
 /// A line that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Its number, from 1.
+    /// The line's number, from 1.
     pub(super) number: u64,
-    /// Where in the input the next line begins, in bytes.
+    /// The offset in the input at which the next line begins, in bytes.
     pub(super) end: u64,
     /// The line, without its ending.
     pub(super) text: Vec<u8>,
 }
 
-/// Where reading begins.
+/// A position in the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Start {
-    /// How many bytes stand before it.
+pub(super) struct InputPosition {
+    /// The number of bytes before it.
     pub(super) bytes: u64,
-    /// How many lines they are.
+    /// The number of lines before it.
     pub(super) lines: u64,
 }
 
-/// Why reading stopped before the end.
+/// The reason why reading stopped before the end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LineError {
-    /// A line that no server would take.
+    /// A line is longer than the server accepts.
     #[error("line {line} is longer than {limit} bytes")]
     TooLong {
-        /// Its number, from 1.
+        /// The line's number, from 1.
         line: u64,
-        /// The most that would be taken.
+        /// The longest line that is accepted, in bytes, without its ending.
         limit: usize,
     },
     /// The input is not what it was when sending began.
-    #[error("line {line} was not sent: {difference}")]
+    #[error("line {line} was not sent: {change}")]
     Changed {
         /// The number of the line that was being read.
         line: u64,
-        /// How it differs.
-        difference: Difference,
+        /// The change that was detected.
+        change: InputChange,
     },
     /// The input cannot be read.
     #[error("line {line} cannot be read: {source}")]
     Read {
         /// The number of the line that was being read.
         line: u64,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What comes from the input: lines, or why there are no more. Everybody who sends them shares it.
-pub(super) type Piece = Arc<Result<Chunk, LineError>>;
+/// Lines of the input, or the reason why there are no more, shared by all recipients.
+pub(super) type SharedChunk = Arc<Result<Chunk, LineError>>;
 
-/// A listener for each of so many senders.
-pub(super) fn channels(count: usize) -> (Vec<mpsc::Sender<Piece>>, Vec<mpsc::Receiver<Piece>>) {
-    (0..count).map(|_| mpsc::channel(CHUNKS)).unzip()
+/// Creates `count` bounded channels, one for each recipient.
+pub(super) fn channels(
+    count: usize,
+) -> (
+    Vec<mpsc::Sender<SharedChunk>>,
+    Vec<mpsc::Receiver<SharedChunk>>,
+) {
+    (0..count).map(|_| mpsc::channel(MAX_QUEUED_CHUNKS)).unzip()
 }
 
-/// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long.
-/// Everybody in `senders` gets all of it; the slowest sets the pace, and whoever does not listen
-/// any more holds up nobody. A last line without an ending is left out if it `goes_on`.
+/// Reads `input`, which is at `start`, on a separate thread, because reading may block for long.
 ///
-/// The thread ends with the input, an error, or the last listener; if it waits for input then, with
-/// the process.
+/// Each of `senders` gets all of it. The slowest recipient sets the pace; one that has closed its
+/// channel does not hold up the others. A last line without an ending is skipped if `is_unfinished`
+/// says so.
+///
+/// The thread ends at the end of the input, at an error, or when all channels are closed. While it
+/// is blocked on input it does not notice the latter, and ends with the process.
 pub(super) fn read(
     input: impl Read + Send + 'static,
     limit: usize,
-    start: Start,
-    goes_on: impl Fn(&[u8]) -> bool + Send + 'static,
-    mut senders: Vec<mpsc::Sender<Piece>>,
+    start: InputPosition,
+    is_unfinished: impl Fn(&[u8]) -> bool + Send + 'static,
+    mut senders: Vec<mpsc::Sender<SharedChunk>>,
 ) {
     std::thread::spawn(move || {
-        let mut hand_on = |piece: Result<Chunk, LineError>| {
-            let piece = Arc::new(piece);
-            senders.retain(|sender| sender.blocking_send(piece.clone()).is_ok());
+        let mut broadcast = |chunk: Result<Chunk, LineError>| {
+            let chunk = Arc::new(chunk);
+            senders.retain(|sender| sender.blocking_send(chunk.clone()).is_ok());
             !senders.is_empty()
         };
-        let mut lines = LineReader::new(input, limit, start, goes_on);
+        let mut lines = LineReader::new(input, limit, start, is_unfinished);
         loop {
             match lines.chunk() {
                 Ok(None) => return,
                 Ok(Some(chunk)) => {
-                    if !hand_on(Ok(chunk)) {
+                    if !broadcast(Ok(chunk)) {
                         return;
                     }
                 }
                 Err((chunk, error)) => {
-                    let _ = hand_on(Ok(chunk)) && hand_on(Err(error));
+                    let _ = broadcast(Ok(chunk)) && broadcast(Err(error));
                     return;
                 }
             }
@@ -120,19 +126,19 @@ pub(super) fn read(
     });
 }
 
-/// Hands on messages that are at hand, each whole.
-pub(super) fn hand_on(messages: Vec<String>, senders: &[mpsc::Sender<Piece>]) {
+/// Sends complete messages to each of `senders`, whose channels must be empty.
+pub(super) fn broadcast_messages(messages: Vec<String>, senders: &[mpsc::Sender<SharedChunk>]) {
     let lines = messages.into_iter().zip(1..).map(|(message, number)| Line {
         number,
         end: number,
         text: message.into_bytes(),
     });
-    let chunk: Piece = Arc::new(Ok(Chunk {
+    let chunk: SharedChunk = Arc::new(Ok(Chunk {
         lines: lines.collect(),
         ..Chunk::default()
     }));
     for sender in senders {
-        // Nothing is in it yet, so there is room.
+        // The channel is empty, so there is room.
         let _ = sender.try_send(chunk.clone());
     }
 }
@@ -141,28 +147,32 @@ struct LineReader<R, F> {
     reader: BufReader<R>,
     limit: usize,
     number: u64,
-    /// Where the next line begins.
+    /// The offset at which the next line begins.
     end: u64,
-    /// Whether a last line, which has no ending, is not all of it.
-    goes_on: F,
-    /// The last line was left out.
-    is_unfinished: bool,
+    /// Whether a last line without an ending is still being written.
+    is_unfinished: F,
+    /// Whether the last line was skipped.
+    has_skipped_last: bool,
 }
 
 impl<R: Read, F: Fn(&[u8]) -> bool> LineReader<R, F> {
-    fn new(input: R, limit: usize, start: Start, goes_on: F) -> Self {
+    fn new(input: R, limit: usize, start: InputPosition, is_unfinished: F) -> Self {
         Self {
             reader: BufReader::with_capacity(CHUNK_BYTES, input),
             limit,
             number: start.lines,
             end: start.bytes,
-            goes_on,
-            is_unfinished: false,
+            is_unfinished,
+            has_skipped_last: false,
         }
     }
 
-    /// The lines that are at hand, at least one; `None` at the end. With an error come the lines
-    /// before it.
+    /// Reads the next lines: at least one, and as many as are available without blocking, up to the
+    /// chunk's size. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`LineError`], with the lines before it.
     fn chunk(&mut self) -> Result<Option<Chunk>, (Chunk, LineError)> {
         let (mut chunk, mut bytes) = (Chunk::default(), 0);
         loop {
@@ -178,12 +188,12 @@ impl<R: Read, F: Fn(&[u8]) -> bool> LineReader<R, F> {
                 }
                 Ok(None) => {
                     chunk.unfinished =
-                        std::mem::take(&mut self.is_unfinished).then_some(self.number);
+                        std::mem::take(&mut self.has_skipped_last).then_some(self.number);
                     return Ok((chunk != Chunk::default()).then_some(chunk));
                 }
                 Err(error) => return Err((chunk, error)),
             }
-            // Whoever types messages must not wait for others to fill the chunk.
+            // A line that somebody typed must not wait until a chunk is full.
             if bytes >= CHUNK_BYTES || !self.reader.buffer().contains(&b'\n') {
                 return Ok(Some(chunk));
             }
@@ -194,14 +204,14 @@ impl<R: Read, F: Fn(&[u8]) -> bool> LineReader<R, F> {
         self.number += 1;
         let (line, limit) = (self.number, self.limit);
         let mut text = Vec::new();
-        // Room for the ending besides.
+        // The line ending takes up to two more bytes.
         let bounded = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
         io::Read::take(&mut self.reader, bounded)
             .read_until(b'\n', &mut text)
-            .map_err(|source| match Difference::of(&source) {
-                Some(difference) => LineError::Changed {
+            .map_err(|source| match InputChange::of(&source) {
+                Some(change) => LineError::Changed {
                     line,
-                    difference: difference.clone(),
+                    change: change.clone(),
                 },
                 None => LineError::Read { line, source },
             })?;
@@ -219,8 +229,8 @@ impl<R: Read, F: Fn(&[u8]) -> bool> LineReader<R, F> {
         if text.len() > limit {
             return Err(LineError::TooLong { line, limit });
         }
-        if !is_ended && (self.goes_on)(&text) {
-            self.is_unfinished = true;
+        if !is_ended && (self.is_unfinished)(&text) {
+            self.has_skipped_last = true;
             return Ok(None);
         }
         Ok(Some(text))
@@ -231,7 +241,7 @@ impl<R: Read, F: Fn(&[u8]) -> bool> LineReader<R, F> {
 mod tests {
     use super::*;
 
-    /// Hands out the pieces one by one, as a pipe would.
+    /// A reader that returns one piece per call, as a pipe does.
     struct Pieces(std::collections::VecDeque<&'static [u8]>);
 
     impl Read for Pieces {
@@ -247,20 +257,20 @@ mod tests {
     fn reader<R: Read>(
         input: R,
         limit: usize,
-        start: Start,
+        start: InputPosition,
     ) -> LineReader<R, impl Fn(&[u8]) -> bool> {
         LineReader::new(input, limit, start, |_| false)
     }
 
     #[test]
-    fn a_last_line_that_goes_on_is_left_out_and_one_with_an_ending_is_not() {
+    fn an_unfinished_last_line_is_skipped_and_one_with_an_ending_is_not() {
         for (text, expected, unfinished) in [
             (&b"one\ntwo"[..], &["one"][..], Some(2)),
             (b"one\ntwo\n", &["one", "two"], None),
             (b"two", &[], Some(1)),
             (b"", &[], None),
         ] {
-            let mut lines = LineReader::new(text, 100, Start::default(), |_| true);
+            let mut lines = LineReader::new(text, 100, InputPosition::default(), |_| true);
             let (mut texts, mut left_out) = (Vec::new(), None);
             while let Some(chunk) = lines.chunk().unwrap() {
                 texts.extend(chunk.lines.into_iter().map(|line| line.text));
@@ -276,11 +286,11 @@ mod tests {
         }
     }
 
-    /// All lines, how many were empty, and what ended the reading early.
+    /// All lines with their numbers, the number of empty ones, and the error that ended reading.
     type All = (Vec<(u64, Vec<u8>)>, usize, Option<LineError>);
 
     fn all(input: impl Read, limit: usize) -> All {
-        let mut lines = reader(input, limit, Start::default());
+        let mut lines = reader(input, limit, InputPosition::default());
         let (mut out, mut empty) = (Vec::new(), 0);
         loop {
             match lines.chunk() {
@@ -298,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_are_taken_off_and_nothing_else() {
+    fn only_line_endings_are_removed() {
         let (lines, empty, error) = all(&b"a\n b \r\n\n\r\n\xff\x00\r\r\nlast"[..], 100);
         let texts: Vec<_> = lines
             .iter()
@@ -318,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_refused_after_the_limit_and_what_stood_before_it_comes() {
+    fn an_endless_line_is_refused_at_the_limit_and_the_lines_before_it_are_returned() {
         let endless = b"one\ntwo\n".chain(io::repeat(b'x'));
         let (lines, _, error) = all(endless, 1000);
         assert_eq!(lines.len(), 2);
@@ -355,7 +365,7 @@ mod tests {
         let mut lines = reader(
             Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()),
             100,
-            Start::default(),
+            InputPosition::default(),
         );
         let sizes: Vec<usize> = std::iter::from_fn(|| lines.chunk().unwrap())
             .map(|chunk| chunk.lines.len())
@@ -364,9 +374,9 @@ mod tests {
     }
 
     #[test]
-    fn every_line_tells_where_the_next_one_begins() {
+    fn every_line_has_the_offset_of_the_next_one() {
         let text = b"one\r\n\n\ntwo\nthree";
-        let start = Start {
+        let start = InputPosition {
             bytes: 100,
             lines: 7,
         };
@@ -381,7 +391,7 @@ mod tests {
         let mut lines = reader(
             &text[11..],
             100,
-            Start {
+            InputPosition {
                 bytes: 111,
                 lines: 11,
             },
@@ -396,7 +406,7 @@ mod tests {
     #[test]
     fn many_lines_come_in_chunks_of_bounded_size() {
         let text = "0123456789abcdef\n".repeat(100_000);
-        let mut lines = reader(text.as_bytes(), 100, Start::default());
+        let mut lines = reader(text.as_bytes(), 100, InputPosition::default());
         let mut count = 0;
         while let Some(chunk) = lines.chunk().unwrap() {
             assert!(chunk.lines.len() * 16 <= CHUNK_BYTES + 16);
@@ -406,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_disk_is_told_with_the_line() {
+    fn a_read_error_is_reported_with_its_line() {
         struct Failing;
         impl Read for Failing {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -419,13 +429,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_nobody_listens_to_ends() {
+    async fn reading_ends_when_all_channels_are_closed() {
         let (senders, mut listeners) = channels(2);
-        read(io::repeat(b'\n'), 10, Start::default(), |_| false, senders);
-        // One that has gone holds up nobody.
+        read(
+            io::repeat(b'\n'),
+            10,
+            InputPosition::default(),
+            |_| false,
+            senders,
+        );
+        // A closed channel does not hold up the others.
         drop(listeners.pop());
         let mut chunks = listeners.pop().unwrap();
-        for _ in 0..CHUNKS * 2 {
+        for _ in 0..MAX_QUEUED_CHUNKS * 2 {
             assert!(chunks.recv().await.is_some());
         }
         chunks.close();
@@ -433,21 +449,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everybody_gets_all_of_it_and_the_slowest_sets_the_pace() {
+    async fn every_recipient_gets_all_lines_and_the_slowest_sets_the_pace() {
         let text = "0123456789abcdef\n".repeat(100_000);
         let (senders, listeners) = channels(3);
         read(
             io::Cursor::new(text),
             100,
-            Start::default(),
+            InputPosition::default(),
             |_| false,
             senders,
         );
-        let count = |mut listener: mpsc::Receiver<Piece>| async move {
+        let count = |mut listener: mpsc::Receiver<SharedChunk>| async move {
             let mut count = 0;
-            while let Some(piece) = listener.recv().await {
-                count += piece.as_ref().as_ref().unwrap().lines.len();
-                assert!(listener.len() <= CHUNKS);
+            while let Some(chunk) = listener.recv().await {
+                count += chunk.as_ref().as_ref().unwrap().lines.len();
+                assert!(listener.len() <= MAX_QUEUED_CHUNKS);
             }
             count
         };

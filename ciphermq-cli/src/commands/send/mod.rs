@@ -2,31 +2,31 @@
 //! several.
 //!
 //! ```text
-//!   input ──► survey (a file: hashed, compared with each receiver's checkpoint)
+//!   input ──► file scan (hashed, compared with each receiver's checkpoint)
 //!     │
-//!     └─► compared with the survey again ─► lines ─┬─► recipient ─► publisher ─► ACK ─► its checkpoint
-//!                                                  └─► recipient ─► ...
+//!     └─► verified against the scan ─► lines ─┬─► recipient ─► publisher ─► ACK ─► its checkpoint
+//!                                             └─► recipient ─► ...
 //! ```
 //!
-//! - [`input`]: where messages come from
-//! - [`survey`], [`pinned`], [`blocks`]: what a file was when sending began, and that it is still
-//!   that
-//! - [`resume`], [`course`]: what a checkpoint says, and what is to be done then
-//! - [`lines`]: messages, one a line, for everybody who sends them
-//! - [`recipient`]: one receiver's session, streams and checkpoint
-//! - [`report`], [`ending`]: what is told meanwhile, and at the end
+//! - [`input`]: the sources of messages
+//! - [`file_scan`], [`digest`], [`verified_reader`]: the contents of a file when sending began, and
+//!   the verification that they have not changed
+//! - [`resume`], [`resume_plan`]: checkpoints, and what remains to be sent
+//! - [`lines`]: messages, one per line, read once for all recipients
+//! - [`recipient`]: one receiver's publisher, streams and checkpoint
+//! - [`report`], [`send_result`]: progress, and the results at the end
 
-mod blocks;
-mod course;
-mod ending;
+mod digest;
+mod file_scan;
 mod form;
 mod input;
 mod lines;
-mod pinned;
 mod recipient;
 mod report;
 mod resume;
-mod survey;
+mod resume_plan;
+mod send_result;
+mod verified_reader;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -38,39 +38,39 @@ use ciphermq_client::{ClientId, ExchangeName, Form, Publisher, RoutingKey, keys}
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use self::blocks::Compared;
-use self::ending::{Ending, conclude};
+use self::file_scan::FileScan;
 use self::form::FormParser;
 use self::input::{Input, InputFile};
-use self::lines::{Piece, Start};
+use self::lines::{InputPosition, SharedChunk};
 use self::recipient::{Recipient, SendContext};
 use self::report::Report;
-use self::resume::{Checkpoint, Plan, Step};
-use self::survey::Survey;
+use self::resume::{Checkpoint, SendPlan, StreamAction};
+use self::send_result::{SendResult, overall_result};
+use self::verified_reader::VerifiedReader;
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
 
-/// Send messages, one a line, sealed for each receiver
+/// Send messages, one per line, sealed for each receiver
 ///
-/// Every line of the input is one message; lines end with \n or \r\n. Empty lines are left out and
+/// Every line of the input is one message; lines end with \n or \r\n. Empty lines are skipped and
 /// counted. A line need not be UTF-8. The command ends when the server has acknowledged everything.
-/// What was not acknowledged after all retries is listed on standard output, one message id a line,
-/// and the exit code is 3.
+/// Messages that are still unacknowledged after all retries are listed on standard output, one id
+/// per line, and the exit code is 3.
 ///
 /// A file is sent as one stream, with a checkpoint beside it: after a crash or a failure the same
-/// command goes on where everything before is acknowledged, under the same ids, so that nothing
-/// arrives twice. When all of it was sent the command says so and sends nothing. What was appended
-/// to the file since is sent. A file that was changed is refused, and so is one that changes while
-/// it is sent.
+/// command resumes after the last acknowledged message, under the same ids, so that nothing arrives
+/// twice. If everything was sent already, the command says so and sends nothing. Lines that were
+/// appended to the file since then are sent. A file that was modified is refused, and so is one
+/// that is modified while it is sent.
 ///
-/// With several receivers each gets all messages, sealed for it alone, under ids of its own, and a
-/// file has a checkpoint for each. One that cannot be sent to does not keep the others from getting
-/// everything.
+/// With several receivers, each gets every message, sealed for it alone, under its own ids, and a
+/// file has a checkpoint for each. A receiver that cannot be sent to does not keep the others from
+/// getting everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The client id of a receiver, which has registered its public key; may be repeated
+    /// The client id of a receiver that has registered its public key; may be repeated
     #[arg(long, value_name = "RECEIVER", required = true)]
     to: Vec<ClientId>,
     /// The exchange to publish to [default: ciphermq_exchange]
@@ -79,11 +79,11 @@ pub(crate) struct Args {
     /// The routing key to publish by, for all receivers [default: {RECEIVER}_key]
     #[arg(long)]
     routing_key: Option<RoutingKey>,
-    /// The file to read messages from, one a line; - is standard input, the default
+    /// The file to read messages from, one per line; - is standard input, the default
     #[arg(long, value_name = "FILE", conflicts_with = "message")]
     file: Option<PathBuf>,
-    /// Where it is kept how far the file is sent; with several receivers one for each, in their
-    /// order [default: {FILE}.{RECEIVER}.ciphermq-send]
+    /// The file that records how far --file is sent; with several receivers, one for each, in the
+    /// same order [default: {FILE}.{RECEIVER}.ciphermq-send]
     #[arg(
         long,
         value_name = "FILE",
@@ -91,48 +91,48 @@ pub(crate) struct Args {
         conflicts_with = "message"
     )]
     checkpoint: Vec<PathBuf>,
-    /// Keep no checkpoint: after a crash, sending the file again makes new messages
+    /// Keep no checkpoint: after a crash, sending the file again creates new messages
     #[arg(long, conflicts_with_all = ["checkpoint", "again"])]
     no_checkpoint: bool,
-    /// Send all of the file as new messages, whatever was sent of it before
+    /// Send the whole file as new messages, whatever was sent of it before
     #[arg(long, requires = "file", conflicts_with = "message")]
     again: bool,
-    /// The server that the file began to be sent to is the same, at another address
+    /// Accept another server address than the checkpoint's: it is the same server
     #[arg(long, requires = "file", conflicts_with = "message")]
     server_moved: bool,
-    /// A message, whole, whatever is in it; may be repeated
+    /// A message, unchanged, whatever it contains; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     message: Vec<String>,
-    /// The most messages in one batch [default: 250]
+    /// The maximum number of messages in one batch [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch_size: Option<u32>,
-    /// Also send to a receiver that has not signed its public key: whoever runs the server could
-    /// put in one of their own, the first time. After that the key is remembered, and a change is
-    /// refused
+    /// Also send to a receiver that has not signed its public key: when the key is first used,
+    /// whoever runs the server could substitute their own. Afterwards the key is remembered, and a
+    /// change is refused
     #[arg(long, requires = "suite")]
     allow_unsigned_keys: bool,
-    /// How to seal for a key that is not signed
+    /// The form to seal in for a key that is not signed
     #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys", value_parser = FormParser)]
     suite: Option<Form>,
-    /// Also send if this client's certificate cannot sign, an RSA key for example: only receivers
-    /// that run with --allow-unverified-senders take such messages
+    /// Also send if this client's certificate cannot sign, for example one with an RSA key: only
+    /// receivers that run with --allow-unverified-senders accept such messages
     #[arg(long)]
     allow_unsigned_sessions: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-/// What is to be sent, before anything is connected.
-struct Work {
+/// The opened input and a plan for each receiver, prepared before anything is connected.
+struct SendJob {
     source: Source,
-    /// For each receiver what it is to get; nothing if no checkpoint is kept.
-    plans: Vec<Result<Option<Plan>, Failure>>,
+    /// A plan for each receiver; `None` if no checkpoint is kept.
+    plans: Vec<Result<Option<SendPlan>, Failure>>,
 }
 
-/// What messages are read from.
+/// An opened input.
 enum Source {
     Messages(Vec<String>),
-    File(InputFile, Survey),
+    File(InputFile, FileScan),
     Stream(Box<dyn Read + Send>, String),
 }
 
@@ -142,18 +142,18 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .connection
         .clone()
         .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let Work { source, plans } =
-        tokio::task::block_in_place(|| Work::prepare(&args, &settings, &console))?;
+    let SendJob { source, plans } =
+        tokio::task::block_in_place(|| SendJob::prepare(&args, &settings, &console))?;
     if plans.iter().all(Result::is_err) {
         let failures = plans.into_iter().filter_map(Result::err);
-        return ending::refused(args.to.iter().cloned().zip(failures));
+        return send_result::all_failed(args.to.iter().cloned().zip(failures));
     }
     let mut signals = Signals::listen()?;
     let client = tokio::select! {
         client = settings.connect() => client?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
-    super::tell_events(client.events(), console.clone());
+    super::report_events(client.events(), console.clone());
 
     let report = Report::new(
         console.clone(),
@@ -163,77 +163,81 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     );
     let shared = Arc::new(SendContext {
         client,
-        whole: source.survey().map(|survey| survey.whole.clone()),
+        file_digest: source.scan().map(|scan| scan.digest.clone()),
         report: Mutex::new(report),
-        input: source.name(),
-        recipients: args.to.len(),
+        input_name: source.name(),
+        recipient_count: args.to.len(),
         args,
     });
-    let begun = tokio::select! {
-        begun = begin_all(&shared, plans, source.base(), &settings, &console) => begun,
+    let recipients = tokio::select! {
+        recipients = begin_all(&shared, plans, source.base(), &settings, &console) => recipients,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
 
     let started = Instant::now();
-    let replaced = source.replaced();
-    let (senders, listeners) = lines::channels(begun.len());
-    let starts = begun.iter().flatten().map(Recipient::start);
+    let is_replaced = source.replacement_check();
+    let (senders, listeners) = lines::channels(recipients.len());
+    let starts = recipients.iter().flatten().map(Recipient::start);
     let start = starts.min_by_key(|start| start.bytes);
     if let Some(start) = start {
         source.read(shared.client.server().limits.max_line_bytes, start, senders);
     }
-    let sending = begun.into_iter().zip(listeners).map(|(begun, pieces)| {
-        let signals = signals.clone();
-        async {
-            match begun {
-                // A task for each, as sealing takes time.
-                Ok(recipient) => tokio::spawn(recipient.send(pieces, signals))
-                    .await
-                    .unwrap_or_else(|error| {
-                        Err(Failure::plain(format!("Sending has ended: {error}.")))
-                    }),
-                Err(ending) => Ok(ending),
+    let sending = recipients
+        .into_iter()
+        .zip(listeners)
+        .map(|(recipient, chunks)| {
+            let signals = signals.clone();
+            async {
+                match recipient {
+                    // A task for each, so that several cores seal.
+                    Ok(recipient) => tokio::spawn(recipient.send(chunks, signals))
+                        .await
+                        .unwrap_or_else(|error| {
+                            Err(Failure::plain(format!("The sending task failed: {error}.")))
+                        }),
+                    Err(result) => Ok(result),
+                }
             }
-        }
-    });
-    let endings: Result<Vec<Ending>, Failure> = tokio::select! {
+        });
+    let results: Result<Vec<SendResult>, Failure> = tokio::select! {
         biased;
-        endings = join_all(sending) => endings.into_iter().collect(),
+        results = join_all(sending) => results.into_iter().collect(),
         failure = std::future::poll_fn(|cx| shared.report().poll(cx)) => Err(failure),
     };
-    let endings = endings?;
+    let results = results?;
     shared.report().drain()?;
     shared.client.close().await;
 
     let report = shared.report();
     if start.is_some() {
-        report.summary(&endings, started.elapsed());
+        report.summary(&results, started.elapsed());
     }
-    if replaced() {
-        console.say(format_args!(
-            "{} is another file by now: what was sent is what it was when sending began",
-            shared.input.as_deref().unwrap_or_default()
+    if is_replaced() {
+        console.info(format_args!(
+            "{} has been replaced by another file: what was sent are its contents when sending \
+             began",
+            shared.input_name.as_deref().unwrap_or_default()
         ));
     }
-    if let Some(line) = endings.iter().find_map(|ending| ending.unfinished) {
-        tell_unfinished(line, &shared, &report, &console);
+    if let Some(line) = results.iter().find_map(|result| result.unfinished) {
+        report_unfinished(line, &shared, &report, &console);
     }
-    let endings = shared.args.to.iter().cloned().zip(endings).collect();
-    conclude(
-        endings,
+    let results = shared.args.to.iter().cloned().zip(results).collect();
+    overall_result(
+        results,
         &report,
-        shared.input.as_deref().unwrap_or_default(),
+        shared.input_name.as_deref().unwrap_or_default(),
         &console,
     )
 }
 
-/// A line that somebody is still writing is no message yet.
-fn tell_unfinished(line: u64, shared: &SendContext, report: &Report, console: &Console) {
-    let name = shared.input.as_deref().unwrap_or_default();
+/// Reports a last line that was skipped because it was still being written.
+fn report_unfinished(line: u64, shared: &SendContext, report: &Report, console: &Console) {
+    let name = shared.input_name.as_deref().unwrap_or_default();
     let what = format!("Line {line} of {name} is still being written, and was left out");
     if report.can_resume() {
-        console.say(format_args!(
-            "{what}: the same command sends it once it is whole"
+        console.info(format_args!(
+            "{what}: the same command sends it once it is complete"
         ));
     } else {
         console.warn(what);
@@ -241,7 +245,7 @@ fn tell_unfinished(line: u64, shared: &SendContext, report: &Report, console: &C
 }
 
 impl Args {
-    /// Checks what the command line alone can tell.
+    /// Checks the arguments that clap cannot check.
     fn check(&self) -> Result<(), Failure> {
         let mut receivers = BTreeSet::new();
         if let Some(twice) = self.to.iter().find(|receiver| !receivers.insert(*receiver)) {
@@ -259,21 +263,21 @@ impl Args {
                     checkpoints.len()
                 ),
                 "Name as many files as receivers, in the same order, each once. Or leave \
-                 --checkpoint out: then each has its own beside the file that is sent.",
+                 --checkpoint out: then each receiver has its own beside the file that is sent.",
             ));
         }
         Ok(())
     }
 }
 
-impl Work {
+impl SendJob {
     /// Opens the input and the checkpoints, reads a file once, and compares it with each
     /// checkpoint.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the input cannot be read, or if a checkpoint would be written over another
-    /// file that is in use. What else is wrong with one receiver's checkpoint is for its plan.
+    /// [`Failure`] if the input cannot be read, or if a checkpoint would overwrite another file
+    /// that is in use. Other errors of one receiver's checkpoint are in its plan.
     fn prepare(
         args: &Args,
         settings: &ConnectionSettings,
@@ -292,7 +296,7 @@ impl Work {
         let mut checkpoints = Vec::new();
         if let Some(path) = &path {
             let paths = checkpoint_paths(path, args);
-            let mut files = settings.own_files();
+            let mut files = settings.file_roles();
             files.add("the file that is to be sent", path);
             paths
                 .iter()
@@ -308,20 +312,20 @@ impl Work {
             .flatten()
             .flat_map(Checkpoint::places)
             .collect();
-        let survey = Survey::of(&mut file.file, file.base, &places).map_err(|error| {
+        let scan = FileScan::read(&mut file.file, file.base, &places).map_err(|error| {
             Failure::new(
                 format!("The file {} cannot be read: {error}.", file.name),
                 "Check that it is a file that you may read.",
             )
         })?;
         let Some(path) = path else {
-            return Ok(Self::unplanned(Source::File(file, survey), args));
+            return Ok(Self::unplanned(Source::File(file, scan), args));
         };
         let plan =
-            |checkpoint: Result<Checkpoint, Failure>| checkpoint?.compare(&path, &survey).map(Some);
+            |checkpoint: Result<Checkpoint, Failure>| checkpoint?.compare(&path, &scan).map(Some);
         let plans = checkpoints.into_iter().map(plan).collect();
         Ok(Self {
-            source: Source::File(file, survey),
+            source: Source::File(file, scan),
             plans,
         })
     }
@@ -334,33 +338,31 @@ impl Work {
     }
 }
 
-/// Where every receiver's checkpoint for a file is.
+/// The paths of the receivers' checkpoints for a file.
 fn checkpoint_paths(path: &Path, args: &Args) -> Vec<PathBuf> {
     let named = args.checkpoint.iter().cloned().map(Some);
     let named = named.chain(std::iter::repeat(None));
-    let place = |(receiver, named): (&ClientId, Option<PathBuf>)| {
+    let path_of = |(receiver, named): (&ClientId, Option<PathBuf>)| {
         named.unwrap_or_else(|| resume::default_checkpoint(path, receiver))
     };
-    args.to.iter().zip(named).map(place).collect()
+    args.to.iter().zip(named).map(path_of).collect()
 }
 
 impl Source {
-    /// Where in the input reading begins.
-    fn base(&self) -> Start {
-        let bytes = self
-            .survey()
-            .map_or(0, |survey| survey.blocks.range().start);
-        Start { bytes, lines: 0 }
+    /// The position at which the input begins: standard input may have been read in part already.
+    fn base(&self) -> InputPosition {
+        let bytes = self.scan().map_or(0, |scan| scan.blocks.range().start);
+        InputPosition { bytes, lines: 0 }
     }
 
-    fn survey(&self) -> Option<&Survey> {
+    fn scan(&self) -> Option<&FileScan> {
         match self {
-            Self::File(_, survey) => Some(survey),
+            Self::File(_, scan) => Some(scan),
             Self::Messages(_) | Self::Stream(..) => None,
         }
     }
 
-    /// What people call it, if it is read.
+    /// The name of an input that is read, for messages.
     fn name(&self) -> Option<String> {
         match self {
             Self::Messages(_) => None,
@@ -369,23 +371,23 @@ impl Source {
         }
     }
 
-    /// Whether the same command goes on under the same ids.
+    /// Whether the same command, run again, resumes under the same ids.
     fn resumes(&self) -> bool {
         matches!(self, Self::File(file, _) if file.resumes)
     }
 
-    /// How much is to be sent to all together, if that is known.
-    fn bytes_to_send(&self, plans: &[Result<Option<Plan>, Failure>]) -> Option<u64> {
-        let range = self.survey()?.blocks.range();
-        let left = |plan: &Option<Plan>| match plan {
+    /// The number of bytes to send to all receivers together, if it is known.
+    fn bytes_to_send(&self, plans: &[Result<Option<SendPlan>, Failure>]) -> Option<u64> {
+        let range = self.scan()?.blocks.range();
+        let left = |plan: &Option<SendPlan>| match plan {
             Some(plan) => plan.start().map_or(0, |start| range.end - start.bytes),
             None => range.end - range.start,
         };
         Some(plans.iter().flatten().map(left).sum())
     }
 
-    /// Tells whether another file has taken the place of this one.
-    fn replaced(&self) -> impl Fn() -> bool + use<> {
+    /// Returns a check whether the input's path leads to another file by now.
+    fn replacement_check(&self) -> impl Fn() -> bool + use<> {
         let opened = match self {
             Self::File(
                 InputFile {
@@ -401,108 +403,110 @@ impl Source {
             _ => None,
         };
         move || {
-            let replaced = |(path, metadata): &(PathBuf, _)| InputFile::is_replaced(path, metadata);
-            opened.as_ref().is_some_and(replaced)
+            let is_replaced =
+                |(path, metadata): &(PathBuf, _)| InputFile::is_replaced(path, metadata);
+            opened.as_ref().is_some_and(is_replaced)
         }
     }
 
-    /// Reads it from `start` on, for everybody in `senders`.
-    fn read(self, limit: usize, start: Start, senders: Vec<mpsc::Sender<Piece>>) {
+    /// Reads the input from `start` on and sends its lines to each of `senders`.
+    fn read(self, limit: usize, start: InputPosition, senders: Vec<mpsc::Sender<SharedChunk>>) {
         match self {
-            Self::Messages(messages) => lines::hand_on(messages, &senders),
-            Self::File(file, survey) => {
-                let end = survey.blocks.range().end;
-                let again = file.file.try_clone();
-                let goes_on = move |line: &[u8]| {
-                    again
+            Self::Messages(messages) => lines::broadcast_messages(messages, &senders),
+            Self::File(file, scan) => {
+                let end = scan.blocks.range().end;
+                let second_handle = file.file.try_clone();
+                let is_unfinished = move |line: &[u8]| {
+                    second_handle
                         .as_ref()
-                        .is_ok_and(|file| input::goes_on(file, end, line))
+                        .is_ok_and(|file| input::is_last_line_unfinished(file, end, line))
                 };
-                let input = Compared::new(file.file, survey.blocks, start.bytes);
-                lines::read(input, limit, start, goes_on, senders);
+                let input = VerifiedReader::new(file.file, scan.blocks, start.bytes);
+                lines::read(input, limit, start, is_unfinished, senders);
             }
             Self::Stream(input, _) => lines::read(input, limit, start, |_| false, senders),
         }
     }
 }
 
-/// Begins to send to each receiver; those to whom nothing is sent have their ending already.
+/// Begins to send to each receiver. Receivers to whom nothing is sent have their result already.
 async fn begin_all(
     shared: &Arc<SendContext>,
-    plans: Vec<Result<Option<Plan>, Failure>>,
-    base: Start,
+    plans: Vec<Result<Option<SendPlan>, Failure>>,
+    base: InputPosition,
     settings: &ConnectionSettings,
     console: &Console,
-) -> Vec<Result<Recipient, Ending>> {
-    // All of them before the first key is asked for: see `Plan::step`.
-    let steps: Vec<_> = shared
+) -> Vec<Result<Recipient, SendResult>> {
+    // All of them before the first key is requested: see `SendPlan::action`.
+    let actions: Vec<_> = shared
         .args
         .to
         .iter()
         .zip(plans)
-        .map(|(receiver, plan)| step(shared, receiver, plan?, base))
+        .map(|(receiver, plan)| plan_action(shared, receiver, plan?, base))
         .collect();
-    let mut all = Vec::new();
-    for (number, (receiver, step)) in shared.args.to.iter().zip(steps).enumerate() {
-        let begun = match step {
-            Ok((start, step)) => begin(shared, number, receiver, step, start, console).await,
-            Err(failure) => Err(Ending::failed(failure)),
+    let mut recipients = Vec::new();
+    for (number, (receiver, action)) in shared.args.to.iter().zip(actions).enumerate() {
+        let recipient = match action {
+            Ok((start, action)) => begin(shared, number, receiver, action, start, console).await,
+            Err(failure) => Err(SendResult::failed(failure)),
         };
-        if let Ok(recipient) = &begun {
+        if let Ok(recipient) = &recipient {
             record_key(recipient.publisher(), settings, console).await;
         }
-        all.push(begun);
+        recipients.push(recipient);
     }
-    all
+    recipients
 }
 
-/// What is to be done for a receiver, and where reading begins for it.
-fn step(
+/// Determines the action for a receiver, and the position at which reading begins for it.
+fn plan_action(
     shared: &SendContext,
     receiver: &ClientId,
-    plan: Option<Plan>,
-    base: Start,
-) -> Result<(Start, Option<Step>), Failure> {
-    let start = plan.as_ref().and_then(Plan::start).unwrap_or(base);
-    let (Some(plan), Some(whole)) = (plan, &shared.whole) else {
+    plan: Option<SendPlan>,
+    base: InputPosition,
+) -> Result<(InputPosition, Option<StreamAction>), Failure> {
+    let start = plan.as_ref().and_then(SendPlan::start).unwrap_or(base);
+    let (Some(plan), Some(digest)) = (plan, &shared.file_digest) else {
         return Ok((start, None));
     };
-    let step =
-        tokio::task::block_in_place(|| plan.step(&shared.client, &shared.args, receiver, whole))?;
-    Ok((start, Some(step)))
+    let action = tokio::task::block_in_place(|| {
+        plan.action(&shared.client, &shared.args, receiver, digest)
+    })?;
+    Ok((start, Some(action)))
 }
 
 async fn begin(
     shared: &Arc<SendContext>,
     number: usize,
     receiver: &ClientId,
-    step: Option<Step>,
-    start: Start,
+    action: Option<StreamAction>,
+    start: InputPosition,
     console: &Console,
-) -> Result<Recipient, Ending> {
-    let name = shared.input.as_deref().unwrap_or_default();
-    if let Some(Step::Sent(stream)) = &step {
+) -> Result<Recipient, SendResult> {
+    let name = shared.input_name.as_deref().unwrap_or_default();
+    if let Some(StreamAction::AlreadySent(stream)) = &action {
         let state = stream.state();
-        console.say(format_args!(
+        console.info(format_args!(
             "{name} was already sent to {receiver}: {}, all acknowledged. --again sends it once \
              more, as new messages",
             Messages(state.earlier + state.acknowledged),
         ));
-        return Err(Ending::default());
+        return Err(SendResult::default());
     }
-    let recipient = Recipient::begin(shared.clone(), number, receiver.clone(), step, start)
+    let recipient = Recipient::begin(shared.clone(), number, receiver.clone(), action, start)
         .await
-        .map_err(Ending::failed)?;
+        .map_err(SendResult::failed)?;
     if let Some(stream) = recipient.checkpoint() {
         let state = stream.state();
         let acknowledged = state.earlier + state.acknowledged;
-        let whom = match shared.recipients {
+        let whom = match shared.recipient_count {
             1 => String::new(),
             _ => format!(" for {receiver}"),
         };
         if acknowledged > 0 {
-            console.say(format_args!(
-                "Going on with {name}{whom}: acknowledged of it: {}",
+            console.info(format_args!(
+                "Resuming {name}{whom}: {} acknowledged already",
                 Messages(acknowledged),
             ));
         }
@@ -515,8 +519,8 @@ async fn begin(
     Ok(recipient)
 }
 
-/// Keeps a record of the key that was used, `<receiver>_public.key` beside the certificates. It is
-/// a record only: the server is asked anew by every process.
+/// Records the key that is used in `<receiver>_public.key` beside the certificates. The record is
+/// for people: every process requests the key from the server.
 async fn record_key(publisher: &Publisher, settings: &ConnectionSettings, console: &Console) {
     let (key, receiver) = (publisher.receiver_key().await, publisher.receiver());
     console.message(format_args!(
@@ -529,6 +533,6 @@ async fn record_key(publisher: &Publisher, settings: &ConnectionSettings, consol
         tokio::task::spawn_blocking(move || keys::write_record(&folder, &receiver, &key)).await;
     match written {
         Ok(Ok(_) | Err(keys::RecordError::Unfit(_))) | Err(_) => {}
-        Ok(Err(error)) => console.message(format_args!("No record of the key was kept: {error}")),
+        Ok(Err(error)) => console.message(format_args!("The key was not recorded: {error}")),
     }
 }

@@ -1,4 +1,4 @@
-//! Sending to one receiver: its session, its streams, its checkpoint.
+//! Sending to one receiver: its publisher, its streams, its checkpoint.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -8,29 +8,28 @@ use ciphermq_client::{BatchLimits, Client, ClientId, Outcome, Publisher, StreamI
 use tokio::sync::mpsc;
 
 use super::Args;
-use super::ending::{Counts, Ending, Stop};
-use super::lines::{Chunk, Line, Piece, Start};
-use super::pinned::Pinned;
+use super::digest::FileDigest;
+use super::lines::{Chunk, InputPosition, Line, SharedChunk};
 use super::report::Report;
-use super::resume::{self, Step};
+use super::resume::{self, StreamAction};
+use super::send_result::{Counts, SendResult, StopReason};
 use crate::exit::Failure;
 use crate::output::Payload;
 use crate::signals::Signals;
 
-/// What may be sent and not settled, to all receivers together: messages and bytes.
+/// The limit of sent and not yet settled messages and bytes, for all receivers together.
 const WINDOW: (usize, usize) = (16_384, 16 * 1024 * 1024);
 
-/// What all recipients share.
+/// The state that all recipients share.
 pub(super) struct SendContext {
     pub(super) client: Client,
     pub(super) args: Args,
-    /// The file that is sent, if it is one.
-    pub(super) whole: Option<Pinned>,
+    /// Length and hash of the input, if it is a file.
+    pub(super) file_digest: Option<FileDigest>,
     pub(super) report: Mutex<Report>,
-    /// What people call the input, if its messages are lines of one.
-    pub(super) input: Option<String>,
-    /// How many there are.
-    pub(super) recipients: usize,
+    /// The input's name for messages, if its messages are lines.
+    pub(super) input_name: Option<String>,
+    pub(super) recipient_count: usize,
 }
 
 /// A receiver to whom sending has begun.
@@ -39,40 +38,40 @@ pub(super) struct Recipient {
     number: usize,
     receiver: ClientId,
     publisher: Publisher,
-    stream: Option<Stream>,
-    start: Start,
+    stream: Option<CheckpointedStream>,
+    start: InputPosition,
     counts: Counts,
-    /// The number of the last line, if it was left out.
+    /// The number of the last line, if it was skipped.
     unfinished: Option<u64>,
 }
 
 /// A stream with its checkpoint.
-struct Stream {
+struct CheckpointedStream {
     stream: ResumableStream,
-    /// How much of the file it carries.
+    /// The offset in the file at which the stream ends.
     end: u64,
-    /// Where the next one begins.
-    then: Option<Start>,
+    /// The position in the file at which the next stream begins, if there is one.
+    next_stream_at: Option<InputPosition>,
 }
 
-/// Learns what is acknowledged. It is set before anything is sent.
-type Progress = Arc<OnceLock<Box<dyn Fn(Outcome<'_>) + Send + Sync>>>;
+/// A stream's observer of outcomes. It is set before anything is sent.
+type StreamObserver = Arc<OnceLock<Box<dyn Fn(Outcome<'_>) + Send + Sync>>>;
 
 impl SendContext {
     pub(super) fn report(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A publisher to a receiver, for a new stream or the one that a state tells of.
+    /// Starts a publisher to a receiver, for the stream of `state`, or else for a new one.
     async fn publisher(
         &self,
         number: usize,
         receiver: &ClientId,
         state: Option<&StreamState>,
-    ) -> Result<(Publisher, Progress), PublishError> {
+    ) -> Result<(Publisher, StreamObserver), PublishError> {
         let args = &self.args;
         let mut builder = self.client.publisher(receiver);
-        let count = self.recipients.max(1);
+        let count = self.recipient_count.max(1);
         builder = builder.window(
             (WINDOW.0 / count).max(64),
             (WINDOW.1 / count).max(256 * 1024),
@@ -107,38 +106,40 @@ impl SendContext {
                 }
             }
         }
-        let progress = Progress::default();
-        let (told, observer) = (progress.clone(), self.report().observer(number));
+        let stream_observer = StreamObserver::default();
+        let (of_stream, of_report) = (stream_observer.clone(), self.report().observer(number));
         let publisher = builder.on_outcome(move |outcome| {
-            if let Some(progress) = told.get() {
-                progress(outcome);
+            if let Some(of_stream) = of_stream.get() {
+                of_stream(outcome);
             }
-            observer(outcome);
+            of_report(outcome);
         });
-        Ok((publisher.start().await?, progress))
+        Ok((publisher.start().await?, stream_observer))
     }
 }
 
 impl Recipient {
-    /// Begins to send to a receiver. The checkpoint is written when the receiver's key is had, so
-    /// that nothing is pinned of which nothing can be sent, unless all was asked for once more; it
-    /// is on the disk before anything is sent.
+    /// Begins to send to a receiver.
+    ///
+    /// Except with `--again`, the checkpoint is written only once the receiver's key is known, so
+    /// that it pins no file of which nothing can be sent. It is on the disk before the first
+    /// message is sent.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the receiver's key cannot be had, or the checkpoint cannot be written.
+    /// [`Failure`] if the receiver's key cannot be obtained, or the checkpoint cannot be written.
     pub(super) async fn begin(
         shared: Arc<SendContext>,
         number: usize,
         receiver: ClientId,
-        step: Option<Step>,
-        start: Start,
+        action: Option<StreamAction>,
+        start: InputPosition,
     ) -> Result<Self, Failure> {
-        let state = step.as_ref().map(Step::state);
-        let (publisher, progress) = shared.publisher(number, &receiver, state).await?;
-        let stream = step
-            .map(|step| tokio::task::block_in_place(|| Stream::begin(step, &progress)))
-            .transpose()?;
+        let state = action.as_ref().map(StreamAction::state);
+        let (publisher, observer) = shared.publisher(number, &receiver, state).await?;
+        let begin =
+            |action| tokio::task::block_in_place(|| CheckpointedStream::begin(action, &observer));
+        let stream = action.map(begin).transpose()?;
         Ok(Self {
             shared,
             number,
@@ -151,37 +152,36 @@ impl Recipient {
         })
     }
 
-    /// Where in the input its messages begin.
-    pub(super) fn start(&self) -> Start {
+    /// The position in the input at which this receiver's messages begin.
+    pub(super) fn start(&self) -> InputPosition {
         self.start
     }
 
-    /// The publisher, to look at.
     pub(super) fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
-    /// The stream and its checkpoint, if there is one.
+    /// The stream with its checkpoint, if one is kept.
     pub(super) fn checkpoint(&self) -> Option<&ResumableStream> {
         self.stream.as_ref().map(|stream| &stream.stream)
     }
 
-    /// Sends everything, and settles it.
+    /// Sends all lines, and waits until every message is settled.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if what is told cannot be written, or a checkpoint cannot.
+    /// [`Failure`] if standard output cannot be written.
     pub(super) async fn send(
         mut self,
-        mut pieces: mpsc::Receiver<Piece>,
+        mut chunks: mpsc::Receiver<SharedChunk>,
         mut signals: Signals,
-    ) -> Result<Ending, Failure> {
-        let mut stop = self.all(&mut pieces, &mut signals).await?;
-        // What is settled now takes its time, and nobody need wait for it.
-        drop(pieces);
+    ) -> Result<SendResult, Failure> {
+        let mut stop = self.send_lines(&mut chunks, &mut signals).await?;
+        // Settling takes time, and must not hold up the other receivers.
+        drop(chunks);
         let summary = self.publisher.finish().await;
         self.counts.add(&summary);
-        if let Some(Stream { stream, .. }) = &mut self.stream {
+        if let Some(CheckpointedStream { stream, .. }) = &mut self.stream {
             let is_all =
                 self.counts.unacknowledged == 0 && stop.is_none() && self.unfinished.is_none();
             let saved = tokio::task::block_in_place(|| {
@@ -192,66 +192,73 @@ impl Recipient {
                 }
             });
             if let Err(error) = saved
-                && !matches!(stop, Some(Stop::Failed(_)))
+                && !matches!(stop, Some(StopReason::Failed(_)))
             {
-                stop = Some(Stop::Failed(resume::failure(error)));
+                stop = Some(StopReason::Failed(resume::failure(error)));
             }
         }
-        Ok(Ending {
+        Ok(SendResult {
             counts: self.counts,
             stop,
             unfinished: self.unfinished,
         })
     }
 
-    /// Sends everything; says what stopped it early, if anything did.
-    async fn all(
+    /// Sends all lines. Returns the reason if it stops before the end of the input.
+    async fn send_lines(
         &mut self,
-        pieces: &mut mpsc::Receiver<Piece>,
+        chunks: &mut mpsc::Receiver<SharedChunk>,
         signals: &mut Signals,
-    ) -> Result<Option<Stop>, Failure> {
+    ) -> Result<Option<StopReason>, Failure> {
         loop {
-            let piece = tokio::select! {
-                signal = signals.received() => return Ok(Some(Stop::Signal(signal))),
-                piece = pieces.recv() => piece,
+            let chunk = tokio::select! {
+                signal = signals.received() => return Ok(Some(StopReason::Signal(signal))),
+                chunk = chunks.recv() => chunk,
             };
-            let Some(piece) = piece else {
+            let Some(chunk) = chunk else {
                 return Ok(None);
             };
             let Ok(Chunk {
                 lines,
                 empty,
                 unfinished,
-            }) = piece.as_ref()
+            }) = chunk.as_ref()
             else {
-                return Ok(Some(Stop::Input(piece)));
+                return Ok(Some(StopReason::Input(chunk)));
             };
             self.unfinished = *unfinished;
             let begin = self.start.bytes;
             let empty = empty.iter().filter(|end| **end > begin).count();
             let empty = u64::try_from(empty).unwrap_or_default();
-            self.shared.report().empty_lines(self.number, empty);
+            self.shared.report().add_empty_lines(self.number, empty);
             for line in lines.iter().filter(|line| line.end > begin) {
-                let then = self.stream.as_ref().and_then(|stream| stream.then);
-                if then.is_some_and(|then| line.end > then.bytes)
+                let next_stream_at = self
+                    .stream
+                    .as_ref()
+                    .and_then(|stream| stream.next_stream_at);
+                if next_stream_at.is_some_and(|position| line.end > position.bytes)
                     && let Some(stop) = self.next_stream().await?
                 {
                     return Ok(Some(stop));
                 }
-                if let Some(stop) = self.one(line, signals).await? {
+                if let Some(stop) = self.send_line(line, signals).await? {
                     return Ok(Some(stop));
                 }
             }
         }
     }
 
-    /// Sends one message, and tells before what became of others.
-    async fn one(&mut self, line: &Line, signals: &mut Signals) -> Result<Option<Stop>, Failure> {
+    /// Reports the messages that are settled by now, then sends one more.
+    async fn send_line(
+        &mut self,
+        line: &Line,
+        signals: &mut Signals,
+    ) -> Result<Option<StopReason>, Failure> {
         {
             let mut report = self.shared.report();
             report.drain()?;
             if report.must_stop(self.number) {
-                return Ok(Some(Stop::Refused));
+                return Ok(Some(StopReason::Refused));
             }
         }
         let payload = line.text.as_slice();
@@ -260,79 +267,84 @@ impl Recipient {
         let sent = tokio::select! {
             biased;
             sent = self.publisher.submit(sealed) => sent,
-            signal = signals.received() => return Ok(Some(Stop::Signal(signal))),
+            signal = signals.received() => return Ok(Some(StopReason::Signal(signal))),
         };
         let message_id = match sent {
             Ok(message_id) => message_id,
-            Err(error) => return Ok(Some(Stop::Failed(self.unsent(&error, line)))),
+            Err(error) => return Ok(Some(StopReason::Failed(self.unsent_failure(&error, line)))),
         };
         self.shared.report().sent(self.number, &message_id, payload);
-        let noted = match (&mut self.stream, StreamId::split(&message_id)) {
-            (Some(stream), Some((_, position))) => stream.note(position, line.end),
+        let recorded = match (&mut self.stream, StreamId::split(&message_id)) {
+            (Some(stream), Some((_, position))) => stream.record_sent(position, line.end),
             _ => Ok(()),
         };
-        Ok(noted.err().map(Stop::Failed))
+        Ok(recorded.err().map(StopReason::Failed))
     }
 
-    /// Everything of the stream is sent: when all of it is acknowledged the next one takes its
-    /// place, for what was appended to the file. Says what keeps it from that.
-    async fn next_stream(&mut self) -> Result<Option<Stop>, Failure> {
-        let (Some(stream), Some(whole)) = (&mut self.stream, &self.shared.whole) else {
+    /// Waits until the whole stream is acknowledged, then begins the next one, for the lines that
+    /// were appended to the file. Returns the reason if it cannot.
+    async fn next_stream(&mut self) -> Result<Option<StopReason>, Failure> {
+        let (Some(stream), Some(file)) = (&mut self.stream, &self.shared.file_digest) else {
             return Ok(None);
         };
         if self.publisher.flush().await.is_err() {
-            return Ok(Some(Stop::Refused));
+            return Ok(Some(StopReason::Refused));
         }
-        let next = match tokio::task::block_in_place(|| stream.following(whole)) {
+        let next = match tokio::task::block_in_place(|| stream.complete(file)) {
             Ok(next) => next,
-            Err(failure) => return Ok(Some(Stop::Failed(failure))),
+            Err(failure) => return Ok(Some(StopReason::Failed(failure))),
         };
         let started = self
             .shared
             .publisher(self.number, &self.receiver, Some(&next))
             .await;
-        let (publisher, progress) = match started {
+        let (publisher, observer) = match started {
             Ok(started) => started,
-            Err(error) => return Ok(Some(Stop::Failed(error.into()))),
+            Err(error) => return Ok(Some(StopReason::Failed(error.into()))),
         };
         let summary = std::mem::replace(&mut self.publisher, publisher)
             .finish()
             .await;
         self.counts.add(&summary);
-        let begun = tokio::task::block_in_place(|| stream.next(next, &progress));
-        Ok(begun.err().map(Stop::Failed))
+        let begun = tokio::task::block_in_place(|| stream.begin_next(next, &observer));
+        Ok(begun.err().map(StopReason::Failed))
     }
 
-    fn unsent(&self, error: &PublishError, line: &Line) -> Failure {
-        let place = match &self.shared.input {
+    fn unsent_failure(&self, error: &PublishError, line: &Line) -> Failure {
+        let place = match &self.shared.input_name {
             Some(input) => format!("Line {} of {input}", line.number),
             None => "The message".to_owned(),
         };
         let advice = match (error.kind(), error.advice()) {
             (PublishErrorKind::TooLarge, advice) => {
                 format!(
-                    "What stood before it was sent, what follows was not.\n{}",
+                    "Everything before it was sent, nothing after it.\n{}",
                     advice.unwrap_or("Send it in smaller parts.")
                 )
             }
             (_, Some(advice)) => advice.to_owned(),
-            (_, None) => "What stood before it was sent, what follows was not.".to_owned(),
+            (_, None) => "Everything before it was sent, nothing after it.".to_owned(),
         };
         Failure::new(format!("{place} was not sent: {error}"), advice)
     }
 }
 
-impl Stream {
-    fn begin(step: Step, progress: &Progress) -> Result<Self, Failure> {
-        let (stream, then) = step.begin()?;
-        // Nobody else sets it.
-        let _ = progress.set(Box::new(stream.observer()));
-        let end = Pinned::read(&stream.state().input).map_or(u64::MAX, |pinned| pinned.bytes);
-        Ok(Self { stream, end, then })
+impl CheckpointedStream {
+    fn begin(action: StreamAction, observer: &StreamObserver) -> Result<Self, Failure> {
+        let (stream, next_stream_at) = action.begin()?;
+        // Nothing else sets it.
+        let _ = observer.set(Box::new(stream.observer()));
+        let end = FileDigest::parse(&stream.state().input).map_or(u64::MAX, |pinned| pinned.bytes);
+        Ok(Self {
+            stream,
+            end,
+            next_stream_at,
+        })
     }
 
-    /// A line was sent, and the next one begins at `end`: now and then the checkpoint is saved.
-    fn note(&mut self, position: u64, end: u64) -> Result<(), Failure> {
+    /// Records that a line was sent that ends at the offset `end`, and saves the checkpoint if that
+    /// is due.
+    fn record_sent(&mut self, position: u64, end: u64) -> Result<(), Failure> {
         // The ending of the last line may have been appended later.
         self.stream.sent(position, end.min(self.end));
         if self.stream.is_due() {
@@ -341,18 +353,19 @@ impl Stream {
         Ok(())
     }
 
-    /// The stream that follows this one, whose messages are all acknowledged: that is saved first.
-    fn following(&mut self, whole: &Pinned) -> Result<StreamState, Failure> {
+    /// Saves that the stream is complete, and returns the state of the next one. All messages must
+    /// be acknowledged.
+    fn complete(&mut self, file: &FileDigest) -> Result<StreamState, Failure> {
         self.stream.complete().map_err(resume::failure)?;
-        resume::following(&self.stream, whole, self.then.unwrap_or_default())
+        resume::next_state(&self.stream, file, self.next_stream_at.unwrap_or_default())
     }
 
-    /// Puts the stream that follows into the checkpoint.
-    fn next(&mut self, next: StreamState, progress: &Progress) -> Result<(), Failure> {
+    /// Replaces the stream in its checkpoint by the next one.
+    fn begin_next(&mut self, next: StreamState, observer: &StreamObserver) -> Result<(), Failure> {
         resume::begin_next(&mut self.stream, next)?;
-        let _ = progress.set(Box::new(self.stream.observer()));
+        let _ = observer.set(Box::new(self.stream.observer()));
         self.end = u64::MAX;
-        self.then = None;
+        self.next_stream_at = None;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! What becomes of messages, told as it happens: lines, progress, the ids of what failed, the
-//! summary.
+//! Progress and results of sending, reported as they happen: log lines, the progress bar, the ids
+//! of failed messages, the summary.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,56 +12,57 @@ use ciphermq_client::{ClientId, MessageId, Outcome};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
-use super::ending::Ending;
-use crate::console::pace::{Left, Pace, rate};
+use super::send_result::SendResult;
+use crate::console::rate::{RateMeter, TimeLeft, rate};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// How often the progress bar moves.
+/// The interval at which the progress bar is redrawn.
 const PROGRESS: Duration = Duration::from_millis(100);
 
-/// What became of a message of the receiver with this number.
+/// A settled message: the receiver's number, the id, and the error if it was not acknowledged.
 type Settled = (usize, MessageId, Option<PublishError>);
 
-/// Counts and tells. It is filled by the connection's task through observers, and emptied by the
-/// tasks that send: as each empties it before it sends the next message, what waits in it is
-/// bounded by the publishers' windows.
+/// Counts and reports settled messages. The connection's task fills its queue through observers,
+/// the sending tasks empty it. Each of them empties it before it sends the next message, so the
+/// publishers' windows bound its length.
 pub(super) struct Report {
     console: Console,
-    tell: mpsc::UnboundedSender<Settled>,
+    settled_sender: mpsc::UnboundedSender<Settled>,
     settled: mpsc::UnboundedReceiver<Settled>,
     acknowledged: Arc<AtomicU64>,
-    receivers: Vec<Told>,
+    receivers: Vec<ReceiverProgress>,
     bytes: u64,
-    /// The same command goes on under the same ids.
+    /// Whether the same command, run again, resumes under the same ids.
     resumes: bool,
     redraw: tokio::time::Interval,
-    pace: Pace,
-    /// How many bytes there are in all, if that is known.
+    rate_meter: RateMeter,
+    /// The number of bytes to send to all receivers together, if it is known.
     total: Option<u64>,
 }
 
-/// What is known of one receiver's messages.
-struct Told {
+/// The counts of one receiver's messages.
+struct ReceiverProgress {
     receiver: ClientId,
     sent: u64,
-    /// How many empty lines were left out.
-    empty: u64,
-    /// How often each kind of failure came, and the first of its kind.
+    /// The number of skipped empty lines.
+    empty_lines: u64,
+    /// Number of failures and first error, by kind.
     failures: BTreeMap<&'static str, (u64, PublishError)>,
     must_stop: bool,
 }
 
 impl Report {
-    /// A report about these receivers. `total` bytes are to be sent, all in all, if that is known.
+    /// Creates a report for these receivers. `total` is the number of bytes to send to all of them
+    /// together, if it is known.
     pub(super) fn new(
         console: Console,
         receivers: &[ClientId],
         total: Option<u64>,
         resumes: bool,
     ) -> Self {
-        let (tell, settled) = mpsc::unbounded_channel();
+        let (settled_sender, settled) = mpsc::unbounded_channel();
         let bar = match total {
             Some(total) => {
                 ProgressBar::new(total).with_style(style("{bar:30} {percent:>3}% {msg}"))
@@ -70,53 +71,53 @@ impl Report {
         };
         let mut redraw = tokio::time::interval(PROGRESS);
         redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let told = |receiver: &ClientId| Told {
+        let progress = |receiver: &ClientId| ReceiverProgress {
             receiver: receiver.clone(),
             sent: 0,
-            empty: 0,
+            empty_lines: 0,
             failures: BTreeMap::new(),
             must_stop: false,
         };
         Self {
             console: console.with_bar(bar),
-            tell,
+            settled_sender,
             settled,
             acknowledged: Arc::new(AtomicU64::new(0)),
-            receivers: receivers.iter().map(told).collect(),
+            receivers: receivers.iter().map(progress).collect(),
             bytes: 0,
             resumes,
             redraw,
-            pace: Pace::default(),
+            rate_meter: RateMeter::default(),
             total,
         }
     }
 
-    /// What feeds the report with what becomes of a receiver's messages.
+    /// Returns an observer that reports the outcomes of one receiver's messages here.
     pub(super) fn observer(&self, receiver: usize) -> impl Fn(Outcome<'_>) + Send + Sync + 'static {
-        let (counter, tells) = (self.acknowledged.clone(), self.console.tells_messages());
-        let tell = self.tell.clone();
+        let (counter, shows_all) = (self.acknowledged.clone(), self.console.shows_messages());
+        let sender = self.settled_sender.clone();
         move |outcome: Outcome<'_>| {
             if outcome.result.is_ok() {
                 counter.fetch_add(1, Ordering::Relaxed);
-                if !tells {
+                if !shows_all {
                     return;
                 }
             }
             let error = outcome.result.err().cloned();
-            // Nobody listens any more only once everything is settled.
-            let _ = tell.send((receiver, outcome.message_id.clone(), error));
+            // The report is dropped only once everything is settled.
+            let _ = sender.send((receiver, outcome.message_id.clone(), error));
         }
     }
 
-    /// A message was sealed and handed over.
+    /// Counts and reports a message that was sealed and submitted.
     pub(super) fn sent(&mut self, receiver: usize, message_id: &MessageId, payload: &[u8]) {
-        let Some(told) = self.receivers.get_mut(receiver) else {
+        let Some(progress) = self.receivers.get_mut(receiver) else {
             return;
         };
-        told.sent += 1;
+        progress.sent += 1;
         self.bytes += u64::try_from(payload.len() + 1).unwrap_or(u64::MAX);
-        let receiver = &told.receiver;
-        if self.console.tells_payloads() {
+        let receiver = &progress.receiver;
+        if self.console.shows_payloads() {
             let text = String::from_utf8_lossy(payload);
             self.console.message(format_args!(
                 "Encrypted message {message_id} for {receiver}: {text}"
@@ -128,18 +129,19 @@ impl Report {
         }
     }
 
-    /// Empty lines were left out.
-    pub(super) fn empty_lines(&mut self, receiver: usize, count: u64) {
-        if let Some(told) = self.receivers.get_mut(receiver) {
-            told.empty += count;
+    /// Counts skipped empty lines.
+    pub(super) fn add_empty_lines(&mut self, receiver: usize, count: u64) {
+        if let Some(progress) = self.receivers.get_mut(receiver) {
+            progress.empty_lines += count;
             self.bytes += count;
         }
     }
 
-    /// Tells what has become of messages, for as long as it is polled.
+    /// Reports settled messages and redraws the progress bar for as long as it is polled. Ready
+    /// only with an error: the ids of failed messages cannot be written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         while let Poll::Ready(Some(settled)) = self.settled.poll_recv(cx) {
-            if let Err(failure) = self.tell(settled) {
+            if let Err(failure) = self.report_settled(settled) {
                 return Poll::Ready(failure);
             }
         }
@@ -149,35 +151,34 @@ impl Report {
         Poll::Pending
     }
 
-    /// Tells what has become of messages.
+    /// Reports all messages that are settled by now.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the ids of what failed cannot be written.
+    /// [`Failure`] if the ids of failed messages cannot be written.
     pub(super) fn drain(&mut self) -> Result<(), Failure> {
         while let Ok(settled) = self.settled.try_recv() {
-            self.tell(settled)?;
+            self.report_settled(settled)?;
         }
         Ok(())
     }
 
-    /// Whether something came that would befall all further messages for this receiver.
+    /// Whether an error came that applies to all further messages for this receiver.
     pub(super) fn must_stop(&self, receiver: usize) -> bool {
         self.receivers
             .get(receiver)
-            .is_some_and(|told| told.must_stop)
+            .is_some_and(|progress| progress.must_stop)
     }
 
-    fn tell(&mut self, (receiver, message_id, error): Settled) -> Result<(), Failure> {
-        let names = self.receivers.len() > 1;
-        let Some(told) = self.receivers.get_mut(receiver) else {
+    fn report_settled(&mut self, (receiver, message_id, error): Settled) -> Result<(), Failure> {
+        let names_receiver = self.receivers.len() > 1;
+        let Some(progress) = self.receivers.get_mut(receiver) else {
             return Ok(());
         };
-        // With one receiver it goes without saying.
-        let (whom, listed) = if names {
+        let (whom, listed) = if names_receiver {
             (
-                format!(" for {}", told.receiver),
-                format!("{message_id} {}\n", told.receiver),
+                format!(" for {}", progress.receiver),
+                format!("{message_id} {}\n", progress.receiver),
             )
         } else {
             (String::new(), format!("{message_id}\n"))
@@ -191,8 +192,8 @@ impl Report {
         self.console.message(format_args!(
             "Message {message_id}{whom} was not acknowledged: {error}"
         ));
-        told.must_stop |= !is_about_one_message(error.kind());
-        let entry = told
+        progress.must_stop |= !is_about_one_message(error.kind());
+        let entry = progress
             .failures
             .entry(name(error.kind()))
             .or_insert((0, error));
@@ -206,45 +207,47 @@ impl Report {
             return;
         }
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
-        let sent: u64 = self.receivers.iter().map(|told| told.sent).sum();
-        let per_second = self.pace.per_second(Instant::now(), acknowledged);
-        // The bar is about bytes, as only they are known beforehand: those of an average message.
+        let sent: u64 = self.receivers.iter().map(|progress| progress.sent).sum();
+        let per_second = self.rate_meter.per_second(Instant::now(), acknowledged);
+        // The bar counts bytes, because only their total is known in advance. Acknowledged messages
+        // count with the average size.
         let done = share(self.bytes, acknowledged, sent);
         let left = self.total.map_or(String::new(), |total| {
             let rest = total.saturating_sub(done);
             let rest = share(rest, sent, self.bytes.max(1));
-            Left { rest, per_second }.to_string()
+            TimeLeft { rest, per_second }.to_string()
         });
         bar.set_position(done);
         bar.set_message(format!(
             "{}{acknowledged} acknowledged, {per_second:.0}/s{left}",
-            self.whom()
+            self.receivers_label()
         ));
     }
 
-    /// For whom the messages are, where that does not go without saying.
-    fn whom(&self) -> String {
+    /// The progress bar's prefix that names the receivers; empty for a single one.
+    fn receivers_label(&self) -> String {
         match self.receivers.as_slice() {
             [] | [_] => String::new(),
             few @ ([_, _] | [_, _, _]) => {
-                let names: Vec<&str> = few.iter().map(|told| told.receiver.as_str()).collect();
+                let names = few.iter().map(|progress| progress.receiver.as_str());
+                let names: Vec<&str> = names.collect();
                 format!("to {}: ", names.join(", "))
             }
             many => format!("to {} receivers: ", many.len()),
         }
     }
 
-    /// The summary line; where something went wrong, a line for each of several receivers before
-    /// it.
-    pub(super) fn summary(&self, endings: &[Ending], elapsed: Duration) {
+    /// Prints the summary line. If not everything was sent to several receivers, a line for each of
+    /// them precedes it.
+    pub(super) fn summary(&self, results: &[SendResult], elapsed: Duration) {
         self.console.bar().finish_and_clear();
         let is_one = self.receivers.len() == 1;
-        let counts = || endings.iter().map(|ending| ending.counts);
-        if !is_one && endings.iter().any(Ending::is_short) {
-            for (told, counts) in self.receivers.iter().zip(counts()) {
-                self.console.say(format_args!(
+        let counts = || results.iter().map(|result| result.counts);
+        if !is_one && results.iter().any(SendResult::is_incomplete) {
+            for (progress, counts) in self.receivers.iter().zip(counts()) {
+                self.console.info(format_args!(
                     "{}: {} sent, {} acknowledged, {} unacknowledged",
-                    told.receiver, told.sent, counts.acknowledged, counts.unacknowledged
+                    progress.receiver, progress.sent, counts.acknowledged, counts.unacknowledged
                 ));
             }
         }
@@ -253,29 +256,37 @@ impl Report {
         let mut line = format!(
             "{} sent, {acknowledged} acknowledged, {unacknowledged} unacknowledged in {:.3} s \
              ({:.0}/s)",
-            self.receivers.iter().map(|told| told.sent).sum::<u64>(),
+            self.receivers
+                .iter()
+                .map(|progress| progress.sent)
+                .sum::<u64>(),
             elapsed.as_secs_f64(),
             rate(acknowledged, elapsed),
         );
         if !is_one {
             line += &format!(", to {} receivers", self.receivers.len());
         }
-        let empty = self.receivers.iter().map(|told| told.empty).max();
+        let empty = self
+            .receivers
+            .iter()
+            .map(|progress| progress.empty_lines)
+            .max();
         if let Some(empty @ 1..) = empty {
             let lines = if empty == 1 { "line" } else { "lines" };
             line += &format!(", {empty} empty {lines} left out");
         }
-        self.console.say(line);
+        self.console.info(line);
     }
 
-    /// Whether the same command goes on under the same ids.
+    /// Whether the same command, run again, resumes under the same ids.
     pub(super) fn can_resume(&self) -> bool {
         self.resumes
     }
 
-    /// What to tell at the end when `count` messages for this receiver stayed unacknowledged.
+    /// The error for `count` messages of this receiver that stayed unacknowledged.
     pub(super) fn failure(&self, receiver: usize, count: u64) -> Failure {
-        let failures = self.receivers.get(receiver).map(|told| &told.failures);
+        let progress = self.receivers.get(receiver);
+        let failures = progress.map(|progress| &progress.failures);
         let failures: Vec<&(u64, PublishError)> = failures
             .iter()
             .flat_map(|failures| failures.values())
@@ -304,18 +315,17 @@ impl Report {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are ours: a broken one shows as the default style.
+    // The templates are constants: an invalid one shows as the default style.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// `part` of `whole`, of this amount.
+/// Computes `amount * part / whole`, without overflow and without division by zero.
 fn share(amount: u64, part: u64, whole: u64) -> u64 {
     let share = u128::from(amount) * u128::from(part) / u128::from(whole.max(1));
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
-/// Whether the next message may well fare better. If not, sending on would only make the list
-/// longer.
+/// Whether an error concerns a single message, so that later messages may succeed.
 fn is_about_one_message(kind: PublishErrorKind) -> bool {
     matches!(
         kind,
@@ -326,8 +336,8 @@ fn is_about_one_message(kind: PublishErrorKind) -> bool {
     )
 }
 
-/// What to do about it here, where a message that is sent again gets another id, unless the command
-/// `resumes`.
+/// The advice for an error. A message that is sent again gets another id unless the command
+/// `resumes`, so the publisher's own advice does not always apply.
 fn advice(error: &PublishError, resumes: bool) -> &str {
     match error.kind() {
         PublishErrorKind::TimedOut
@@ -335,19 +345,19 @@ fn advice(error: &PublishError, resumes: bool) -> &str {
         | PublishErrorKind::Unavailable
             if resumes =>
         {
-            "See that the server runs, and what its log says; then run the same command again: it \
-             goes on under the same ids, and nothing arrives twice."
+            "Check that the server runs, and what its log says; then run the same command again: \
+             it resumes under the same ids, and nothing arrives twice."
         }
         PublishErrorKind::TimedOut
         | PublishErrorKind::Disconnected
         | PublishErrorKind::Unavailable => {
-            "See that the server runs, and what its log says; then send again what is listed. The \
-             server may have taken some of it without being able to say so: that would arrive \
-             twice."
+            "Check that the server runs, and what its log says; then send the listed messages \
+             again. The server may have accepted some of them without being able to confirm it: \
+             those would arrive twice."
         }
         _ => error
             .advice()
-            .unwrap_or("See the server's log, then send again what is listed."),
+            .unwrap_or("See the server's log, then send the listed messages again."),
     }
 }
 
@@ -371,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_concerns_one_message_lets_the_others_follow() {
+    fn only_errors_about_one_message_let_the_others_follow() {
         assert!(is_about_one_message(PublishErrorKind::TooLarge));
         for kind in [
             PublishErrorKind::NoRoute,

@@ -1,5 +1,4 @@
-//! A receiver's checkpoint beside the file that is sent: what it says, whether it is of this file
-//! and this way.
+//! A receiver's checkpoint for a file, compared with the file and with the destination.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,184 +9,205 @@ use ciphermq_client::{Client, ClientId, RoutingKey, Timestamp};
 use ciphermq_files::{fit_name, parent, resolve};
 
 use super::Args;
-use super::course::{Course, Other};
-use super::lines::Start;
-use super::pinned::Pinned;
-use super::survey::Survey;
+use super::digest::FileDigest;
+use super::file_scan::FileScan;
+use super::lines::InputPosition;
+use super::resume_plan::{Mismatch, ResumePlan};
 use crate::exit::Failure;
 
-/// A receiver's checkpoint, opened, if there is one and it is to go on.
+/// A receiver's checkpoint, opened if it exists and sending is to resume from it.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     path: PathBuf,
-    begun: Option<(ResumableStream, Pinned)>,
+    existing: Option<(ResumableStream, FileDigest)>,
 }
 
-/// What a receiver is to get of a file, compared with its checkpoint. Nothing is connected yet.
+/// What to send to a receiver, as its checkpoint and the file determine it. Made before anything is
+/// connected.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct SendPlan {
     checkpoint: PathBuf,
-    begun: Option<(ResumableStream, Course)>,
+    existing: Option<(ResumableStream, ResumePlan)>,
 }
 
-/// A plan that fits the way that is taken.
-pub(super) enum Step {
-    /// All is sent.
-    Sent(ResumableStream),
-    /// The stream goes on; what was appended to the file is for the next one, from there on.
-    GoOn {
+/// What to do with a receiver's stream, once the plan is checked against the destination.
+pub(super) enum StreamAction {
+    /// Everything is sent: nothing to do.
+    AlreadySent(ResumableStream),
+    /// Continue the stream. Lines from `next_stream_at` on were appended later, and belong to the
+    /// next stream.
+    Continue {
         stream: ResumableStream,
-        then: Option<Start>,
+        next_stream_at: Option<InputPosition>,
     },
-    /// A stream begins as this state says, in the place of the one before.
-    Next {
+    /// Begin a stream with this state, in place of the previous one.
+    NextStream {
         stream: ResumableStream,
         state: StreamState,
     },
-    /// A first stream begins as this state says.
-    Anew {
+    /// Begin the first stream, with this state.
+    FirstStream {
         checkpoint: PathBuf,
         state: StreamState,
     },
 }
 
 impl Checkpoint {
-    /// Opens and locks the checkpoint of `receiver`, unless all is to be sent again.
+    /// Opens and locks the checkpoint at `path`, unless everything is to be sent again.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if another sender works with it, or if it cannot be read.
+    /// [`Failure`] if another sender holds its lock, or if it cannot be read.
     pub(super) fn open(path: PathBuf, again: bool) -> Result<Self, Failure> {
-        let begun = if again {
+        let stream = if again {
             None
         } else {
             ResumableStream::open(&path).map_err(failure)?
         };
-        let begun = match begun {
+        let existing = match stream {
             None => None,
             Some(stream) => {
-                let pinned = Pinned::read(&stream.state().input).ok_or_else(|| {
+                let pinned = FileDigest::parse(&stream.state().input).ok_or_else(|| {
                     Failure::new(
-                        format!("The checkpoint {} is not one of a file.", path.display()),
-                        "An application has made it. Name another one with --checkpoint.",
+                        format!(
+                            "The checkpoint {} does not belong to a file.",
+                            path.display()
+                        ),
+                        "An application created it. Name another one with --checkpoint.",
                     )
                 })?;
                 Some((stream, pinned))
             }
         };
-        Ok(Self { path, begun })
+        Ok(Self { path, existing })
     }
 
-    /// The places in the file that it tells of.
+    /// The offsets in the file that [`compare`](Self::compare) needs prefixes for.
     pub(super) fn places(&self) -> BTreeSet<u64> {
-        let places = |(stream, pinned): &(ResumableStream, Pinned)| {
+        let places = |(stream, pinned): &(ResumableStream, FileDigest)| {
             [stream.state().place.min(pinned.bytes), pinned.bytes]
         };
-        self.begun.iter().flat_map(places).collect()
+        self.existing.iter().flat_map(places).collect()
     }
 
-    /// Sees whether the file is still the one that it tells of. The survey has marks at its places.
+    /// Compares the file with the one that the checkpoint describes. `scan` must have prefixes at
+    /// the checkpoint's [`places`](Self::places).
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the file was changed.
-    pub(super) fn compare(self, file: &Path, survey: &Survey) -> Result<Plan, Failure> {
-        let Self { path, begun } = self;
-        let begun = begun
+    /// [`Failure`] if the file was modified.
+    pub(super) fn compare(self, file: &Path, scan: &FileScan) -> Result<SendPlan, Failure> {
+        let Self { path, existing } = self;
+        let existing = existing
             .map(
-                |(stream, pinned)| match Course::of(stream.state(), &pinned, survey) {
-                    Ok(course) => Ok((stream, course)),
-                    Err(other) => Err(changed(other, file, &path)),
+                |(stream, pinned)| match ResumePlan::compare(stream.state(), &pinned, scan) {
+                    Ok(plan) => Ok((stream, plan)),
+                    Err(mismatch) => Err(modified(mismatch, file, &path)),
                 },
             )
             .transpose()?;
-        Ok(Plan {
+        Ok(SendPlan {
             checkpoint: path,
-            begun,
+            existing,
         })
     }
 }
 
-impl Plan {
-    /// Where sending begins; `None` if there is nothing to send.
-    pub(super) fn start(&self) -> Option<Start> {
-        match &self.begun {
-            None => Some(Start::default()),
-            Some((_, course)) => course.start(),
+impl SendPlan {
+    /// The position at which sending begins; `None` if there is nothing to send.
+    pub(super) fn start(&self) -> Option<InputPosition> {
+        match &self.existing {
+            None => Some(InputPosition::default()),
+            Some((_, plan)) => plan.start(),
         }
     }
 
-    /// Compares the way that is taken with the checkpoint's. Nothing is written yet, but with
-    /// `--again`: that all is to be sent once more is on the disk before anybody's key is asked
-    /// for, so that whoever cannot be sent to now is not taken for one that has got it.
+    /// Compares the destination with the checkpoint's, and determines what to do.
+    ///
+    /// Writes nothing, except with `--again`: the new checkpoint is on the disk before any
+    /// receiver's key is requested. Otherwise, a receiver that cannot be sent to now would count as
+    /// one that has everything.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it is another one, or cannot be named; if a checkpoint cannot be written.
-    pub(super) fn step(
+    /// [`Failure`] if the destination differs from the checkpoint's or cannot be named, or if the
+    /// checkpoint cannot be written.
+    pub(super) fn action(
         self,
         client: &Client,
         args: &Args,
         receiver: &ClientId,
-        whole: &Pinned,
-    ) -> Result<Step, Failure> {
-        let Self { checkpoint, begun } = self;
-        let wanted = new_state(client, args, receiver, whole)?;
+        file: &FileDigest,
+    ) -> Result<StreamAction, Failure> {
+        let Self {
+            checkpoint,
+            existing,
+        } = self;
+        let wanted = new_state(client, args, receiver, file)?;
         if args.again {
             let stream = ResumableStream::begin_anew(&checkpoint, wanted).map_err(failure)?;
-            return Ok(Step::GoOn { stream, then: None });
+            return Ok(StreamAction::Continue {
+                stream,
+                next_stream_at: None,
+            });
         }
-        let Some((mut stream, course)) = begun else {
-            return Ok(Step::Anew {
+        let Some((mut stream, plan)) = existing else {
+            return Ok(StreamAction::FirstStream {
                 checkpoint,
                 state: wanted,
             });
         };
-        check_way(stream.state(), &wanted, args, &checkpoint)?;
+        check_destination(stream.state(), &wanted, args, &checkpoint)?;
         if stream.state().server != wanted.server {
             stream.move_server(wanted.server).map_err(failure)?;
         }
-        Ok(match course {
-            Course::Sent => Step::Sent(stream),
-            Course::GoOn { then, .. } => Step::GoOn { stream, then },
-            Course::Next { at } => {
-                let state = following(&stream, whole, at)?;
-                Step::Next { stream, state }
+        Ok(match plan {
+            ResumePlan::Complete => StreamAction::AlreadySent(stream),
+            ResumePlan::Continue { next_stream_at, .. } => StreamAction::Continue {
+                stream,
+                next_stream_at,
+            },
+            ResumePlan::NextStream { from } => {
+                let state = next_state(&stream, file, from)?;
+                StreamAction::NextStream { stream, state }
             }
         })
     }
 }
 
-impl Step {
-    /// The state of the stream that is going to be sent.
+impl StreamAction {
+    /// The state of the stream to send.
     pub(super) fn state(&self) -> &StreamState {
         match self {
-            Self::Sent(stream) | Self::GoOn { stream, .. } => stream.state(),
-            Self::Next { state, .. } | Self::Anew { state, .. } => state,
+            Self::AlreadySent(stream) | Self::Continue { stream, .. } => stream.state(),
+            Self::NextStream { state, .. } | Self::FirstStream { state, .. } => state,
         }
     }
 
-    /// Writes the checkpoint, if it is to change: it is on the disk before this returns. Returns
-    /// the stream, and where the next one begins.
+    /// Writes and syncs the checkpoint if it changes. Returns the stream, and the position at which
+    /// the next one begins.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it cannot be written.
-    pub(super) fn begin(self) -> Result<(ResumableStream, Option<Start>), Failure> {
+    /// [`Failure`] if the checkpoint cannot be written.
+    pub(super) fn begin(self) -> Result<(ResumableStream, Option<InputPosition>), Failure> {
         Ok(match self {
-            Self::Sent(stream) => (stream, None),
-            Self::GoOn { mut stream, then } => {
-                // It was called complete by mistake.
+            Self::AlreadySent(stream) => (stream, None),
+            Self::Continue {
+                mut stream,
+                next_stream_at,
+            } => {
+                // An earlier version marked it complete by mistake.
                 if stream.state().complete {
                     stream.reopen().map_err(failure)?;
                 }
-                (stream, then)
+                (stream, next_stream_at)
             }
-            Self::Next { mut stream, state } => {
+            Self::NextStream { mut stream, state } => {
                 begin_next(&mut stream, state)?;
                 (stream, None)
             }
-            Self::Anew { checkpoint, state } => {
+            Self::FirstStream { checkpoint, state } => {
                 let begin = || Ok::<_, CheckpointError>(state);
                 let stream = ResumableStream::open_or_create(&checkpoint, begin);
                 (stream.map_err(failure)?, None)
@@ -196,24 +216,24 @@ impl Step {
     }
 }
 
-/// The stream after this one: from `at` to the end of the file.
+/// Creates the state of the stream after `stream`: from `start` to the end of the file.
 ///
 /// # Errors
 ///
-/// [`Failure`] if there is no randomness for it.
-pub(super) fn following(
+/// [`Failure`] if the system provides no randomness for its id.
+pub(super) fn next_state(
     stream: &ResumableStream,
-    whole: &Pinned,
-    at: Start,
+    file: &FileDigest,
+    start: InputPosition,
 ) -> Result<StreamState, Failure> {
-    Ok(stream.state().following(whole.to_string(), at.bytes)?)
+    Ok(stream.state().following(file.to_string(), start.bytes)?)
 }
 
-/// Ends a stream that has carried all that it can, and puts the next one into its checkpoint.
+/// Completes a stream, and replaces it in its checkpoint by the next one.
 ///
 /// # Errors
 ///
-/// [`Failure`] if it cannot be written.
+/// [`Failure`] if the checkpoint cannot be written.
 pub(super) fn begin_next(stream: &mut ResumableStream, next: StreamState) -> Result<(), Failure> {
     if !stream.state().complete {
         stream.complete().map_err(failure)?;
@@ -221,39 +241,39 @@ pub(super) fn begin_next(stream: &mut ResumableStream, next: StreamState) -> Res
     stream.begin_next(next).map_err(failure)
 }
 
-fn changed(other: Other, file: &Path, checkpoint: &Path) -> Failure {
-    let what = match other {
-        Other::Shorter => "has fewer bytes than it had",
-        Other::Changed => "is not what it was",
-        Other::LastLineGoesOn => "goes on in a line of which the beginning was sent",
+fn modified(mismatch: Mismatch, file: &Path, checkpoint: &Path) -> Failure {
+    let what = match mismatch {
+        Mismatch::Truncated => "has fewer bytes than when a part of it was sent",
+        Mismatch::Modified => "has changed since a part of it was sent",
+        Mismatch::LastLineExtended => "extends a line whose beginning was sent as a message",
     };
     Failure::new(
         format!(
-            "{} {what} when a part of it was sent: other messages would get the ids of those that \
-             were sent, and be lost.",
+            "{} {what}: other messages would get the ids of those that were sent, and be lost.",
             file.display(),
         ),
         format!(
-            "Put the old file back and send the rest of it, or send what is new as a file of its \
-             own.\nWith --again all of it is sent as new messages, those that were sent already \
-             too.\nThe checkpoint is {}.",
+            "Put the old file back and send the rest of it, or send the new content as a separate \
+             file.\nWith --again the whole file is sent as new messages, including those that were \
+             sent already.\nThe checkpoint is {}.",
             checkpoint.display()
         ),
     )
 }
 
-/// `<file>.<receiver>.ciphermq-send`: one for every receiver that the file is sent to. What can
-/// stand in no file's name is percent-encoded, and the end of a name that is too long for the file
-/// system is a hash.
+/// Returns the default path of a receiver's checkpoint: `<file>.<receiver>.ciphermq-send`.
 ///
-/// A link and the file that it leads to have one, beside the file. Versions before put it beside
-/// the link: one that is there goes on.
+/// Characters that a file name cannot have are percent-encoded, and a name that is too long for the
+/// file system ends with a hash.
+///
+/// A link shares the checkpoint of its target, beside the target. Earlier versions put it beside
+/// the link: an existing one there remains in use.
 pub(super) fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
-    let there = checkpoint_beside(path, receiver);
-    let is_link = path.is_symlink() && !there.exists();
+    let beside_path = checkpoint_beside(path, receiver);
+    let is_link = path.is_symlink() && !beside_path.exists();
     match resolve(path) {
         Ok(target) if is_link => checkpoint_beside(&target, receiver),
-        _ => there,
+        _ => beside_path,
     }
 }
 
@@ -274,7 +294,7 @@ fn new_state(
     client: &Client,
     args: &Args,
     receiver: &ClientId,
-    whole: &Pinned,
+    file: &FileDigest,
 ) -> Result<StreamState, Failure> {
     let unnamable = |error| {
         Failure::new(
@@ -292,13 +312,13 @@ fn new_state(
         .map_or_else(|| ciphermq_client::default_routing_key(receiver), Ok);
     Ok(StreamState {
         stream: ciphermq_client::start_stream(Timestamp::now())
-            .map_err(|error| Failure::plain(format!("No stream can be begun: {error}.")))?,
+            .map_err(|error| Failure::plain(format!("A stream cannot be started: {error}.")))?,
         sender: client.id().clone(),
         receiver: receiver.clone(),
         exchange,
         routing_key: routing_key.map_err(unnamable)?,
         server: client.server_address(),
-        input: whole.to_string(),
+        input: file.to_string(),
         earlier: 0,
         begins: 0,
         acknowledged: 0,
@@ -307,31 +327,35 @@ fn new_state(
     })
 }
 
-/// What was acknowledged, was so for this sender, this receiver, this route and this server.
-fn check_way(
-    there: &StreamState,
+/// Checks that the checkpoint's acknowledgements are for this sender, receiver, route and server.
+fn check_destination(
+    existing: &StreamState,
     wanted: &StreamState,
     args: &Args,
     checkpoint: &Path,
 ) -> Result<(), Failure> {
     let differences = [
-        ("the sender", there.sender.as_str(), wanted.sender.as_str()),
+        (
+            "the sender",
+            existing.sender.as_str(),
+            wanted.sender.as_str(),
+        ),
         (
             "the receiver",
-            there.receiver.as_str(),
+            existing.receiver.as_str(),
             wanted.receiver.as_str(),
         ),
         (
             "the exchange",
-            there.exchange.as_str(),
+            existing.exchange.as_str(),
             wanted.exchange.as_str(),
         ),
         (
             "the routing key",
-            there.routing_key.as_str(),
+            existing.routing_key.as_str(),
             wanted.routing_key.as_str(),
         ),
-        ("the server", &there.server, &wanted.server),
+        ("the server", &existing.server, &wanted.server),
     ];
     let difference = differences
         .into_iter()
@@ -340,42 +364,41 @@ fn check_way(
         return Ok(());
     };
     let moved = if what == "the server" {
-        "\nIf it is the same server, at another address now: --server-moved."
+        "\nIf it is the same server at another address: --server-moved."
     } else {
         ""
     };
     Err(Failure::new(
         format!(
-            "The file was sent, or began to be sent, another way: {what} was {old}, now it is \
-             {new}. The checkpoint {} says so.",
+            "According to the checkpoint {}, the file was sent, at least in part, to another \
+             destination: {what} was {old}, and is {new} now.",
             checkpoint.display()
         ),
         format!(
-            "To send it this way, too, give it another checkpoint with --checkpoint FILE.\nTo send \
-             all of it once more as new messages: --again.{moved}"
+            "To send it to this destination as well, use another checkpoint: --checkpoint \
+             FILE.\nTo send the whole file again as new messages: --again.{moved}"
         ),
     ))
 }
 
-/// A checkpoint's error, as the command line's user can mend it.
+/// Converts a checkpoint's error, with advice in terms of the command line.
 pub(super) fn failure(error: CheckpointError) -> Failure {
     let advice = match &error {
         CheckpointError::Open { .. } | CheckpointError::Write { .. } => {
-            "Name a place that you may write to with --checkpoint FILE.\nOr send without one, with \
-             --no-checkpoint: then nothing is known after a crash, and sending the file again \
-             makes new messages."
+            "Name a path that you may write to with --checkpoint FILE.\nOr send without one, with \
+             --no-checkpoint: after a crash, sending the file again then creates new messages."
         }
         CheckpointError::Locked(_) => {
-            "Another sender is sending this file: wait for its end.\nTo send it to somewhere else \
-             at the same time, name another checkpoint with --checkpoint FILE."
+            "Another sender is sending this file: wait until it ends.\nTo send it elsewhere at the \
+             same time, name another checkpoint with --checkpoint FILE."
         }
         CheckpointError::Unreadable {
             reason: Unreadable::Damaged | Unreadable::Line(_),
             ..
         } => {
-            "Put back a copy of it, if there is one. Without it nobody knows which messages of the \
-             file were sent, and under which ids.\nWith --again all of it is sent as new messages, \
-             those that were sent already too."
+            "Restore a copy of it, if there is one. Without it, it is unknown which messages of the \
+             file were sent, and under which ids.\nWith --again the whole file is sent as new \
+             messages, including those that were sent already."
         }
         other => other.advice(),
     };
@@ -403,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_and_its_file_share_a_checkpoint_unless_the_link_has_one_from_before() {
+    fn a_link_shares_its_targets_checkpoint_unless_an_earlier_version_made_one_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir(root.join("disk")).unwrap();
