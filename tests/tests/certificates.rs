@@ -652,7 +652,7 @@ async fn a_signed_key_is_not_replaced_by_one_that_the_certificate_cannot_sign() 
         assert!(
             outcome
                 .stderr
-                .contains("senders go on using the signed key"),
+                .contains("senders continue to use the signed key"),
             "{}",
             outcome.stderr
         );

@@ -75,7 +75,7 @@ pub(crate) async fn a_missing_beginning_may_be_older_than_the_output() {
     assert!(
         ended
             .stderr
-            .contains("1 message of sender has not come, though later ones have: position 0 of"),
+            .contains("1 message of sender has not arrived, though later ones have: position 0 of"),
         "{}",
         ended.stderr
     );

@@ -152,7 +152,7 @@ pub(crate) async fn pins_in_another_folder(fixture: Fixture) {
     // Not even root can write to the first folder, and the second one cannot be created.
     for (folder, because) in [
         ("/proc", "cannot be"),
-        ("certs/ca.crt/pins", "cannot be made"),
+        ("certs/ca.crt/pins", "cannot be created"),
     ] {
         let (what, advice) = failed(send().args(["--pins", folder]).run().await);
         assert!(what.contains(folder) || what.contains(because), "{what}");

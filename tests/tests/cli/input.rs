@@ -134,7 +134,7 @@ pub(crate) async fn an_endless_line(fixture: Fixture) {
         "{what}"
     );
     assert!(what.contains("16777216"), "{what}");
-    assert!(advice.contains("What stood before it was sent"), "{advice}");
+    assert!(advice.contains("Everything before it was sent"), "{advice}");
     workspace.receive(2).await;
     assert_eq!(workspace.texts(), ["one", "two"]);
     workspace.expect_empty_queue(&fixture.server).await;
@@ -166,7 +166,7 @@ pub(crate) async fn a_message_that_is_too_large_once_sealed(fixture: Fixture) {
         "{what}"
     );
     assert!(!what.contains("xxxx"), "the message itself is not printed");
-    assert!(advice.contains("What stood before it was sent"), "{advice}");
+    assert!(advice.contains("Everything before it was sent"), "{advice}");
     workspace.receive(1).await;
     assert_eq!(
         workspace
