@@ -17,7 +17,7 @@ pub use self::activity::Activity;
 use super::Topology;
 use super::observer::CommitDispatcher;
 use crate::config::Limits;
-use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, LoadRequest, LoadScope, Policy};
+use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
 use crate::model::{LaneKey, Now, Page, PageLimit, Time};
 use crate::store::writer::CommitObserver;
@@ -172,6 +172,7 @@ impl Dispatcher {
             }
         }
         drop(inbox);
+        Self::log_unanswered(receiver, &actions.deferred);
         for load in actions.loads {
             self.spawn_load(receiver.clone(), load);
         }
@@ -222,12 +223,11 @@ impl Dispatcher {
             .map(|entry| entry.key().clone())
             .collect();
         for receiver in receivers {
-            let expired = self.with_inbox(&receiver, |inbox, now| {
+            self.with_inbox(&receiver, |inbox, now| {
                 inbox.wake(now);
                 unrecorded.extend(inbox.unrecorded(recorded_before));
-                self.expire(inbox, now)
+                self.expire(inbox, now);
             });
-            self.log_unanswered(&receiver, &expired);
             self.inboxes.remove_if(&receiver, |_, inbox| {
                 Arc::strong_count(inbox) == 1 && inbox.lock().tidy()
             });
@@ -235,24 +235,22 @@ impl Dispatcher {
         unrecorded
     }
 
-    fn expire(&self, inbox: &mut Inbox, now: Instant) -> Expired {
-        let expired = inbox.expire(now, |connection| {
+    fn expire(&self, inbox: &mut Inbox, now: Instant) {
+        let silent = inbox.expire(now, |connection| {
             self.connections
                 .get(&connection)
                 .map(|handle| handle.activity.last_received())
         });
-        for connection in &expired.silent {
-            if let Some(handle) = self.connections.get(connection) {
+        for connection in silent {
+            if let Some(handle) = self.connections.get(&connection) {
                 handle.activity.mark_silent();
             }
         }
-        expired
     }
 
     /// Logs messages that nobody answers: the first time, and then more and more rarely.
-    fn log_unanswered(&self, receiver: &ClientId, expired: &Expired) {
-        let to_log = expired
-            .deferred
+    fn log_unanswered(receiver: &ClientId, deferred: &[(MessageId, u32)]) {
+        let to_log = deferred
             .iter()
             .filter(|(_, lapses)| lapses.is_power_of_two());
         let Some((example, times)) = to_log.clone().max_by_key(|(_, lapses)| *lapses) else {
@@ -275,11 +273,10 @@ impl Dispatcher {
         let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
             tokio::time::sleep_until(time.into()).await;
-            let expired = dispatcher.with_inbox(&receiver, |inbox, now| {
+            dispatcher.with_inbox(&receiver, |inbox, now| {
                 inbox.look();
-                dispatcher.expire(inbox, now)
+                dispatcher.expire(inbox, now);
             });
-            dispatcher.log_unanswered(&receiver, &expired);
         });
     }
 

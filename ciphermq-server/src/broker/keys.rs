@@ -137,7 +137,7 @@ impl ClientSession {
                     directory");
                 Err(ErrorReply::new(
                     ErrorCode::StorageUnavailable,
-                    error.to_string(),
+                    error.for_client(),
                 ))
             }
         }

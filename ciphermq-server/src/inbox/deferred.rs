@@ -17,6 +17,63 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
+/// How often a message was not answered in time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lapses {
+    count: u32,
+    /// The first of the last ones, if they were all at one connection.
+    first: Option<FirstLapse>,
+}
+
+/// The first of a message's lapses at a connection that has answered nothing since.
+#[derive(Debug, Clone, Copy)]
+struct FirstLapse {
+    holder: ConnectionId,
+    delivery_tag: u64,
+    /// The number of lapses before it.
+    before: u32,
+}
+
+impl Lapses {
+    pub(super) fn count(self) -> u32 {
+        self.count
+    }
+
+    /// Returns the tag of the first lapsed delivery to a connection that has answered deliveries up
+    /// to `answered_tag`, if the message has lapsed there since.
+    pub(super) fn first_tag(self, connection: ConnectionId, answered_tag: u64) -> Option<u64> {
+        Some(self.first_since(connection, answered_tag)?.delivery_tag)
+    }
+
+    fn first_since(self, connection: ConnectionId, answered_tag: u64) -> Option<FirstLapse> {
+        self.first
+            .filter(|first| first.holder == connection && first.delivery_tag > answered_tag)
+    }
+
+    /// Counts another one, at a connection that has answered deliveries up to `answered_tag`.
+    pub(super) fn another(self, lapse: &Lapse, answered_tag: u64) -> Self {
+        let first = self.first_since(lapse.holder, answered_tag);
+        let first = first.unwrap_or(FirstLapse {
+            holder: lapse.holder,
+            delivery_tag: lapse.delivery_tag,
+            before: self.count,
+        });
+        Self {
+            count: self.count.saturating_add(1),
+            first: Some(first),
+        }
+    }
+
+    /// Takes back those at the connection of deliveries after the `answered_tag`: it was busy.
+    pub(super) fn without(self, connection: ConnectionId, answered_tag: u64) -> Self {
+        let first = self.first_since(connection, answered_tag);
+        first.map_or(self, |first| Self {
+            count: first.before,
+            first: None,
+        })
+    }
+}
+
 /// The delivery that a deferred message was not answered in.
 #[derive(Debug, Clone)]
 pub(super) struct Lapse {
@@ -36,6 +93,18 @@ pub(super) struct Lapsed {
     pub(super) seq: Seq,
     pub(super) waiting: Waiting,
     pub(super) lapse: Lapse,
+}
+
+impl Lapsed {
+    /// Returns the message as it waits if its holder has discarded it, so that its lapses since
+    /// the `answered_tag` do not count.
+    pub(super) fn into_missed(self, answered_tag: u64) -> Waiting {
+        Waiting {
+            lapses: self.waiting.lapses.without(self.lapse.holder, answered_tag),
+            missed_by: Some(self.lapse.holder),
+            ..self.waiting
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -63,7 +132,7 @@ impl Deferred {
                 .min(LONGEST_DELAY)
         };
         // The first time the other messages are all that it waits for.
-        let lapsed = match waiting.lapses {
+        let lapsed = match waiting.lapses.count() {
             0 => None,
             1 => Some(Duration::ZERO),
             lapses => Some(doubled(lapses - 2)),
@@ -92,11 +161,15 @@ impl Deferred {
         self.parked.insert(seq, parked);
     }
 
-    /// Takes out a message that is gone; returns how it lapsed.
-    pub(super) fn remove(&mut self, seq: Seq) -> Option<Lapse> {
+    /// Takes out a message that is gone; returns it if it lapsed.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<Lapsed> {
         let parked = self.parked.remove(&seq)?;
         self.due.remove(&(parked.due, seq));
-        parked.lapse
+        Some(Lapsed {
+            seq,
+            waiting: parked.waiting,
+            lapse: parked.lapse?,
+        })
     }
 
     /// Takes the message that has been due for longest.

@@ -6,9 +6,10 @@ use std::time::Instant;
 use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
-use super::deferred::Lapsed;
-use super::leases::{Lease, TakenLeases, take_leases};
-use super::{ConnectionId, Expired, Inbox, LoadRequest, Prefetch};
+use super::consumer::ConsumerAnswer;
+use super::deferred::Lapses;
+use super::leases::{Lease, take_leases};
+use super::{ConnectionId, Inbox, LoadRequest, Prefetch};
 use crate::model::{AckOutcome, Page, QueueId, Seq, Time};
 
 impl Inbox {
@@ -50,14 +51,21 @@ impl Inbox {
         message_id: &MessageId,
         now: Instant,
     ) -> Option<Time> {
+        self.pass_over(connection, message_id, now);
         let in_flight = self.in_flight.entry(message_id.clone()).or_default();
         in_flight.acks += 1;
         for lease in &mut in_flight.leases {
             if lease.holder == Some(connection) && lease.credited && !lease.acked {
                 lease.acked = true;
-                if let Some(lane) = self.lanes.get_mut(&lease.queue)
-                    && lane.acked(connection, lease.since, lease.delivery_tag, now)
-                {
+                let Some(lane) = self.lanes.get_mut(&lease.queue) else {
+                    continue;
+                };
+                let answer = ConsumerAnswer {
+                    since: lease.since,
+                    delivery_tag: lease.tag_at(connection, lane),
+                    was_missed: lease.missed_by == Some(connection),
+                };
+                if lane.acked(connection, &answer, now) {
                     self.dirty.insert(lease.queue);
                 }
             }
@@ -74,9 +82,9 @@ impl Inbox {
         if let AckOutcome::Done(copies) = outcome {
             for (queue, seq) in copies {
                 if let Some(lane) = self.lanes.get_mut(queue)
-                    && let Some(lapse) = lane.remove(*seq, &self.budget)
+                    && let Some(lapsed) = lane.remove(*seq, &self.budget)
                 {
-                    lane.acked_late(&lapse, now);
+                    lane.acked_late(&lapsed, now);
                 }
             }
         }
@@ -134,44 +142,7 @@ impl Inbox {
         // Also where a lease had lapsed before: its client waited for the confirmation all the
         // same.
         if self.probation {
-            self.lease_again(connection, now);
-        }
-    }
-
-    /// Leases to a consumer again what lapsed while it was busy with another message.
-    fn lease_again(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(peer) = self.peers.get(&connection) else {
-            return;
-        };
-        for queue in &peer.queues {
-            let Some(lane) = self.lanes.get_mut(queue) else {
-                continue;
-            };
-            for lapsed in lane.confirmed(connection, self.last_delivery_tag, now) {
-                let Lapsed {
-                    seq,
-                    waiting,
-                    lapse,
-                } = lapsed;
-                // Always there: it has been delivered.
-                let Some(first) = waiting.first else {
-                    continue;
-                };
-                let in_flight = self.in_flight.entry(waiting.message_id).or_default();
-                in_flight.leases.push(Lease {
-                    queue: *queue,
-                    seq,
-                    holder: Some(connection),
-                    credited: true,
-                    acked: false,
-                    since: lapse.since,
-                    first,
-                    attempts: waiting.attempts,
-                    lapses: waiting.lapses.saturating_sub(1),
-                    delivery_tag: lapse.delivery_tag,
-                });
-            }
-            self.dirty.insert(*queue);
+            self.revise(connection, now);
         }
     }
 
@@ -231,7 +202,7 @@ impl Inbox {
             .values_mut()
             .flat_map(|in_flight| &mut in_flight.leases);
         for lease in leases.filter(|lease| peer.silent && lease.holder == Some(connection)) {
-            lease.lapses = 0;
+            lease.lapses = Lapses::default();
         }
         // Where an ack is under way, its outcome decides.
         for in_flight in self
@@ -253,11 +224,14 @@ impl Inbox {
     /// Ends the leases of connections that do not answer: from which nothing was received for too
     /// long, or, on probation, that have left a message alone for too long. These messages step
     /// aside. `last_received` tells when something was last received on a connection.
+    ///
+    /// Returns connections that did not answer in time: [`Inbox::touch`] must be called when
+    /// something is received on them.
     pub fn expire(
         &mut self,
         now: Instant,
         last_received: impl Fn(ConnectionId) -> Option<Instant>,
-    ) -> Expired {
+    ) -> HashSet<ConnectionId> {
         let (lanes, policy) = (&self.lanes, &self.policy);
         let timeout = policy.redelivery_timeout;
         let lapsed = |lease: &Lease| {
@@ -271,27 +245,13 @@ impl Inbox {
             let heard = last_received(holder).map_or(lease.since, |heard| heard.max(lease.since));
             now.saturating_duration_since(heard) >= timeout
         };
-        let mut expired = Expired::default();
-        let mut holders = HashSet::new();
-        for taken in take_leases(&mut self.in_flight, lapsed) {
-            let TakenLeases {
-                message_id,
-                leases,
-                gone,
-            } = taken;
-            self.free_all(&leases);
-            for lease in &leases {
-                holders.extend(lease.holder.map(|holder| (lease.queue, holder)));
-                if gone {
-                    continue;
-                }
-                let lapses = self.lapse(&message_id, lease, now);
-                expired
-                    .deferred
-                    .extend(lapses.map(|lapses| (message_id.clone(), lapses)));
-            }
-            self.forget_if_done(&message_id);
-        }
+        let taken = take_leases(&mut self.in_flight, lapsed);
+        let leases = taken.iter().flat_map(|taken| &taken.leases);
+        let holders: HashSet<(QueueId, ConnectionId)> = leases
+            .filter_map(|lease| Some((lease.queue, lease.holder?)))
+            .collect();
+        self.lapse_all(taken, now);
+        let mut silent = HashSet::new();
         for (queue, connection) in holders {
             if let Some(lane) = self.lanes.get_mut(&queue) {
                 lane.suspect(connection);
@@ -301,9 +261,9 @@ impl Inbox {
             if let Some(peer) = self.peers.get_mut(&connection) {
                 peer.silent = true;
             }
-            expired.silent.insert(connection);
+            silent.insert(connection);
         }
-        expired
+        silent
     }
 
     /// Starts the look for stalled consumers that [`Inbox::poll`] has asked for. Call

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ciphermq_protocol::{Delivery, MessageId};
 
-use super::deferred::Lapse;
+use super::deferred::{Lapse, Lapses};
 use super::lane::{FirstDelivery, Lane, Ready, Waiting};
 use super::{ConnectionId, Inbox};
 use crate::model::{Now, QueueId, Seq};
@@ -49,9 +49,32 @@ pub(super) struct Lease {
     /// The number of times that it came back before, other than by lapsing.
     pub(super) attempts: u32,
     /// The number of times that it was not answered in time before.
-    pub(super) lapses: u32,
+    pub(super) lapses: Lapses,
     /// The delivery's number among all of the inbox.
     pub(super) delivery_tag: u64,
+    /// The connection that may have discarded it before.
+    pub(super) missed_by: Option<ConnectionId>,
+}
+
+impl Lease {
+    /// Returns the tag of the delivery that an answer of the connection is to: the message may have
+    /// lapsed there, and be delivered again, while the connection was busy with it.
+    pub(super) fn tag_at(&self, connection: ConnectionId, lane: &Lane) -> u64 {
+        let answered_tag = lane.answered_tag(connection).unwrap_or_default();
+        let first_tag = self.lapses.first_tag(connection, answered_tag);
+        first_tag.unwrap_or(self.delivery_tag)
+    }
+
+    /// Returns the message as it waits if it comes back as it was delivered.
+    fn waiting(&self, message_id: &MessageId) -> Waiting {
+        Waiting {
+            message_id: message_id.clone(),
+            attempts: self.attempts,
+            lapses: self.lapses,
+            first: Some(self.first),
+            missed_by: self.missed_by,
+        }
+    }
 }
 
 impl Inbox {
@@ -76,9 +99,9 @@ impl Inbox {
     ) -> Option<u32> {
         let holder = lease.holder?;
         let lane = self.lanes.entry(lease.queue).or_default();
+        let answered_tag = lane.answered_tag(holder).unwrap_or_default();
         if lane.may_have_missed(holder, lease.delivery_tag) {
-            // That says nothing of the message: it is not counted.
-            self.give_back_after(lease.attempts, message_id, lease, None, now);
+            self.give_back_missed(message_id, lease, answered_tag, now);
             return None;
         }
         let lapse = Lapse {
@@ -87,8 +110,13 @@ impl Inbox {
             kept_until: lease.since + self.policy.redelivery_timeout,
             delivery_tag: lease.delivery_tag,
         };
-        self.give_back(message_id, lease, Some(lapse), now);
-        Some(lease.lapses.saturating_add(1))
+        let waiting = Waiting {
+            lapses: lease.lapses.another(&lapse, answered_tag),
+            ..lease.waiting(message_id)
+        };
+        let lapses = waiting.lapses.count();
+        self.put_back(waiting, lease, Some(lapse), now);
+        Some(lapses)
     }
 
     /// The leases' credit is free again.
@@ -108,35 +136,35 @@ impl Inbox {
     /// The message waits again, at the head of its lanes or aside.
     pub(super) fn give_back_all(&mut self, message_id: &MessageId, leases: &[Lease], now: Instant) {
         for lease in leases {
-            self.give_back(message_id, lease, None, now);
+            let waiting = Waiting {
+                attempts: lease.attempts.saturating_add(1),
+                ..lease.waiting(message_id)
+            };
+            self.put_back(waiting, lease, None, now);
         }
     }
 
-    pub(super) fn give_back(
+    /// The message waits again as before, since its holder may have discarded it: that says nothing
+    /// of the message. Nor do its lapses at this holder since the `answered_tag`.
+    pub(super) fn give_back_missed(
         &mut self,
         message_id: &MessageId,
         lease: &Lease,
-        lapse: Option<Lapse>,
+        answered_tag: u64,
         now: Instant,
     ) {
-        let attempts = lease.attempts.saturating_add(u32::from(lapse.is_none()));
-        self.give_back_after(attempts, message_id, lease, lapse, now);
+        let lapses = lease
+            .holder
+            .map(|holder| lease.lapses.without(holder, answered_tag));
+        let waiting = Waiting {
+            lapses: lapses.unwrap_or(lease.lapses),
+            missed_by: lease.holder,
+            ..lease.waiting(message_id)
+        };
+        self.put_back(waiting, lease, None, now);
     }
 
-    pub(super) fn give_back_after(
-        &mut self,
-        attempts: u32,
-        message_id: &MessageId,
-        lease: &Lease,
-        lapse: Option<Lapse>,
-        now: Instant,
-    ) {
-        let waiting = Waiting {
-            message_id: message_id.clone(),
-            attempts,
-            lapses: lease.lapses.saturating_add(u32::from(lapse.is_some())),
-            first: Some(lease.first),
-        };
+    fn put_back(&mut self, waiting: Waiting, lease: &Lease, lapse: Option<Lapse>, now: Instant) {
         let lane = self.lanes.entry(lease.queue).or_default();
         lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, lapse, now);
         self.dirty.insert(lease.queue);
@@ -205,6 +233,7 @@ pub(super) fn lease(
         attempts: waiting.attempts,
         lapses: waiting.lapses,
         delivery_tag: to.delivery_tag,
+        missed_by: waiting.missed_by,
     });
     lane.leased();
     holder.map(|_| Delivery {

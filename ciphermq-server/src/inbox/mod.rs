@@ -19,8 +19,8 @@
 //!
 //! Modules in reading order: `types`, what goes in and out; `events`, what happens to an inbox;
 //! `poll`, what it wants to be done; `leases`, what it has handed out; `lane`, the messages of one
-//! queue; `consumer`, credit and probation; `deferred`, messages that let others go first;
-//! `budget`, the memory for messages held ready.
+//! queue; `consumer`, credit and probation; `probation`, what follows for leases; `deferred`,
+//! messages that let others go first; `budget`, the memory for messages held ready.
 
 mod budget;
 mod consumer;
@@ -29,6 +29,7 @@ mod events;
 mod lane;
 mod leases;
 mod poll;
+mod probation;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -41,7 +42,7 @@ pub use budget::Budget;
 use lane::Lane;
 use leases::InFlight;
 pub use types::{
-    Actions, ConnectionId, Dispatch, Expired, Fetched, LoadRequest, LoadScope, Policy, Prefetch,
+    Actions, ConnectionId, Dispatch, Fetched, LoadRequest, LoadScope, Policy, Prefetch,
 };
 
 use crate::model::QueueId;
@@ -67,6 +68,8 @@ pub struct Inbox {
     peers: HashMap<ConnectionId, Peer>,
     /// Lanes in which something has changed since the last poll.
     dirty: HashSet<QueueId>,
+    /// Messages that were deferred since the last poll, with the number of times.
+    newly_deferred: Vec<(MessageId, u32)>,
     /// The number of deliveries so far.
     last_delivery_tag: u64,
     /// Whether a consumer may be on probation.
@@ -86,6 +89,7 @@ impl Inbox {
             in_flight: HashMap::new(),
             peers: HashMap::new(),
             dirty: HashSet::new(),
+            newly_deferred: Vec::new(),
             last_delivery_tag: 0,
             probation: false,
             looking: false,

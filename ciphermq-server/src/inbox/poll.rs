@@ -13,7 +13,10 @@ impl Inbox {
     /// Delivers what can be delivered, to the consumers of a lane in turn, and returns what to read
     /// next.
     pub fn poll(&mut self, now: Now) -> Actions {
-        let mut actions = Actions::default();
+        let mut actions = Actions {
+            deferred: std::mem::take(&mut self.newly_deferred),
+            ..Actions::default()
+        };
         for queue in std::mem::take(&mut self.dirty) {
             self.dispatch(queue, now, &mut actions.dispatches);
             let what = self

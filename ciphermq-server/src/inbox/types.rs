@@ -1,6 +1,5 @@
 //! What goes into an inbox and comes out of it.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use ciphermq_protocol::{Delivery, MessageId};
@@ -95,19 +94,12 @@ pub struct Actions {
     pub dispatches: Vec<Dispatch>,
     /// Reads.
     pub loads: Vec<LoadRequest>,
+    /// Messages that were deferred since the last time, as their consumer did not answer them, each
+    /// with the number of times that it did not: for the log.
+    pub deferred: Vec<(MessageId, u32)>,
     /// The time for one call of [`Inbox::look`](super::Inbox::look): a consumer may have stalled
     /// then.
     pub look_at: Option<Instant>,
-}
-
-/// The leases that [`Inbox::expire`](super::Inbox::expire) has ended.
-#[derive(Debug, Default)]
-pub struct Expired {
-    /// Connections that did not answer in time: [`Inbox::touch`](super::Inbox::touch) must be
-    /// called when something is received on them.
-    pub silent: HashSet<ConnectionId>,
-    /// Messages that are deferred, each with the number of times it was.
-    pub deferred: Vec<(MessageId, u32)>,
 }
 
 /// The answer to a `fetch`.

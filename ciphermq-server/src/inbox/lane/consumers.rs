@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Lane, Waiting};
-use crate::inbox::consumer::Consumer;
-use crate::inbox::deferred::{Lapse, Lapsed};
+use crate::inbox::consumer::{Consumer, ConsumerAnswer};
+use crate::inbox::deferred::Lapsed;
 use crate::inbox::{Budget, ConnectionId, Policy, Prefetch};
 use crate::model::Seq;
 
@@ -114,20 +114,18 @@ impl Lane {
         self.enlist(connection);
     }
 
-    /// Notes that an ack of a message delivered at `since` was read. Returns whether that makes
-    /// room for another one.
+    /// Notes that an ack was read. Returns whether that makes room for another message.
     pub(in crate::inbox) fn acked(
         &mut self,
         connection: ConnectionId,
-        since: Instant,
-        delivery_tag: u64,
+        answer: &ConsumerAnswer,
         now: Instant,
     ) -> bool {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return false;
         };
         consumer.acked = (consumer.acked + 1).min(consumer.outstanding);
-        consumer.answer(since, delivery_tag, now);
+        consumer.answer(answer, now);
         self.enlist(connection);
         self.turns.contains(&connection)
     }
@@ -169,27 +167,44 @@ impl Lane {
         time.filter(|_| self.deferred.len() < policy.max_deferred)
     }
 
-    /// Notes that confirmations are in the consumer's output, behind everything up to this tag.
-    /// Takes the messages whose lapses do not count, to be leased to it again.
+    /// Returns the highest tag that the consumer has answered, if it is on probation.
+    pub(in crate::inbox) fn answered_tag(&self, connection: ConnectionId) -> Option<u64> {
+        self.consumers.get(&connection)?.answered_tag()
+    }
+
+    /// Notes that confirmations are in the consumer's output, behind everything up to
+    /// `last_delivery_tag`. Takes the messages that lapsed and were delivered after the
+    /// `answered_tag`: these lapses do not count.
     pub(in crate::inbox) fn confirmed(
         &mut self,
         connection: ConnectionId,
+        answered_tag: u64,
         last_delivery_tag: u64,
         now: Instant,
     ) -> Vec<Lapsed> {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return Vec::new();
         };
-        let Some(answered) = consumer.confirmed(last_delivery_tag, now) else {
-            return Vec::new();
-        };
-        if consumer.lapsed_tag <= answered {
+        consumer.confirmed(answered_tag, last_delivery_tag, now);
+        if !consumer.has_lapsed_after(answered_tag) {
             return Vec::new();
         }
-        let later = self.deferred.take_later(connection, answered);
-        consumer.outstanding += u32::try_from(later.len()).unwrap_or(u32::MAX);
-        self.in_flight += later.len();
-        later
+        self.deferred.take_later(connection, answered_tag)
+    }
+
+    /// Notes that this number of messages is leased to the consumer again.
+    pub(in crate::inbox) fn leased_again(&mut self, connection: ConnectionId, count: usize) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.outstanding += u32::try_from(count).unwrap_or(u32::MAX);
+            self.in_flight += count;
+        }
+    }
+
+    /// Whether the consumer is known to discard what comes between its ack and the confirmation.
+    pub(in crate::inbox) fn reads_until_ack(&self, connection: ConnectionId) -> bool {
+        self.consumers
+            .get(&connection)
+            .is_some_and(Consumer::reads_until_ack)
     }
 
     /// Whether the consumer may have discarded a message that it has not answered.
@@ -220,9 +235,17 @@ impl Lane {
     }
 
     /// Notes that a message was acked whose lease had lapsed before.
-    pub(in crate::inbox) fn acked_late(&mut self, lapse: &Lapse, now: Instant) {
+    pub(in crate::inbox) fn acked_late(&mut self, lapsed: &Lapsed, now: Instant) {
+        let Lapsed { waiting, lapse, .. } = lapsed;
         if let Some(consumer) = self.consumers.get_mut(&lapse.holder) {
-            consumer.answer(lapse.since, lapse.delivery_tag, now);
+            let answered_tag = consumer.answered_tag().unwrap_or_default();
+            let first_tag = waiting.lapses.first_tag(lapse.holder, answered_tag);
+            let answer = ConsumerAnswer {
+                since: lapse.since,
+                delivery_tag: first_tag.unwrap_or(lapse.delivery_tag),
+                was_missed: waiting.missed_by == Some(lapse.holder),
+            };
+            consumer.answer(&answer, now);
         }
     }
 
@@ -231,7 +254,7 @@ impl Lane {
     pub(in crate::inbox) fn release(&mut self, connection: ConnectionId, now: Instant) {
         for (seq, waiting) in self.deferred.take_silent(connection) {
             let waiting = Waiting {
-                lapses: waiting.lapses.saturating_sub(1),
+                lapses: waiting.lapses.without(connection, 0),
                 ..waiting
             };
             self.put_first(seq, waiting);

@@ -18,7 +18,7 @@ use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
 use super::consumer::Consumer;
-use super::deferred::{Deferred, Lapse};
+use super::deferred::{Deferred, Lapse, Lapsed, Lapses};
 use super::{Budget, ConnectionId};
 use crate::model::{PageLimit, Seq, Time};
 
@@ -35,9 +35,11 @@ pub(super) struct Waiting {
     /// The number of times that it was delivered and came back, other than by lapsing.
     pub(super) attempts: u32,
     /// The number of times that it was not answered in time.
-    pub(super) lapses: u32,
+    pub(super) lapses: Lapses,
     /// Its first delivery; `None` if it has not been delivered.
     pub(super) first: Option<FirstDelivery>,
+    /// The connection that may have discarded it before.
+    pub(super) missed_by: Option<ConnectionId>,
 }
 
 /// The first delivery of a message.
@@ -217,8 +219,9 @@ impl Lane {
             let waiting = Waiting {
                 message_id: fresh.message_id,
                 attempts: 0,
-                lapses: 0,
+                lapses: Lapses::default(),
                 first: None,
+                missed_by: None,
             };
             return Some(Ready {
                 seq: fresh.seq,
@@ -263,7 +266,7 @@ impl Lane {
         if let Some(lapse) = &lapse
             && let Some(holder) = self.consumers.get_mut(&lapse.holder)
         {
-            holder.lapsed_tag = holder.lapsed_tag.max(lapse.delivery_tag);
+            holder.lapsed(lapse.delivery_tag);
         }
         match Deferred::delay(&waiting, max_redeliveries) {
             None => self.put_first(seq, waiting),
@@ -271,9 +274,9 @@ impl Lane {
         }
     }
 
-    /// Removes a message that is gone from the store. Returns how it lapsed if it did, and was not
-    /// delivered since.
-    pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) -> Option<Lapse> {
+    /// Removes a message that is gone from the store. Returns it if it lapsed, and was not delivered
+    /// since.
+    pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) -> Option<Lapsed> {
         if self.is_loading() {
             self.removed.insert(seq);
         }
@@ -302,9 +305,12 @@ impl Lane {
     }
 
     pub(super) fn deferred(&self) -> impl Iterator<Item = (&MessageId, u32)> {
-        self.deferred
-            .iter()
-            .map(|waiting| (&waiting.message_id, waiting.attempts + waiting.lapses))
+        self.deferred.iter().map(|waiting| {
+            (
+                &waiting.message_id,
+                waiting.attempts + waiting.lapses.count(),
+            )
+        })
     }
 
     /// Returns first deliveries of messages that have come back, whose time the store does not know
