@@ -44,7 +44,7 @@ pub(crate) async fn messages_missing_from_the_database_are_reported() {
         .find(|line| line.contains("Warning"))
         .unwrap_or_else(|| panic!("no warning:\n{}", ended.stderr));
     assert!(
-        warning.contains("3 messages of sender have not come")
+        warning.contains("3 messages of sender have not arrived")
             && warning.contains("positions 2, 4-5 of the stream"),
         "{warning}"
     );
