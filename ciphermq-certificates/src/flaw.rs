@@ -1,5 +1,6 @@
 //! The reason why a certificate is refused, and what to do.
 
+use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls_pki_types::UnixTime;
 
@@ -13,8 +14,13 @@ pub enum Flaw {
     /// No trusted authority has issued it.
     #[error("was not issued by an authority that is trusted here")]
     UnknownIssuer,
-    /// The certificate names a trusted authority, but has the signature of another.
-    #[error("names an authority that is trusted here, but has the signature of another")]
+    /// The signature is not that of the trusted authority that the certificate names.
+    ///
+    /// A signature with a short RSA key is not examined, so that it may also be that.
+    #[error(
+        "names an authority that is trusted here, but has the signature of another, or one with \
+         an RSA key of less than 2048 bits"
+    )]
     OtherSignature,
     /// The certificate has expired, or an intermediate certificate has.
     #[error("expired{}", at(.0))]
@@ -29,20 +35,23 @@ pub enum Flaw {
     #[error("has a critical extension that is unknown here")]
     CriticalExtension,
     /// The certificate is an authority's certificate, not a server's or client's.
-    #[error("is an authority's own certificate (CA:TRUE), not a server's or client's")]
+    #[error("is marked as an authority's (CA:TRUE), not as a server's or client's")]
     IsAuthority,
     /// The certificate's issuer is not an authority.
     #[error("was issued with a certificate that is not an authority's (CA:FALSE)")]
     IssuerNotAuthority,
     /// The certificate's extended key usage excludes this use.
-    #[error("is for another use, as its extended key usage states")]
+    #[error("is not for this use, as its extended key usage states")]
     ExtendedKeyUsage,
-    /// The certificate's signature algorithm or key is not accepted.
-    #[error(
-        "is signed with an algorithm or a key that is not accepted, such as SHA-1 or a short RSA \
-         key"
-    )]
+    /// The certificate's signature algorithm is not accepted.
+    #[error("is signed with an algorithm that is not accepted, such as SHA-1")]
     Algorithm,
+    /// The certificate's key, or its issuer's, is of a kind that is not accepted.
+    #[error(
+        "has a key, or was issued with one, of a kind that is not accepted, such as an elliptic \
+         curve that is not named"
+    )]
+    KeyKind,
     /// The certificate violates a name constraint or the path length of an authority above it.
     #[error("violates the constraints of an authority above it")]
     Constraints,
@@ -68,6 +77,8 @@ fn from(time: &Option<Timestamp>) -> String {
 impl Flaw {
     /// Returns advice for the certificate's owner, or for the issuer of certificates.
     ///
+    /// It is for a client's certificate of any name; see [`for_client`] and [`for_server`].
+    ///
     /// If the other side may have the wrong authority instead, the caller has to add that to the
     /// advice.
     #[must_use]
@@ -79,13 +90,14 @@ impl Flaw {
                  to the file."
             }
             Self::OtherSignature => {
-                "There are two authorities with the same name, most likely because the authority \
-                 was created again: use certificates and a `ca.crt` that were made together."
+                "Most likely there are two authorities with the same name, because the authority \
+                 was created again: use certificates and a `ca.crt` that were made together. If \
+                 the authority's key is RSA of less than 2048 bits, create a new authority."
             }
             Self::Expired(_) => {
-                "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and \
-                 check the clocks of both machines. If only an intermediate authority's has \
-                 expired, renew that one."
+                "Issue a new one, where the authority's `ca.key` is: `ciphermq-cli certs --force \
+                 --client NAME`, with its Common Name as NAME. Check the clocks of both machines, \
+                 too. If only an intermediate authority's has expired, renew that one."
             }
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \
@@ -99,8 +111,8 @@ impl Flaw {
                 "Issue it without that extension, or with one that is not critical."
             }
             Self::IsAuthority => {
-                "Issue a certificate for it with that authority (`ciphermq-cli certs`): a \
-                 self-signed one is not accepted."
+                "Issue it with CA:FALSE (basic constraints), as `ciphermq-cli certs` does: neither \
+                 an authority's certificate nor a self-signed one is accepted."
             }
             Self::IssuerNotAuthority => {
                 "Issue it with the authority's certificate and key, not with a server's or \
@@ -108,11 +120,16 @@ impl Flaw {
             }
             Self::ExtendedKeyUsage => {
                 "Issue one whose extended key usage has clientAuth for a client, serverAuth for a \
-                 server, or that states none; do not swap the two."
+                 server, or that states none; anyExtendedKeyUsage is not enough."
             }
             Self::Algorithm => {
                 "Issue it with SHA-256 or SHA-384, by an authority whose key is ECDSA, Ed25519, or \
                  RSA of at least 2048 bits."
+            }
+            Self::KeyKind => {
+                "Issue one for a key of the kind ECDSA P-384 or P-256 (a named curve, without \
+                 explicit parameters), Ed25519, or RSA of 2048 bits or more. The authority's key \
+                 must be of such a kind, too."
             }
             Self::Constraints => {
                 "Issue it directly by the authority, or by an intermediate one that may (path \
@@ -120,10 +137,38 @@ impl Flaw {
             }
             Self::Name(error) => error.advice(),
             Self::Unreadable(_) | Self::Other(_) => {
-                "Issue a new one, for example with `ciphermq-cli certs --force`."
+                "Issue a new one, where the authority's `ca.key` is: `ciphermq-cli certs --force \
+                 --client NAME`, with its Common Name as NAME."
             }
         }
     }
+}
+
+/// Returns an advice about a client's certificate with the client's name in its commands.
+#[must_use]
+pub fn for_client(advice: &str, client: &ClientId) -> String {
+    let name = client.as_str();
+    let is_plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_-.@".contains(&byte));
+    let name = if is_plain {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    };
+    advice.replace(
+        "--client NAME`, with its Common Name as NAME",
+        &format!("--client {name}`"),
+    )
+}
+
+/// Returns an advice about a server's certificate, with the options of servers in its commands.
+#[must_use]
+pub fn for_server(advice: &str) -> String {
+    advice.replace(
+        "--client NAME`, with its Common Name as NAME",
+        "--server-name NAME`, with a --server-name for each of its names",
+    )
 }
 
 impl Flaw {
@@ -161,8 +206,8 @@ impl From<&webpki::Error> for Flaw {
             Bad::CaUsedAsEndEntity => Self::IsAuthority,
             Bad::EndEntityUsedAsCa => Self::IssuerNotAuthority,
             Bad::RequiredEkuNotFoundContext(_) | Bad::EmptyEkuExtension => Self::ExtendedKeyUsage,
-            Bad::UnsupportedSignatureAlgorithmContext(_)
-            | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::Algorithm,
+            Bad::UnsupportedSignatureAlgorithmContext(_) => Self::Algorithm,
+            Bad::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::KeyKind,
             Bad::PathLenConstraintViolated
             | Bad::NameConstraintViolation
             | Bad::MaximumPathDepthExceeded
@@ -210,8 +255,8 @@ impl From<&rustls::CertificateError> for Flaw {
             }
             Bad::UnhandledCriticalExtension => Self::CriticalExtension,
             Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::ExtendedKeyUsage,
-            Bad::UnsupportedSignatureAlgorithmContext { .. }
-            | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::Algorithm,
+            Bad::UnsupportedSignatureAlgorithmContext { .. } => Self::Algorithm,
+            Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::KeyKind,
             Bad::BadEncoding => Self::Unreadable("it is not a certificate".to_owned()),
             Bad::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
                 Some(error) => error.into(),
@@ -248,6 +293,26 @@ mod tests {
         ] {
             assert_eq!(flaw.to_string(), text);
             assert!(flaw.advice().ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn commands_name_the_client_or_the_server() {
+        let advice = Flaw::Expired(None).advice();
+        for (name, command) in [
+            ("sender_1", "`ciphermq-cli certs --force --client sender_1`"),
+            ("a'b", r"`ciphermq-cli certs --force --client 'a'\''b'`"),
+        ] {
+            let advice = for_client(advice, &ClientId::new(name).unwrap());
+            assert!(advice.contains(command), "{advice}");
+            assert!(!advice.contains("NAME"), "{advice}");
+        }
+        for flaw in [Flaw::Expired(None), Flaw::Other(String::new())] {
+            let advice = for_server(flaw.advice());
+            assert!(
+                advice.contains("certs --force --server-name NAME`"),
+                "{advice}"
+            );
         }
     }
 

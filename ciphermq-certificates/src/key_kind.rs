@@ -1,5 +1,7 @@
 //! The kind of a certificate's key, in words.
 
+use x509_parser::asn1_rs::Tag;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -21,12 +23,39 @@ pub fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     }
 }
 
-fn curve(key: &SubjectPublicKeyInfo<'_>) -> String {
+/// Returns the kind of a certificate's key if TLS accepts nothing that was signed with it: an RSA
+/// key of less than 2048 bits.
+///
+/// Such a signature is reported like a wrong one, so authorities are checked for it in advance.
+#[must_use]
+pub fn short_key(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let key = certificate.public_key();
+    match key.parsed() {
+        Ok(PublicKey::RSA(parsed)) if parsed.key_size() < 2048 => Some(key_kind(key)),
+        _ => None,
+    }
+}
+
+/// Returns whether a key describes its elliptic curve instead of naming it, which TLS does not
+/// accept.
+#[must_use]
+pub fn describes_curve(key: &SubjectPublicKeyInfo<'_>) -> bool {
+    key.algorithm.algorithm.to_id_string() == "1.2.840.10045.2.1" && curve_name(key).is_none()
+}
+
+/// Returns the identifier of a named curve; `None` for explicit parameters, whose bytes the parser
+/// would read as an identifier, too.
+fn curve_name(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     let curve = key.algorithm.parameters.as_ref();
-    let Some(curve) = curve.and_then(|curve| curve.as_oid().ok()) else {
-        return "with a curve that it describes itself".to_owned();
+    let curve = curve.filter(|curve| curve.tag() == Tag::Oid)?;
+    Some(curve.as_oid().ok()?.to_id_string())
+}
+
+fn curve(key: &SubjectPublicKeyInfo<'_>) -> String {
+    let Some(curve) = curve_name(key) else {
+        return "with a curve that it describes itself (explicit parameters)".to_owned();
     };
-    let curve = curve.to_id_string();
     match curve.as_str() {
         "1.2.840.10045.3.1.7" => "P-256".to_owned(),
         "1.3.132.0.34" => "P-384".to_owned(),
@@ -39,7 +68,6 @@ fn curve(key: &SubjectPublicKeyInfo<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     #[test]
     fn kinds_have_their_common_names() {

@@ -1,5 +1,8 @@
 //! The command line. The arguments of each command are defined in the command's module.
 
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::commands;
@@ -42,6 +45,21 @@ impl Cli {
     pub(crate) fn verbosity(&self) -> Verbosity {
         Verbosity::of(self.quiet, self.verbose)
     }
+}
+
+/// A parser of paths of files that are written. One that ends with a slash names a folder: without
+/// it, a file would be created in the folder's place.
+pub(crate) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| {
+        let bytes = path.as_encoded_bytes();
+        match [&b"/"[..], b"/.", b"/.."]
+            .iter()
+            .any(|end| bytes.ends_with(end))
+        {
+            true => Err("it ends like the path of a folder: name a file in it"),
+            false => Ok(PathBuf::from(path)),
+        }
+    })
 }
 
 /// The commands. Each one's help is the documentation of its arguments.
@@ -153,6 +171,30 @@ mod tests {
             "ciphermq-cli sned",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_written_are_not_named_as_folders() {
+        let options = [
+            "receive --output",
+            "receive --checkpoint",
+            "receive --quarantine",
+            "send --to r --file f --checkpoint",
+        ];
+        for option in options {
+            for (path, is_file) in [
+                ("new/", false),
+                ("new/.", false),
+                ("new/..", false),
+                ("/", false),
+                ("new/file", true),
+                ("new/.hidden", true),
+                ("-", true),
+            ] {
+                let line = format!("ciphermq-cli {option} {path}");
+                assert_eq!(parse(&line).is_ok(), is_file, "{line}");
+            }
         }
     }
 

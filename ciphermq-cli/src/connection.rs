@@ -6,9 +6,11 @@
 //! README's examples need no options.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ciphermq_client::text::{command_line_error, holds_key, shown};
 use ciphermq_client::{Client, ClientBuilder, ClientId, Keyring, PrivateKey, Timestamp, keys};
 use ciphermq_files::{Access, create_folder, is_same_file, parent};
 use clap::Args;
@@ -127,7 +129,10 @@ struct File {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a path, or a list of paths")]
+#[serde(
+    untagged,
+    expecting = "expected a path, or a list of paths, in double quotes"
+)]
 enum OneOrMore {
     One(PathBuf),
     More(Vec<PathBuf>),
@@ -178,15 +183,18 @@ impl ConnectionArgs {
     ) -> Result<ConnectionSettings, Failure> {
         // An empty variable counts as not set: container tools pass unset values as empty ones.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        let path = |name: &str| env(name).map(PathBuf::from);
-        let config = self.config.or_else(|| path("CIPHERMQ_CONFIG"));
+        let path = |name: &str, flag: Option<PathBuf>, in_file: Option<PathBuf>| {
+            let paths = [flag, env(&variable(name)).map(PathBuf::from), in_file];
+            checked_paths(name, paths.map(Vec::from_iter)).map(|paths| paths.into_iter().next())
+        };
+        let config = path("config", self.config, None)?;
         let file = match &config {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
-        let cert = self.cert.or_else(|| path("CIPHERMQ_CERT")).or(file.cert);
+        let cert = path("cert", self.cert, file.cert)?;
         let cert = cert.unwrap_or_else(|| identity.certificate().into());
-        let key = self.key.or_else(|| path("CIPHERMQ_KEY")).or(file.key);
+        let key = path("key", self.key, file.key)?;
         let key = key.unwrap_or_else(|| cert.with_extension("key"));
         let duration = |value: Option<f64>, name: &str| {
             value
@@ -206,16 +214,19 @@ impl ConnectionArgs {
         }
         let in_file = match file.private_key {
             Some(OneOrMore::One(path)) => vec![path],
+            Some(OneOrMore::More(paths)) if paths.is_empty() => {
+                return Err(bad_value(
+                    "private-key",
+                    "the configuration file",
+                    "the list is empty",
+                ));
+            }
             Some(OneOrMore::More(paths)) => paths,
             None => Vec::new(),
         };
-        let in_env = path("CIPHERMQ_PRIVATE_KEY").into_iter().collect();
-        let layers = [private_key.private_key, in_env, in_file];
-        let mut keys = layers
-            .into_iter()
-            .find(|paths| !paths.is_empty())
-            .unwrap_or_default()
-            .into_iter();
+        let in_env = env(&variable("private-key")).map(PathBuf::from);
+        let layers = [private_key.private_key, Vec::from_iter(in_env), in_file];
+        let mut keys = checked_paths("private-key", layers)?.into_iter();
         let newest = keys.next();
         let is_private_key_named = newest.is_some();
         let needs_own_private_key =
@@ -235,15 +246,11 @@ impl ConnectionArgs {
                 .or(file.server)
                 .unwrap_or_else(|| SERVER.to_owned()),
             server_name: self.server_name.or(file.server_name),
-            ca: self
-                .ca
-                .or_else(|| path("CIPHERMQ_CA"))
-                .or(file.ca)
-                .unwrap_or_else(|| CA.into()),
+            ca: path("ca", self.ca, file.ca)?.unwrap_or_else(|| CA.into()),
             cert,
             key,
             config,
-            pins: self.pins.or_else(|| path("CIPHERMQ_PINS")).or(file.pins),
+            pins: path("pins", self.pins, file.pins)?,
             private_keys,
             needs_own_private_key,
             is_private_key_named,
@@ -275,10 +282,7 @@ impl ConnectionSettings {
         if let Some(folder) = &self.pins {
             create_folder(folder, Access::Private).map_err(|error| {
                 Failure::new(
-                    format!(
-                        "The folder {} cannot be created: {error}.",
-                        folder.display()
-                    ),
+                    format!("The folder {} cannot be created: {error}.", shown(folder)),
                     "With --pins, choose one where you may write: the verified keys of receivers \
                      are recorded there.",
                 )
@@ -295,7 +299,7 @@ impl ConnectionSettings {
                  issued. Check the clock; if it is right, make a new authority, and new \
                  certificates of it for the server and all clients",
                 authority.subject,
-                self.ca.display()
+                shown(&self.ca)
             ));
         }
         Ok(client)
@@ -382,10 +386,29 @@ impl ConnectionSettings {
         let Some(client) = keys::client_id_of(&self.cert) else {
             return Ok(());
         };
-        let Some(owner) = self.other_owner(&client, keyring) else {
-            return Ok(());
+        let private_key = shown(newest);
+        let owner = match self.other_owner(&client, keyring) {
+            Owner::Other(owner) => owner,
+            Owner::Unknown(record) => {
+                let doubt = format!(
+                    "The private key {private_key} may be another client's: the record {} of what \
+                     that has announced cannot be read",
+                    shown(&record)
+                );
+                if self.is_private_key_named {
+                    console::warning(doubt);
+                    return Ok(());
+                }
+                return Err(Failure::new(
+                    format!("{doubt}."),
+                    format!(
+                        "Restore the record, or remove it if that client no longer exists. If the \
+                         key is {client}'s, name it: --private-key {private_key}"
+                    ),
+                ));
+            }
+            Owner::Own => return Ok(()),
         };
-        let private_key = newest.display();
         if self.is_private_key_named {
             console::warning(format_args!(
                 "The private key {private_key} is also that of the client {owner}: each of the two \
@@ -397,7 +420,7 @@ impl ConnectionSettings {
             format!(
                 "The private key {private_key} belongs to the client {owner}, and the certificate \
                  {} to the client {client}: each of the two could read what is sent to the other.",
-                self.cert.display()
+                shown(&self.cert)
             ),
             format!(
                 "Make a key for {client} in a folder of its own: ciphermq-cli keygen --out FOLDER, \
@@ -408,27 +431,31 @@ impl ConnectionSettings {
         ))
     }
 
-    /// Another client to which the private key belongs, as far as the local files show.
-    fn other_owner(&self, client: &ClientId, keyring: &Keyring) -> Option<ClientId> {
+    /// The owner of the private key, as far as the local files show.
+    fn other_owner(&self, client: &ClientId, keyring: &Keyring) -> Owner {
         let (newest, _) = &self.private_keys;
         let default_cert = Path::new(Identity::Receiver.certificate());
         let default_owner = keys::client_id_of(default_cert);
         if is_same_file(newest, PRIVATE_KEY.as_ref()) {
             match default_owner {
                 // The owner of the default key is known without an announcement.
-                Some(owner) if owner != *client => return Some(owner),
+                Some(owner) if owner != *client => return Owner::Other(owner),
                 // A second certificate confirms the owner: the default one was not replaced by
                 // another client's.
-                Some(_) if !is_same_file(&self.cert, default_cert) => return None,
+                Some(_) if !is_same_file(&self.cert, default_cert) => return Owner::Own,
                 _ => {}
             }
         }
         let mut owners = keys::announced_by(self.keys_folder(), keyring);
         // A client that has announced the key before may continue to share it.
         if owners.contains(client) {
-            return None;
+            return Owner::Own;
         }
-        owners.pop_first()
+        match owners.pop_first() {
+            Some(owner) => Owner::Other(owner),
+            None => keys::unreadable_announcement(self.keys_folder(), client)
+                .map_or(Owner::Own, Owner::Unknown),
+        }
     }
 
     /// The error if this client has no private key. Another client's is not used instead, because
@@ -447,14 +474,14 @@ impl ConnectionSettings {
         Failure::new(
             format!(
                 "There is no private key for the client of {}: {} does not exist.",
-                self.cert.display(),
-                expected.display()
+                shown(&self.cert),
+                shown(expected)
             ),
             format!(
                 "Make one: ciphermq-cli keygen --out {}\nIf another file is this client's, name it \
                  with --private-key. {PRIVATE_KEY} is not used by default, because it is another \
                  client's.",
-                folder.unwrap_or(Path::new(".")).display()
+                shown(folder.unwrap_or(Path::new(".")))
             ),
         )
     }
@@ -463,6 +490,16 @@ impl ConnectionSettings {
     pub(crate) fn certificates_folder(&self) -> &Path {
         parent(&self.ca)
     }
+}
+
+/// The owner of a private key.
+enum Owner {
+    /// This client, or nobody yet.
+    Own,
+    /// Another client.
+    Other(ClientId),
+    /// Perhaps another client, whose record cannot be read.
+    Unknown(PathBuf),
 }
 
 /// Whether two files are certificates of the same client: the same path, or the same Common Name.
@@ -500,11 +537,17 @@ pub(crate) fn sentence(text: &str) -> String {
 
 impl File {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let unreadable = |error: &dyn std::fmt::Display| {
+        let unreadable = |error: &io::Error| {
+            if error.kind() == io::ErrorKind::IsADirectory {
+                return Failure::usage(
+                    format!("The configuration file {} is a folder.", shown(path)),
+                    "Name the file in it.",
+                );
+            }
             Failure::usage(
                 format!(
                     "The configuration file {} cannot be read: {error}.",
-                    path.display()
+                    shown(path)
                 ),
                 "Check its path and that it is a readable text file.",
             )
@@ -513,7 +556,7 @@ impl File {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_CONFIG_BYTES), &mut text)
             .map_err(|error| unreadable(&error))?;
-        toml::from_str(&text).map_err(|error| {
+        toml::from_str(&text).map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| {
                 text.bytes()
                     .take(span.start)
@@ -523,10 +566,9 @@ impl File {
             });
             Failure::usage(
                 format!(
-                    "The configuration file {}, line {line}: \
-                         {}.",
-                    path.display(),
-                    error.message()
+                    "The configuration file {}, line {line}: {}.",
+                    shown(path),
+                    in_plain_words(error.message())
                 ),
                 "It may have the connection options of `ciphermq-cli`, named like the flags: server, \
                  server-name, ca, cert, key, pins, private-key, connect-timeout, retries, \
@@ -534,6 +576,42 @@ impl File {
             )
         })
     }
+}
+
+/// The environment variable of an option.
+fn variable(option: &str) -> String {
+    format!("CIPHERMQ_{}", option.replace('-', "_").to_uppercase())
+}
+
+/// Returns the paths of the first source that has any: flags, environment, configuration file.
+///
+/// # Errors
+///
+/// [`Failure`] of usage if one of them is empty, or is a key instead of its path.
+fn checked_paths(option: &str, sources: [Vec<PathBuf>; 3]) -> Result<Vec<PathBuf>, Failure> {
+    let names = [
+        format!("--{option} on the command line"),
+        format!("{} in the environment", variable(option)),
+        format!("{option} in the configuration file"),
+    ];
+    let mut sources = names.into_iter().zip(sources);
+    let Some((name, paths)) = sources.find(|(_, paths)| !paths.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    if paths.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(Failure::usage(
+            format!("{name} cannot be used: it is empty."),
+            "Write a path, or leave it out.",
+        ));
+    }
+    // The errors of a missing file would show it.
+    if paths.iter().any(|path| holds_key(path) && !path.exists()) {
+        return Err(Failure::usage(
+            format!("{name} holds a key or certificate, not the path of one."),
+            "Write it to a file that only you can read (chmod 600), and name that file.",
+        ));
+    }
+    Ok(paths)
 }
 
 fn text(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, Failure> {
@@ -563,7 +641,34 @@ fn at_least_one(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .filter(|&number| number > 0)
-        .ok_or_else(|| format!("{text:?} is not a whole number of at least 1"))
+        .ok_or_else(|| format!("`{}` is not {RETRIES}", shown(text)))
+}
+
+/// The values of `retries`.
+const RETRIES: &str = "a whole number from 1 to 4294967295";
+
+/// Puts an error of the TOML parser, which is written for programmers, in plain words. It leaves
+/// the value out, which may be secret.
+fn in_plain_words(message: &str) -> String {
+    let is_of_value = message.starts_with("invalid type") || message.starts_with("invalid value");
+    let expected = message.strip_prefix("expected ").or_else(|| {
+        message
+            .rsplit_once(", expected ")
+            .map(|(_, expected)| expected)
+    });
+    match expected {
+        Some(expected) if is_of_value || message.starts_with("expected ") => {
+            let expected = match expected {
+                "u32" => RETRIES,
+                "f64" => "a number of seconds",
+                "path string" => "a path in double quotes",
+                "a string" => "text in double quotes",
+                other => other,
+            };
+            format!("the value must be {expected}")
+        }
+        _ => command_line_error(message),
+    }
 }
 
 /// Parses a duration: seconds, which may have a fraction.
@@ -576,12 +681,13 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .strip_suffix('s')
         .unwrap_or(text)
         .parse()
-        .map_err(|_| format!("{text:?} is not a number of seconds"))?;
+        .map_err(|_| format!("`{}` is not a number of seconds", shown(text)))?;
     // More than a year is a mistake, and can exceed the range of timers.
     match Duration::try_from_secs_f64(value) {
         Ok(duration) if !duration.is_zero() && value <= 31_536_000.0 => Ok(duration),
         _ => Err(format!(
-            "{text:?} is not a number of seconds above zero and within a year"
+            "`{}` is not a number of seconds above zero and within a year",
+            shown(text)
         )),
     }
 }

@@ -115,6 +115,17 @@ fn unusable_values_are_usage_errors_that_name_them() {
         ("retry-timeout = -1", "retry-timeout"),
         ("[[[", "line 1"),
         ("private-key = 7", "a path"),
+        ("private-key = []", "the list is empty"),
+        (
+            "private-key = \"\"",
+            "private-key in the configuration file",
+        ),
+        ("private-key = [\"a.key\", \"\"]", "it is empty"),
+        ("ca = \"\"", "ca in the configuration file"),
+        ("retries = -1", "a whole number from 1 to"),
+        ("retries = 4294967296", "a whole number from 1 to"),
+        ("connect-timeout = \"ten\"", "a number of seconds"),
+        ("ca = 7", "a path in double quotes"),
     ] {
         let (_file, args) = file(text);
         let failure = resolve(args, &[]).unwrap_err();
@@ -139,6 +150,47 @@ fn unusable_values_are_usage_errors_that_name_them() {
             .to_string()
             .contains("/no/such/file")
     );
+}
+
+#[test]
+fn keys_in_place_of_paths_are_refused_and_not_shown() {
+    let base64 = "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=";
+    let pem = "-----BEGIN PRIVATE KEY-----\n4IZCJdI0yQ8u\n-----END PRIVATE KEY-----\n";
+    for option in ["ca", "cert", "key", "pins", "private-key", "config"] {
+        for key in [base64, pem] {
+            let name = variable(option);
+            let failure = resolve(ConnectionArgs::default(), &[(&name, key)]).unwrap_err();
+            let text = failure.to_string();
+            assert!(
+                text.starts_with(&format!("{name} in the environment holds a key")),
+                "{text}"
+            );
+            assert!(!text.contains("4IZCJ"), "{text}");
+            assert_eq!(failure.exit(), Exit::Usage);
+        }
+    }
+    for option in ["ca", "cert", "key", "pins", "private-key", "retries"] {
+        let (_file, args) = file(&format!("{option} = \"{base64}\""));
+        let failure = resolve(args, &[]).unwrap_err().to_string();
+        assert!(!failure.contains("4IZCJ"), "{failure}");
+    }
+    let flag = ConnectionArgs {
+        key: Some(pem.into()),
+        ..ConnectionArgs::default()
+    };
+    let failure = resolve(flag, &[]).unwrap_err().to_string();
+    assert!(
+        failure.starts_with("--key on the command line"),
+        "{failure}"
+    );
+    for option in [
+        "CIPHERMQ_SERVER",
+        "CIPHERMQ_RETRIES",
+        "CIPHERMQ_RETRY_TIMEOUT",
+    ] {
+        let failure = resolve(ConnectionArgs::default(), &[(option, base64)]).unwrap_err();
+        assert!(!failure.to_string().contains("4IZCJ"), "{failure}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use ciphermq_client::error::Kind;
 use ciphermq_client::text::{Escaped, one_full_stop};
+use ciphermq_files::advice;
 
 /// The outcome of a command, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// An error for people: what happened, what to do, and the exit code.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     what: String,
     advice: Option<String>,
@@ -122,7 +123,7 @@ impl Failure {
         (error.kind() != io::ErrorKind::BrokenPipe).then(|| {
             Self::new(
                 format!("Standard output cannot be written: {error}."),
-                "Check where it is redirected to, and that there is room.",
+                advice(error).unwrap_or("Check where it is redirected to."),
             )
         })
     }

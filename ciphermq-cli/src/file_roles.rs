@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ciphermq_files::is_same_file;
+use ciphermq_files::{is_same_file, own_descriptor, resolve};
 
 use crate::exit::Failure;
 
@@ -65,8 +65,11 @@ impl FileRoles {
     /// The role that a file has already, if any.
     fn role_of(&self, path: &Path) -> Option<&str> {
         let mut files = self.files.iter();
-        let (role, _) = files.find(|(_, file)| is_same_file(path, file))?;
-        Some(role)
+        let role = files.find(|(_, file)| is_same_file(path, file));
+        match role {
+            Some((role, _)) => Some(role),
+            None => is_file_of_stderr(path).then_some("the file that standard error leads to"),
+        }
     }
 
     /// Adds the file that standard output leads to, if it is one.
@@ -104,6 +107,13 @@ impl FileRoles {
             )),
         }
     }
+}
+
+/// Whether a path that is not a descriptor leads to the file of standard error. What is written
+/// there would overwrite the file from its own offset on; a descriptor shares the offset.
+fn is_file_of_stderr(path: &Path) -> bool {
+    let is_descriptor = || resolve(path).is_ok_and(|path| own_descriptor(&path).is_some());
+    is_same_file(path, Path::new("/dev/fd/2")) && !is_descriptor()
 }
 
 fn is_key_or_pin(path: &Path) -> bool {

@@ -33,6 +33,7 @@ mod signals;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use ciphermq_client::text;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
 /// on standard error.
 fn print_clap(error: &clap::Error) -> Result<Exit, Failure> {
     if error.use_stderr() {
-        stderr::lines(error.render());
+        stderr::lines(text::command_line_error(&error.render().to_string()));
         return Ok(Exit::Usage);
     }
     stdout::check()?;

@@ -44,6 +44,13 @@ impl Signals {
             .then(|| signal(SignalKind::hangup()))
             .transpose()
             .map_err(failed)?;
+        // All of the runtime's threads may be waiting for a reader of standard error.
+        let mut ending = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        ending.extend(hangups.as_ref().map(|_| SignalKind::hangup()));
+        for signal in ending {
+            signal_hook::flag::register(signal.as_raw_value(), stderr::ending_flag())
+                .map_err(failed)?;
+        }
         let (sender, first) = watch::channel(None);
         tokio::spawn(async move {
             loop {

@@ -132,6 +132,25 @@ fn file_names_do_not_control_the_terminal() {
 }
 
 #[test]
+fn numbers_are_refused_in_plain_words() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, reason) in [
+        ("receive --count 0", "it must be at least 1"),
+        ("receive --count ten", "it is not a whole number"),
+        ("receive --prefetch 0", "it must be at least 1"),
+        ("receive --prefetch 4294967296", "it is too large"),
+        ("bench --window 0", "it must be at least 1"),
+        ("bench --messages 99999999999999999999", "it is too large"),
+    ] {
+        let outcome = bash(&folder, &format!("\"$cli\" {command}"));
+        assert_eq!(outcome.status.code(), Some(2), "{command}");
+        let error = text(&outcome.stderr);
+        assert!(error.contains(reason), "{command}: {error}");
+        assert!(!error.contains("type"), "{command}: {error}");
+    }
+}
+
+#[test]
 fn addresses_names_and_durations_are_checked_before_anything_is_created() {
     let folder = tempfile::tempdir().unwrap();
     assert!(

@@ -304,6 +304,8 @@ fn unusable_outputs_are_refused_and_left_alone() {
         b"dear diary"
     );
     workspace.fails("receive --output certs", 1);
+    workspace.fails("receive --output new/", 2);
+    assert!(!workspace.path("new").exists());
     workspace.fails("receive --output diary/below", 1);
 }
 

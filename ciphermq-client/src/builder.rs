@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_certificates::flaw::for_client;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -263,7 +264,7 @@ impl ClientBuilder {
                 ConnectErrorKind::CertificateRefused,
                 format!("The server would refuse this client's certificate: it {flaw}."),
             )
-            .advise(flaw.advice())),
+            .advise(for_client(flaw.advice(), &credentials.client_id))),
         }
     }
 

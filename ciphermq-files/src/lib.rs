@@ -6,15 +6,20 @@
 //! - [`resolve`], [`FileId`], [`is_same_file`]: the target of a path, through links, and whether
 //!   two paths have the same target.
 //! - [`create_new`], [`open_append`]: opening files without following a planted link.
+//! - [`own_descriptor`], [`duplicate_descriptor`], [`was_closed`]: descriptors that the program was
+//!   started with.
 //! - [`Draft`], [`NewFiles`], [`write()`]: atomic creation and replacement, through a temporary
 //!   file in the same folder.
+//! - [`advice()`]: what to do about errors of the file system.
 //! - [`fit_name`], [`beside`]: derived names that fit the file system's length limit.
 //!
 //! It is a crate of its own because the broker, the SDK and the tools all need it, and share no
 //! other crate that accesses files.
 
 mod access;
+mod advice;
 mod atomic;
+mod descriptor;
 mod folder;
 mod identity;
 mod name;
@@ -23,7 +28,9 @@ mod resolve;
 mod sync;
 
 pub use access::{Access, exposed_mode};
+pub use advice::advice;
 pub use atomic::{Draft, Existing, FileError, NewFiles, write};
+pub use descriptor::{duplicate_descriptor, is_appending, own_descriptor, was_closed};
 pub use folder::{create_folder, parent, sync_existing_name, sync_folder, sync_parent};
 pub use identity::{FileId, is_same_file};
 pub use name::{beside, fit_name};

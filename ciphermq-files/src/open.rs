@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::access::Access;
+use crate::descriptor::{duplicate_descriptor, own_descriptor};
 use crate::folder::{create_folder, parent, sync_parent};
 use crate::resolve::{is_descriptor, resolve};
 
@@ -27,15 +28,19 @@ pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
 
 /// Opens a file for appending and reading, and returns it with its resolved path.
 ///
-/// Links are resolved first. A missing file is created, with private parent folders; an existing
-/// one keeps its mode. The name is synced in both cases: an interrupted run may have created the
-/// file without syncing it.
+/// Links are resolved first. A descriptor of this process is duplicated instead: it writes where
+/// its other users do, and may not be readable. A missing file is created, with private parent
+/// folders; an existing one keeps its mode. The name is synced in both cases: an interrupted run
+/// may have created the file without syncing it.
 ///
 /// # Errors
 ///
 /// The operating system's error.
 pub fn open_append(path: &Path, access: Access) -> io::Result<(File, PathBuf)> {
     let path = resolve(path)?;
+    if let Some(number) = own_descriptor(&path) {
+        return Ok((duplicate_descriptor(number)?, path));
+    }
     let mut options = OpenOptions::new();
     options.read(true).append(true);
     if is_descriptor(&path) {

@@ -5,8 +5,12 @@
 //! mark for the reading direction shows text in another order than it is stored. [`Escaped`] writes
 //! such characters as Rust does: `\n`, `\u{1b}`, `\u{202e}`.
 
+mod secrets;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+
+pub use secrets::{Shown, command_line_error, holds_key, shown};
 
 /// Returns whether a character could break a line, control a terminal, or reorder text.
 ///
@@ -53,6 +57,14 @@ impl fmt::Write for Escaping<'_, '_> {
         }
         self.0.write_str(rest)
     }
+}
+
+/// Escapes the lines of a text for a terminal, each with a line feed at its end.
+#[must_use]
+pub fn lines(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    let lines = text.trim_end_matches('\n').split('\n');
+    lines.map(|line| format!("{}\n", Escaped(line))).collect()
 }
 
 /// Escapes data for a terminal, except line feeds.
@@ -174,6 +186,12 @@ mod tests {
         );
         assert_eq!(Escaped(&shown).to_string(), shown, "escaping is idempotent");
         assert_eq!(Escaped(format_args!("{}{}", "a\r", 1)).to_string(), "a\\r1");
+    }
+
+    #[test]
+    fn lines_are_kept_and_their_control_characters_escaped() {
+        assert_eq!(lines("a\r\n\x1b[2Jb\n\n"), "a\\r\n\\u{1b}[2Jb\n");
+        assert_eq!(lines(""), "\n");
     }
 
     #[test]

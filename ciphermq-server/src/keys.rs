@@ -49,6 +49,22 @@ pub enum Error {
     Seal(at_rest::Error),
 }
 
+impl Error {
+    /// Returns the one-line message for a client. The advice is for the server's operator, and in
+    /// the log.
+    pub(crate) fn for_client(&self) -> String {
+        match self {
+            Self::AtRest(error) => error.for_client(),
+            error => error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
 /// A directory of public keys and signed keys.
 #[derive(Clone)]
 pub struct KeyDirectory {

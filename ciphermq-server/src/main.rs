@@ -1,9 +1,11 @@
 //! `ciphermq-server`: the program around the library.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ciphermq_files::was_closed;
+use ciphermq_protocol::text;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::signals::Signals;
 use ciphermq_server::{file_roles, logging, server};
@@ -20,8 +22,18 @@ struct Arguments {
     config: PathBuf,
 }
 
+/// The exit code for a command line that cannot be used, the same as clap's.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            print(&text::command_line_error(&error.render().to_string()));
+            return ExitCode::from(USAGE);
+        }
+        Err(help) => return print_help(&help),
+    };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -65,24 +77,54 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     result.map_err(Into::into)
 }
 
-/// Reports an error and its advice on standard error. If that cannot be written, the exit code
-/// reports the failure.
+/// Prints the help or the version on standard output.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the way to standard error before there is a log"
+    reason = "flushes what clap has written there"
 )]
+fn print_help(help: &clap::Error) -> ExitCode {
+    let printed = match was_closed(1) {
+        true => Err(io::Error::other("it is closed")),
+        false => help.print().and_then(|()| io::stdout().flush()),
+    };
+    match printed {
+        // A reader that stops early is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            print(&format!(
+                "error: standard output cannot be written: {error}"
+            ));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Reports an error and its advice on standard error, with the causes that it does not include.
 fn report(error: &dyn std::error::Error) {
-    let mut stderr = std::io::stderr().lock();
     let mut text = error.to_string();
-    let _ = writeln!(stderr, "error: {text}");
+    let mut report = format!("error: {text}");
     let mut source = error.source();
     while let Some(cause) = source {
         // Many errors already include their causes.
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
-            let _ = writeln!(stderr, "  because: {cause_text}");
+            report.push_str(&format!("\n  because: {cause_text}"));
             text = cause_text;
         }
         source = cause.source();
     }
+    print(&report);
+}
+
+/// Writes the lines of `text` to standard error, with control characters escaped: they may quote
+/// the configuration or a database server. If that cannot be written, the exit code reports the
+/// failure.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the way to standard error before there is a log"
+)]
+fn print(text: &str) {
+    let _ = std::io::stderr()
+        .lock()
+        .write_all(text::lines(text).as_bytes());
 }

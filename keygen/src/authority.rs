@@ -1,9 +1,10 @@
 //! The certificate authority: generated here, or read from files, also of OpenSSL's.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
-use ciphermq_certificates::pem;
+use ciphermq_certificates::{key_kind, pem};
 use ciphermq_crypto::ClientId;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,6 +16,7 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{ASN1Time, FromDer as _};
 use zeroize::Zeroizing;
 
@@ -82,10 +84,16 @@ impl Authority {
     /// certificate may not sign others, or is not valid at `now`.
     pub fn read(certificate_path: &Path, key_path: &Path, now: Timestamp) -> Result<Self, Error> {
         let certificate = read_certificate(certificate_path)?;
-        let key = read_key(key_path)?;
-
         let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
         let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| no_certificate())?;
+        let key = read_key(key_path).map_err(|error| match error {
+            // The key's own file does not tell much of its kind.
+            Error::KeyKind { path, .. } => Error::KeyKind {
+                path,
+                kind: key_kind(parsed.public_key()),
+            },
+            error => error,
+        })?;
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(Error::KeyMismatch {
                 certificate: certificate_path.to_owned(),
@@ -167,6 +175,35 @@ impl Authority {
             && leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
+    /// Returns whether a certificate is what [`client`](Self::client) issues for this client and
+    /// this number of days: this authority has issued it, and it is valid at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no certificate in the file.
+    pub fn has_issued_client(
+        &self,
+        certificate_path: &Path,
+        id: &ClientId,
+        now: Timestamp,
+        days: u16,
+    ) -> Result<bool, Error> {
+        if !self.has_issued(certificate_path)? {
+            return Ok(false);
+        }
+        let certificate = read_certificate(certificate_path)?;
+        let (_, leaf) = X509Certificate::from_der(&certificate)
+            .map_err(|_| Error::NoCertificate(certificate_path.to_owned()))?;
+        let (validity, end) = (leaf.validity(), self.parsed()?.validity().not_after);
+        let period = validity.not_after.timestamp() - validity.not_before.timestamp();
+        // From a day before to the last day; or to the authority's end.
+        let full = (i64::from(days) + 1) * 24 * 60 * 60;
+        let has_period = period == full || (period < full && validity.not_after == end);
+        let is_valid =
+            ASN1Time::from_timestamp(now.as_second()).is_ok_and(|now| validity.is_valid_at(now));
+        Ok(ciphermq_certificates::client_id(&leaf).as_ref() == Ok(id) && has_period && is_valid)
+    }
+
     /// Issues a certificate. The serial number is derived from the key, which has no other
     /// certificate, and is therefore unique.
     fn leaf(
@@ -218,10 +255,15 @@ pub fn new_key() -> Result<KeyPair, Error> {
 /// [`Error`] if the file cannot be read or used.
 pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
     let text = Zeroizing::new(read(path)?);
-    let no_key = || Error::NoPrivateKey(path.to_owned());
     // Other PEM blocks before the key are skipped, such as OpenSSL's curve parameters.
-    let key = pem::private_key(&text).map_err(|_| no_key())?;
-    KeyPair::try_from(&key).map_err(|_| no_key())
+    let key = pem::private_key(&text).map_err(|reason| Error::NoPrivateKey {
+        path: path.to_owned(),
+        reason,
+    })?;
+    KeyPair::try_from(&key).map_err(|_| Error::KeyKind {
+        path: path.to_owned(),
+        kind: "damaged, or of a kind that is not supported".to_owned(),
+    })
 }
 
 /// Returns whether a certificate and a key do not belong together; `false` if one of them cannot be
@@ -233,6 +275,34 @@ pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
     };
     X509Certificate::from_der(&certificate)
         .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
+}
+
+/// Returns whether a server's certificate has exactly these names.
+///
+/// # Errors
+///
+/// [`Error`] if there is no certificate in the file.
+pub fn has_names(certificate_path: &Path, names: &[SanType]) -> Result<bool, Error> {
+    let certificate = read_certificate(certificate_path)?;
+    let (_, leaf) = X509Certificate::from_der(&certificate)
+        .map_err(|_| Error::NoCertificate(certificate_path.to_owned()))?;
+    let Ok(Some(found)) = leaf.subject_alternative_name() else {
+        return Ok(false);
+    };
+    let found = &found.value.general_names;
+    let is_found = |name: &SanType| {
+        found.iter().any(|found| match (name, found) {
+            (SanType::DnsName(name), GeneralName::DNSName(found)) => name.as_str() == *found,
+            (SanType::IpAddress(IpAddr::V4(address)), GeneralName::IPAddress(found)) => {
+                address.octets() == **found
+            }
+            (SanType::IpAddress(IpAddr::V6(address)), GeneralName::IPAddress(found)) => {
+                address.octets() == **found
+            }
+            _ => false,
+        })
+    };
+    Ok(found.len() == names.len() && names.iter().all(is_found))
 }
 
 /// Returns whether a certificate may sign others. An authority states so in its basic constraints

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use ciphermq_crypto::ClientId;
 use ciphermq_files::{Access, Existing, NewFiles, is_same_file, parent};
 use jiff::Timestamp;
-use rcgen::KeyPair;
+use rcgen::{KeyPair, SanType};
 
 use crate::authority::{self, Authority, Pem};
-use crate::error::Error;
+use crate::error::{Error, refuse_key};
 use crate::folders::NewFolders;
 use crate::names;
 use crate::report::Report;
@@ -117,6 +117,7 @@ fn is_there(path: &Path) -> bool {
 ///
 /// [`Error`]; then nothing was written.
 pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
+    refuse_key(&args.out)?;
     // Everything that can be refused is refused before anything is written.
     let mut clients: Vec<ClientId> = Vec::new();
     for name in &args.clients {
@@ -148,6 +149,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
             .into_iter()
             .all(|place| place.state() == State::Complete);
         refuse_existing(&places, has_server)?;
+        refuse_other_names(args, &places, &server_place, &host_names)?;
     }
     refuse_links(&authority_place, &server_place, &places)?;
     let is_in_use = has_clients(&args.out);
@@ -236,10 +238,13 @@ impl Issuance<'_> {
             place.state()
         };
         if state == State::Complete {
-            if !authority.has_issued(&place.certificate)? {
+            let (certificate, args) = (&place.certificate, self.args);
+            if !authority.has_issued_client(certificate, id, self.now, args.days)?
+                || authority::is_mismatch(certificate, &place.key)
+            {
                 return Err(place.already_exists());
             }
-            self.report.kept.push(place.certificate.clone());
+            self.report.kept.push(certificate.clone());
             return Ok(());
         }
         self.folders.make(parent(&place.certificate))?;
@@ -275,8 +280,8 @@ impl Issuance<'_> {
     }
 }
 
-/// Refuses existing clients, except those that an interruption of the same command has left: after
-/// the server, complete ones first, then perhaps one with a key alone, then none.
+/// Refuses existing clients, except those that the same command has left, perhaps interrupted:
+/// after the server, complete ones first, then perhaps one with a key alone, then none.
 fn refuse_existing(places: &[Pair], has_server: bool) -> Result<(), Error> {
     let there = places.iter().find(|place| place.state() != State::Nothing);
     if let Some(place) = there.filter(|_| !has_server) {
@@ -286,17 +291,34 @@ fn refuse_existing(places: &[Pair], has_server: bool) -> Result<(), Error> {
         .iter()
         .take_while(|place| place.state() == State::Complete)
         .count();
-    let (complete, rest) = places.split_at_checked(complete).unwrap_or((places, &[]));
-    match (complete, rest) {
-        ([place, ..], []) => Err(place.already_exists()),
-        (_, []) => Ok(()),
-        (_, [first, others @ ..]) => {
-            if first.state() == State::CertificateAlone {
-                return Err(first.incomplete());
-            }
-            let taken = others.iter().find(|place| place.state() != State::Nothing);
-            taken.map_or(Ok(()), |place| Err(place.already_exists()))
+    let rest = places.get(complete..).unwrap_or_default();
+    let Some((first, others)) = rest.split_first() else {
+        return Ok(());
+    };
+    if first.state() == State::CertificateAlone {
+        return Err(first.incomplete());
+    }
+    let taken = others.iter().find(|place| place.state() != State::Nothing);
+    taken.map_or(Ok(()), |place| Err(place.already_exists()))
+}
+
+/// Refuses existing clients if the server's certificate has other names than the requested ones:
+/// another command has made them.
+fn refuse_other_names(
+    args: &CertsArgs,
+    clients: &[Pair],
+    server: &Pair,
+    names: &[SanType],
+) -> Result<(), Error> {
+    let existing = clients.iter().find(|place| place.state() != State::Nothing);
+    match existing {
+        Some(place)
+            if !args.server_names.is_empty()
+                && !authority::has_names(&server.certificate, names)? =>
+        {
+            Err(place.already_exists())
         }
+        _ => Ok(()),
     }
 }
 
@@ -398,6 +420,12 @@ fn next_steps(
             file(CA_CERT),
             folder.display()
         ));
+    }
+    if report.written.is_empty() && !clients.is_empty() {
+        next.push(
+            "Everything was there already; to replace the clients' certificates, use --force."
+                .to_owned(),
+        );
     }
     if clients.is_empty() {
         next.push("Clients need certificates as well: use --client NAME.".to_owned());

@@ -4,16 +4,14 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use ciphermq_crypto::text::Escaped;
+use ciphermq_crypto::text;
+use ciphermq_files::was_closed;
 
 /// Writes the lines of `text` to standard error, with terminal control characters escaped. Write
 /// errors are ignored.
 #[expect(clippy::disallowed_methods, reason = "the one way to standard error")]
 pub(crate) fn lines(text: impl fmt::Display) {
-    let text = text.to_string();
-    let lines = text.trim_end_matches('\n').split('\n');
-    let lines: String = lines.map(|line| format!("{}\n", Escaped(line))).collect();
-    let _ = io::stderr().lock().write_all(lines.as_bytes());
+    let _ = io::stderr().lock().write_all(text::lines(text).as_bytes());
 }
 
 /// Prints lines on standard output.
@@ -23,9 +21,22 @@ pub(crate) fn lines(text: impl fmt::Display) {
 /// The operating system's error.
 #[expect(clippy::disallowed_methods, reason = "the one way to standard output")]
 pub(crate) fn print(lines: impl Iterator<Item = String>) -> io::Result<()> {
+    check_stdout()?;
     let text: String = lines.map(|line| line + "\n").collect();
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Checks that standard output was open when the program started.
+///
+/// # Errors
+///
+/// If it was closed.
+pub(crate) fn check_stdout() -> io::Result<()> {
+    match was_closed(1) {
+        true => Err(io::Error::other("it is closed")),
+        false => Ok(()),
+    }
 }
 
 /// Returns the exit code after printing. A closed pipe is no failure: the files were still created.

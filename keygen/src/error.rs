@@ -1,8 +1,10 @@
 //! Errors: the text says what happened, [`Error::advice`] what to do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ciphermq_certificates::PemError;
+use ciphermq_crypto::text::{holds_key, shown};
 use ciphermq_crypto::{KeyFileError, RandomError};
 use ciphermq_files::FileError;
 
@@ -18,10 +20,10 @@ pub enum Error {
     #[error(transparent)]
     Random(#[from] RandomError),
     /// A file already exists.
-    #[error("{} exists already", .0.display())]
+    #[error("{} exists already", shown(.0))]
     Exists(PathBuf),
     /// A folder could not be created.
-    #[error("cannot create the folder {}: {source}", path.display())]
+    #[error("cannot create the folder {}: {source}", shown(path))]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -29,7 +31,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}", shown(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -37,7 +39,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An existing file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}", shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -45,7 +47,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Only one file of a certificate and its key exists.
-    #[error("{} exists, but {} does not", there.display(), missing.display())]
+    #[error("{} exists, but {} does not", shown(there), shown(missing))]
     Incomplete {
         /// The existing file.
         there: PathBuf,
@@ -53,7 +55,7 @@ pub enum Error {
         missing: PathBuf,
     },
     /// Two of the files are the same.
-    #[error("{} and {} are the same file", first.display(), second.display())]
+    #[error("{} and {} are the same file", shown(first), shown(second))]
     SameFile {
         /// One of its paths.
         first: PathBuf,
@@ -61,14 +63,34 @@ pub enum Error {
         second: PathBuf,
     },
     /// A file holds no certificate.
-    #[error("{} holds no certificate in PEM form", .0.display())]
+    #[error("{} holds no certificate in PEM form", shown(.0))]
     NoCertificate(PathBuf),
-    /// A file holds no usable private key.
-    #[error("{} holds no private key in PEM form that can be used", .0.display())]
-    NoPrivateKey(PathBuf),
+    /// A file holds no unencrypted private key in PEM.
+    #[error("there is {} in {}", reason.reason(), shown(path))]
+    NoPrivateKey {
+        /// The file.
+        path: PathBuf,
+        /// The contents found instead.
+        reason: PemError,
+    },
+    /// A private key is of a kind that cannot sign certificates.
+    #[error("the private key {} cannot be used: it is {kind}", shown(path))]
+    KeyKind {
+        /// The file.
+        path: PathBuf,
+        /// The kind of the key.
+        kind: String,
+    },
+    /// A folder is given as the text of a key.
+    #[error("--out holds a key, not the path of a folder")]
+    KeyAsFolder,
     /// A private key does not belong to the certificate.
-    #[error("the private key {} does not belong to the certificate \
-             {}", key.display(), certificate.display())]
+    #[error(
+        "the private key {} does not belong to the certificate \
+             {}",
+        shown(key),
+        shown(certificate)
+    )]
     KeyMismatch {
         /// The certificate.
         certificate: PathBuf,
@@ -76,11 +98,14 @@ pub enum Error {
         key: PathBuf,
     },
     /// A certificate may not sign others.
-    #[error("{} is not an authority's certificate: it may not sign others", .0.display())]
+    #[error("{} is not an authority's certificate: it may not sign others", shown(.0))]
     NoAuthority(PathBuf),
     /// The authority's certificate is not valid now.
-    #[error("the authority's certificate {} is not valid at this time ({not_before} to \
-             {not_after})", path.display())]
+    #[error(
+        "the authority's certificate {} is not valid at this time ({not_before} to \
+             {not_after})",
+        shown(path)
+    )]
     NotValidNow {
         /// The certificate.
         path: PathBuf,
@@ -90,7 +115,11 @@ pub enum Error {
         not_after: String,
     },
     /// The server's certificate, which would be kept, is from another authority.
-    #[error("{} was not issued by the authority {}", server.display(), authority.display())]
+    #[error(
+        "{} was not issued by the authority {}",
+        shown(server),
+        shown(authority)
+    )]
     OtherAuthority {
         /// The server's certificate.
         server: PathBuf,
@@ -111,7 +140,7 @@ impl Error {
     /// Returns whether the arguments are invalid, so that the command can never succeed.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Name(_))
+        matches!(self, Self::Name(_) | Self::KeyAsFolder)
     }
 
     /// Returns what to do.
@@ -131,24 +160,29 @@ impl Error {
             Self::Read { path, .. } => format!(
                 "check that {} is a file that you may \
                 read",
-                path.display()
+                shown(path)
             ),
             Self::Incomplete { there, missing } => format!(
                 "put {} back from a backup, or move {} away, or choose another folder with --out",
-                missing.display(),
-                there.display()
+                shown(missing),
+                shown(there)
             ),
             Self::NoCertificate(_) => "put the right file there; PEM begins with -----BEGIN \
                                        CERTIFICATE-----"
                 .to_owned(),
-            Self::NoPrivateKey(path) => format!(
-                "it must be an unencrypted ECDSA (P-256, P-384, P-521), Ed25519 or RSA key; to \
-                 convert it, run: openssl pkey -in {}",
-                path.display()
-            ),
+            Self::NoPrivateKey { path, reason } => {
+                lower_first(&reason.advice_in_place(&shown(path).to_string()))
+            }
+            Self::KeyKind { .. } => {
+                "it must be ECDSA (P-256, P-384 or P-521, a named curve), Ed25519, or RSA of 2048 \
+                 to 8192 bits; create a new authority with --new-ca --force, or in another folder \
+                 with --out, and then new certificates for all clients"
+                    .to_owned()
+            }
+            Self::KeyAsFolder => "name a folder, such as certs".to_owned(),
             Self::SameFile { second, .. } => format!(
                 "remove the link {}, or choose another folder with --out",
-                second.display()
+                shown(second)
             ),
             Self::KeyMismatch { .. } => {
                 "put a certificate and its key there, or choose another folder with --out; if a \
@@ -174,6 +208,20 @@ impl Error {
             Self::Certificate(_) => "please report this bug of keygen".to_owned(),
         }
     }
+}
+
+/// Refuses a key in place of a folder: the paths of new files are printed.
+pub(crate) fn refuse_key(folder: &Path) -> Result<(), Error> {
+    if holds_key(folder) && !folder.exists() {
+        return Err(Error::KeyAsFolder);
+    }
+    Ok(())
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_lowercase());
+    first.into_iter().flatten().chain(chars).collect()
 }
 
 impl From<FileError> for Error {

@@ -6,7 +6,7 @@ use ciphermq_crypto::key_file::{self, KeyFileError, KeyNames, Kind, PRIVATE_KEY_
 use ciphermq_crypto::{KeyId, PrivateKey, XWingPrivateKey};
 use ciphermq_files::Existing;
 
-use crate::error::Error;
+use crate::error::{Error, refuse_key};
 use crate::folders::NewFolders;
 use crate::report::Report;
 
@@ -32,6 +32,7 @@ pub struct KeysArgs {
 ///
 /// [`Error`]; then nothing was written.
 pub fn run(args: &KeysArgs) -> Result<Report, Error> {
+    refuse_key(&args.out)?;
     let mut folders = NewFolders::default();
     folders.make(&args.out)?;
     let names = KeyNames::of(&args.out.join(PRIVATE_KEY_FILE))?;

@@ -5,6 +5,7 @@ mod console;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ciphermq_crypto::text;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use keygen::{CertsArgs, KeysArgs, RotateArgs, certs, keys, rotate};
@@ -37,10 +38,12 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(message) if message.use_stderr() => {
-            console::lines(message.render());
+            console::lines(text::command_line_error(&message.render().to_string()));
             return ExitCode::from(USAGE);
         }
-        Err(message) => return console::printed(message.print()),
+        Err(message) => {
+            return console::printed(console::check_stdout().and_then(|()| message.print()));
+        }
     };
     let result = match &args.command {
         None => keys::run(&args.keys),

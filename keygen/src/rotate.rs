@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ciphermq_crypto::key_file::{self, PRIVATE_KEY_FILE, Rotated};
 
-use crate::error::Error;
+use crate::error::{Error, refuse_key};
 use crate::report::Report;
 
 /// The arguments of `keygen rotate`.
@@ -21,6 +21,7 @@ pub struct RotateArgs {
 ///
 /// [`Error`]. All keys are then still present, and the rotation can be retried.
 pub fn run(args: &RotateArgs) -> Result<Report, Error> {
+    refuse_key(&args.out)?;
     let rotation = key_file::rotate(&args.out.join(PRIVATE_KEY_FILE))?;
     let mut next: Vec<_> = rotation.keys.iter().map(replaced).collect();
     next.extend(

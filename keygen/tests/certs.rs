@@ -393,7 +393,7 @@ fn an_authority_that_cannot_sign_is_an_error() {
     let error = error_after(&|folder| fs::write(folder.path("ca.crt"), "no certificate").unwrap());
     assert!(matches!(error, Error::NoCertificate(_)), "{error}");
     let error = error_after(&|folder| fs::write(folder.path("ca.key"), "no key").unwrap());
-    assert!(matches!(error, Error::NoPrivateKey(_)), "{error}");
+    assert!(matches!(error, Error::NoPrivateKey { .. }), "{error}");
 }
 
 #[test]
@@ -463,6 +463,62 @@ fn openssl(folder: &Folder, arguments: &str) {
         "openssl {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn the_advice_for_an_encrypted_key_of_an_authority_decrypts_it() {
+    let folder = Folder::new();
+    folder.run(&["c"]).unwrap();
+    openssl(&folder, "pkey -in ca.key -aes256 -passout pass:x -out new");
+    fs::rename(folder.path("new"), folder.path("ca.key")).unwrap();
+    let error = folder.run(&["d"]).unwrap_err();
+    assert!(error.to_string().contains("encrypted"), "{error}");
+    let advice = error.advice();
+    let (_, command) = advice.split_once(": ").unwrap();
+    // A terminal asks for the password.
+    let command = command.replace("openssl pkey", "openssl pkey -passin pass:x");
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.is_empty(), "the key is not printed");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = fs::metadata(folder.path("ca.key")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+    folder.run(&["d"]).unwrap();
+    assert_eq!(folder.handshake("d", "localhost").unwrap(), "d");
+}
+
+#[test]
+fn a_key_of_an_authority_that_is_too_short_is_reported_as_such() {
+    let folder = Folder::new();
+    openssl(&folder, "genrsa -traditional -out ca.key 1024");
+    openssl(
+        &folder,
+        "req -x509 -new -key ca.key -sha256 -days 30 -subj /CN=Old-CA -out ca.crt",
+    );
+    let error = folder.run(&["c"]).unwrap_err();
+    assert!(
+        error.to_string().ends_with("it is RSA with 1024 bits"),
+        "{error}"
+    );
+    assert!(error.advice().contains("RSA of 2048"), "{}", error.advice());
+}
+
+#[test]
+fn a_key_is_not_the_name_of_a_folder() {
+    let key = "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=";
+    let args = CertsArgs {
+        out: key.into(),
+        ..Folder::new().args(&[])
+    };
+    let error = certs::run(&args, Timestamp::now()).unwrap_err();
+    assert!(
+        error.is_usage() && !error.to_string().contains(key),
+        "{error}"
+    );
+    assert!(!Path::new(key).exists());
 }
 
 #[test]

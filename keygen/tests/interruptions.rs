@@ -87,7 +87,8 @@ fn interrupted_certificate_runs_are_completed() {
         })
         .collect();
     assert_eq!(order, CERTS, "the order of the files");
-    for end in 0..CERTS.len() {
+    // The last one was interrupted before its report.
+    for end in 0..=CERTS.len() {
         let left = &CERTS[..end];
         let folder = part(whole.path(), left);
         let at = |name: &str| folder.path().join(name);
@@ -130,7 +131,7 @@ fn other_partial_certificate_sets_are_refused() {
             .filter(|bit| subset & (1 << bit) != 0)
             .map(|bit| CERTS[bit])
             .collect();
-        if is_beginning && left.len() < CERTS.len() {
+        if is_beginning {
             continue;
         }
         let folder = part(whole.path(), &left);
@@ -144,6 +145,40 @@ fn other_partial_certificate_sets_are_refused() {
         assert!(is_unchanged(whole.path(), folder.path(), &left), "{left:?}");
         assert_eq!(count(folder.path(), &CERTS), left.len(), "{left:?}");
     }
+}
+
+#[test]
+fn a_complete_set_is_kept_only_by_the_command_that_has_made_it() {
+    let whole = tempfile::tempdir().unwrap();
+    let name = ["certs", "--client", "a", "--client", "b", "--server-name"];
+    let with = |more: &[&str]| keygen(whole.path(), &[&name[..], more].concat());
+    assert!(with(&["mq.example.org"]).status.success());
+    let folder = part(whole.path(), &CERTS);
+    for same in [with(&["mq.example.org"]), certs(whole.path())] {
+        assert!(same.status.success(), "{}", text(&same.stderr));
+        let kept = text(&same.stdout);
+        assert_eq!(kept.matches("kept ").count(), 4, "{kept}");
+        assert!(!kept.contains("wrote"), "{kept}");
+        assert!(text(&same.stderr).contains("Everything was there already"));
+    }
+    for other in [
+        with(&["localhost"]),
+        with(&["mq.example.org", "--server-name", "localhost"]),
+        with(&["mq.example.org", "--days", "10"]),
+    ] {
+        assert_eq!(other.status.code(), Some(1), "{}", text(&other.stderr));
+        assert!(text(&other.stderr).contains("exists already"));
+    }
+    // Another client's certificate, and another client's key.
+    for (from, to) in [
+        ("b/client.crt", "a/client.crt"),
+        ("b/client.key", "a/client.key"),
+    ] {
+        let folder = part(whole.path(), &CERTS);
+        fs::copy(whole.path().join(from), folder.path().join(to)).unwrap();
+        assert_eq!(certs(folder.path()).status.code(), Some(1), "{from}");
+    }
+    assert!(is_unchanged(whole.path(), folder.path(), &CERTS));
 }
 
 #[test]

@@ -113,8 +113,14 @@ async fn both_sides_report_an_unusable_client_certificate() {
     for (identity, client, log) in [
         (
             deployment.issue_with_rcgen("expired", Request::client("c").expired()),
-            vec!["it expired at 2021-01-01T00:00:00Z", "Issue a new one"],
-            vec!["expired at 2021-01-01T00:00:00Z", "Issue a new one"],
+            vec![
+                "it expired at 2021-01-01T00:00:00Z",
+                "`ciphermq-cli certs --force --client c`",
+            ],
+            vec![
+                "expired at 2021-01-01T00:00:00Z",
+                "`ciphermq-cli certs --force --client NAME`, with its Common Name as NAME",
+            ],
         ),
         (
             deployment.issue_with_rcgen("early", Request::client("c").not_yet_valid()),
@@ -123,8 +129,8 @@ async fn both_sides_report_an_unusable_client_certificate() {
         ),
         (
             deployment.issue_with_rcgen("servers", usage(ExtendedKeyUsagePurpose::ServerAuth)),
-            vec!["is for another use", "clientAuth"],
-            vec!["is for another use", "clientAuth"],
+            vec!["is not for this use", "clientAuth"],
+            vec!["is not for this use", "clientAuth"],
         ),
         (
             stranger,
@@ -152,8 +158,8 @@ async fn both_sides_report_an_unusable_client_certificate() {
         ),
         (
             deployment.issue_with_openssl("authority", with("basicConstraints=CA:TRUE")),
-            vec!["is an authority's own certificate", "ciphermq-cli certs"],
-            vec!["is an authority's own certificate"],
+            vec!["is marked as an authority's", "with CA:FALSE"],
+            vec!["is marked as an authority's", "with CA:FALSE"],
         ),
     ] {
         deployment.expect_refused(&identity, &client, &log).await;
@@ -228,6 +234,12 @@ async fn the_owner_reports_a_certificate_that_tls_cannot_use() {
             "-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1",
             Some("basicConstraints=CA:FALSE"),
             ["key is ECDSA secp256k1", "ECDSA P-384"],
+        ),
+        (
+            "explicit",
+            "-algorithm EC -pkeyopt ec_paramgen_curve:P-384 -pkeyopt ec_param_enc:explicit",
+            Some("basicConstraints=CA:FALSE"),
+            ["explicit parameters)", "a named curve"],
         ),
     ] {
         let files = deployment.issue_with_openssl(
@@ -445,14 +457,19 @@ async fn the_client_reports_an_unusable_server_certificate() {
             "authority",
             Some("basicConstraints=CA:TRUE\nsubjectAltName=IP:127.0.0.1"),
             [
-                "is an authority's own certificate",
+                "is marked as an authority's",
                 "new certificate for the server",
             ],
         ),
         (
             "clients",
             Some("extendedKeyUsage=clientAuth\nsubjectAltName=IP:127.0.0.1"),
-            ["is not made for servers", "not a client's"],
+            ["is not made for servers", "with serverAuth"],
+        ),
+        (
+            "any",
+            Some("extendedKeyUsage=anyExtendedKeyUsage\nsubjectAltName=IP:127.0.0.1"),
+            ["lacks serverAuth", "nor anyExtendedKeyUsage is enough"],
         ),
     ] {
         let spec = CertificateSpec {
@@ -463,6 +480,105 @@ async fn the_client_reports_an_unusable_server_certificate() {
         let error = error_about_server(&authority, &authority.make(name, &spec)).await;
         for text in texts {
             assert!(error.contains(text), "{name}: {text:?} is not in:\n{error}");
+        }
+    }
+}
+
+/// The advised command is run as it is printed, where the authority's key is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_advice_for_an_expired_certificate_renews_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join("certs").join(name);
+    let text = |name: &str| path(name).display().to_string();
+    Cli::new("certs")
+        .args(["--client", "alice"])
+        .current_dir(folder.path())
+        .run()
+        .await
+        .success();
+    let now = ciphermq_client::Timestamp::now();
+    let authority =
+        keygen::authority::Authority::read(&path("ca.crt"), &path("ca.key"), now).unwrap();
+    let key = keygen::authority::read_key(&path("alice/client.key")).unwrap();
+    let then = "2021-01-01T00:00:00Z".parse().unwrap();
+    let alice = ClientId::new("alice").unwrap();
+    let expired = authority.client(&key, &alice, then, 1).unwrap();
+    std::fs::write(path("alice/client.crt"), expired.certificate).unwrap();
+
+    let options = Options::sqlite()
+        .set("tls", "cert_path", text("server.crt"))
+        .set("tls", "key_path", text("server.key"))
+        .set("tls", "ca_cert_path", text("ca.crt"));
+    let server = Server::start(options).await;
+    let status = || {
+        Cli::new("status")
+            .current_dir(folder.path())
+            .args(["--cert", "certs/alice/client.crt", "--server"])
+            .arg(format!("localhost:{}", server.address().port()))
+    };
+    let refused = status().run().await.code(1).stderr;
+    let (_, advice) = refused.split_once("`ciphermq-cli ").unwrap();
+    let (command, _) = advice.split_once('`').unwrap();
+    let mut words = command.split(' ');
+    Cli::new(words.next().unwrap())
+        .args(words)
+        .current_dir(folder.path())
+        .run()
+        .await
+        .success();
+    status().run().await.success();
+}
+
+/// TLS reports the signatures of such an authority as wrong ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_refuse_an_authority_whose_key_is_too_short() {
+    let deployment = TwoAuthorities::start().await;
+    let folder = deployment.folder.path();
+    let run = |arguments: &str| {
+        ciphermq_tests::pki::openssl::run(folder, &arguments.split(' ').collect::<Vec<_>>())
+    };
+    run("genrsa -out short.key 1024");
+    run("req -x509 -new -key short.key -sha256 -days 30 -subj /CN=Short -out short.crt");
+    let good = deployment.issue_with_rcgen("good", Request::client("c"));
+    // As the trusted authority, and as an intermediate one.
+    let short = deployment.path("short.crt");
+    let chain = [&good.certificate, &short].map(|path| std::fs::read_to_string(path).unwrap());
+    let with_short = Files {
+        certificate: deployment.path("chain.crt"),
+        key: good.key.clone(),
+    };
+    std::fs::write(&with_short.certificate, chain.concat()).unwrap();
+    let text = |path: &Path| path.display().to_string();
+    let chained = Options::sqlite()
+        .set("tls", "cert_path", text(&with_short.certificate))
+        .set("tls", "key_path", text(&with_short.key));
+    let errors = [
+        Cli::new("status")
+            .arg("--ca")
+            .arg(&short)
+            .arg("--cert")
+            .arg(&good.certificate)
+            .run()
+            .await
+            .code(1)
+            .stderr,
+        deployment
+            .cli("status", &with_short)
+            .run()
+            .await
+            .code(1)
+            .stderr,
+        Server::refused(Options::sqlite().set("tls", "ca_cert_path", text(&short)))
+            .await
+            .stderr,
+        Server::refused(chained).await.stderr,
+    ];
+    for error in errors {
+        for text in [
+            "is RSA with 1024 bits, which is too short",
+            "a new authority",
+        ] {
+            assert!(error.contains(text), "{text:?} is not in:\n{error}");
         }
     }
 }

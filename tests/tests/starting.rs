@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Database, RawClient, Server};
+use ciphermq_tests::{Cli, Database, RawClient, Server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 async fn expect_refusal(options: Options, texts: &[&str]) {
     let refusal = Server::refused(options).await;
@@ -50,6 +52,30 @@ async fn exposed_private_keys_are_refused() {
         chmod(path, 0o400);
     }
     Server::start(options()).await.terminate().await;
+}
+
+/// The help and the version are data: if they cannot be written, that is an error.
+#[test]
+fn help_that_cannot_be_printed_is_an_error() {
+    let program = ciphermq_tests::binaries::binary("ciphermq-server");
+    for option in ["--help", "--version"] {
+        for (to, code) in [
+            (">&-", 1),
+            (">/dev/full", 1),
+            (">/dev/null", 0),
+            ("| true", 0),
+        ] {
+            let script = format!("\"$0\" {option} {to}; exit ${{PIPESTATUS[0]}}");
+            let ran = Command::new("bash")
+                .args(["-c", &script])
+                .arg(&program)
+                .output()
+                .unwrap();
+            let error = String::from_utf8_lossy(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(code), "{option} {to}: {error}");
+            assert_eq!(error.is_empty(), code == 0, "{option} {to}: {error}");
+        }
+    }
 }
 
 /// A file system of two megabytes, unmounted on drop.
@@ -139,4 +165,128 @@ async fn mounted_a_start_on_a_full_disk_reports_the_space_needed() {
     let nowhere = format!("sqlite://{}", disk.0.join("new/mq.db").display());
     let refusal = Server::refused(options().set("database", "url", nowhere.as_str())).await;
     assert!(refusal.stderr.contains("Free space"), "{}", refusal.stderr);
+}
+
+/// Escape sequences that clear the screen and set the title, a mark that changes the text's
+/// direction, and a forged line.
+const ESCAPES: &str = "\x1b[2J\x1b]0;title\x07\u{9b}31m\u{202e}\u{2028}x";
+
+#[track_caller]
+fn assert_harmless(what: &str, text: &str) {
+    let is_unsafe = |c| c != '\n' && ciphermq_client::text::is_unsafe(c);
+    assert!(!text.contains(is_unsafe), "{what}: {text:?}");
+    assert!(text.contains("u{202e}"), "{what}: {text}");
+}
+
+/// A database server that refuses every connection with this message.
+async fn hostile_database(message: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 8];
+            let read = stream.read_exact(&mut request).await;
+            // The request for TLS (protocol 1234.5679), and then the start-up message.
+            if read.is_ok() && request[4..] == [4, 0xd2, 0x16, 0x2f] {
+                let _ = stream.write_all(b"N").await;
+            }
+            let _ = stream.read(&mut [0; 4096]).await;
+            let fields = format!(
+                "SFATAL\0VFATAL\0C28000\0M{message}\nerror: forged\0D{message}\0H{message}\0\0"
+            );
+            let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            let response = [b"E", &length[..], fields.as_bytes()].concat();
+            let _ = stream.write_all(&response).await;
+        }
+    });
+    port
+}
+
+/// Neither the configuration, nor the command line, nor a database server that anybody may have
+/// started controls the terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_cannot_control_the_terminal() {
+    for (section, field) in [
+        ("server", "address"),
+        ("tls", "cert_path"),
+        ("logging", "level"),
+        ("encryption", "aes_key_file"),
+        ("database", "url"),
+    ] {
+        let value = match field {
+            "url" => format!("sqlite:///dev/null/{ESCAPES}"),
+            _ => ESCAPES.to_owned(),
+        };
+        let refused = Server::refused(Options::sqlite().set(section, field, value)).await;
+        assert_harmless(field, &refused.stderr);
+    }
+    let port = hostile_database(ESCAPES.to_owned()).await;
+    let url = format!("postgres://u:hidden@127.0.0.1:{port}/d");
+    let refused = Server::refused(Options::postgres(url)).await.stderr;
+    assert_harmless("database", &refused);
+    assert!(!refused.contains("\nerror: forged"), "{refused}");
+    assert!(!refused.contains("hidden"), "{refused}");
+
+    let server = || Cli::program(ciphermq_tests::binaries::binary("ciphermq-server"));
+    for (arguments, code) in [(["--config", ESCAPES], 1), ([ESCAPES, "x"], 2)] {
+        let outcome = server().args(arguments).run().await.code(code);
+        assert_harmless("command line", &outcome.stderr);
+    }
+}
+
+/// A key in place of its path is not shown, by any of the programs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_place_of_paths_are_not_shown() {
+    let base64 = "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=";
+    let pem = "-----BEGIN PRIVATE KEY-----\n4IZCJdI0yQ8u\n-----END PRIVATE KEY-----\n";
+    let program = |name| Cli::program(ciphermq_tests::binaries::binary(name));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, "").unwrap();
+    for key in [base64, pem] {
+        let server = || program("ciphermq-server").arg("--config");
+        let variable = |name| server().arg(&config).env(name, key);
+        for outcome in [
+            variable("CIPHERMQ_TLS_KEY_PATH").run().await.code(1),
+            variable("CIPHERMQ_ENCRYPTION_AES_KEY_FILE")
+                .run()
+                .await
+                .code(1),
+            variable("CIPHERMQ_ENCRYPTION_ALGORITHM")
+                .run()
+                .await
+                .code(1),
+            program("ciphermq-server")
+                .arg(format!("--config={key}"))
+                .run()
+                .await
+                .code(1),
+            server().arg(&config).arg(key).run().await.code(2),
+            Cli::keygen().arg(key).run().await.code(2),
+            Cli::keygen().args(["--out", key]).run().await.code(2),
+            Cli::new("status")
+                .env("CIPHERMQ_CERT", key)
+                .run()
+                .await
+                .code(2),
+            Cli::new("status")
+                .env("CIPHERMQ_KEY", key)
+                .run()
+                .await
+                .code(2),
+            Cli::new("register-key")
+                .args(["--private-key", key])
+                .run()
+                .await
+                .code(2),
+            Cli::new("register-key").arg(key).run().await.code(2),
+        ] {
+            let text = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert!(!text.contains("4IZCJ"), "{text}");
+            assert!(text.contains("key"), "{text}");
+        }
+    }
+    let spawn = ["--spawn", "mysql://u:hidden@h/d"];
+    let refused = Cli::new("bench").args(spawn).run().await.code(2).stderr;
+    assert!(!refused.contains("hidden"), "{refused}");
 }

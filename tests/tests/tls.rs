@@ -335,7 +335,7 @@ async fn unusable_certificates_prevent_the_server_from_starting() {
     std::fs::write(path("swapped.crt"), swapped).unwrap();
     expect_refusal(
         with("cert_path", path("swapped.crt")).set("tls", "key_path", key),
-        &["cert_path", "number 2 in it", "must stand first"],
+        &["cert_path", "number 2 in it", "must come first"],
     )
     .await;
     for field in ["cert_path", "key_path", "ca_cert_path"] {

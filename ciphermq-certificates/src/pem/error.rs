@@ -69,7 +69,26 @@ impl PemError {
         }
     }
 
-    /// Returns advice for a file with this name.
+    /// Returns advice for a file that must keep its name.
+    #[must_use]
+    pub fn advice_in_place(&self, file: &str) -> String {
+        let advice = self.advice(file);
+        // The commands write the result beside the file.
+        let result = [".plain", ".pem"].map(|end| format!("{file}{end}"));
+        match result.iter().find(|result| advice.contains(*result)) {
+            Some(result) => {
+                let command = advice
+                    .trim_end_matches('.')
+                    .trim_end_matches(", and name that one")
+                    .replace(" into another file", "")
+                    .replace(" and name that file", "");
+                format!("{command} && mv {result} {file}")
+            }
+            None => advice,
+        }
+    }
+
+    /// Returns advice for a file with this name, which may be replaced by another.
     #[must_use]
     pub fn advice(&self, file: &str) -> String {
         match self {

@@ -206,6 +206,27 @@ fn errors_reveal_nothing_of_a_key_without_line_breaks() {
 }
 
 #[test]
+fn advice_in_place_ends_with_the_file_itself() {
+    let (_, key) = pair();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE \
+                     KEY-----\n";
+    let advice = |text: &str| {
+        let error = private_key(text.as_bytes()).unwrap_err();
+        error.advice_in_place("F")
+    };
+    assert_eq!(
+        advice(encrypted),
+        "Decrypt it: (umask 077; openssl pkey -in F -out F.plain) && mv F.plain F"
+    );
+    let joined = advice(&key.replace('\n', " "));
+    assert!(
+        joined.ends_with("F > F.pem) && mv F.pem F") && !joined.contains("name that file"),
+        "{joined}"
+    );
+    assert!(advice("").contains("empty"));
+}
+
+#[test]
 fn the_advised_command_restores_line_breaks() {
     let (_, key) = pair();
     let secret = private_key(key.as_bytes()).unwrap();

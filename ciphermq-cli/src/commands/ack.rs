@@ -3,7 +3,7 @@
 use ciphermq_client::MessageId;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match failed.first() {
         None => Ok(Exit::Done),
         Some(first) => {
-            let messages = Messages(failed.len() as u64);
+            let messages = Count::messages(failed.len() as u64);
             let what = format!(
                 "{messages} {} not acknowledged. The first: {first}",
                 messages.verb("was", "were")

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         });
         stdout::print(format!("{line}\n"))?;
         if key.key_id.as_ref().is_some_and(|id| !is_held(id)) {
-            let messages = Messages(key.messages);
+            let messages = Count::messages(key.messages);
             console.warn(format_args!(
                 "{messages} {} for a private key that is not here",
                 messages.verb("waits", "wait")

@@ -1,7 +1,7 @@
 //! `rejected`: lists messages that their receivers rejected.
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     client.close().await;
     console.info(format_args!(
         "{count} rejected {}",
-        Messages(count).verb("message", "messages")
+        Count::messages(count).verb("message", "messages")
     ));
     Ok(Exit::Done)
 }

@@ -155,38 +155,37 @@ fn stamped(now: Timestamp, role: Role, text: &dyn fmt::Display) -> String {
     )
 }
 
-/// Formats a number of messages: `1 message`, `17518 messages`. Numbers are digits without
-/// separators everywhere.
-pub(crate) struct Messages(pub(crate) u64);
+/// Formats a number with its noun: `1 message`, `17518 messages`, `2 bytes`. Numbers are digits
+/// without separators everywhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    number: u64,
+    noun: (&'static str, &'static str),
+}
 
-impl Messages {
+impl Count {
+    /// A number of messages.
+    pub(crate) fn messages(number: u64) -> Self {
+        let noun = ("message", "messages");
+        Self { number, noun }
+    }
+
+    /// A number of bytes.
+    pub(crate) fn bytes(number: u64) -> Self {
+        let noun = ("byte", "bytes");
+        Self { number, noun }
+    }
+
     /// Chooses the singular or the plural of a word.
     pub(crate) fn verb(&self, of_one: &'static str, of_many: &'static str) -> &'static str {
-        if self.0 == 1 { of_one } else { of_many }
+        if self.number == 1 { of_one } else { of_many }
     }
 }
 
-impl fmt::Display for Messages {
+impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = self.verb("message", "messages");
-        write!(f, "{} {noun}", self.0)
-    }
-}
-
-/// Formats a number of bytes: `1 byte`, `2 bytes`.
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl Bytes {
-    /// Chooses the singular or the plural of a word.
-    pub(crate) fn verb(&self, of_one: &'static str, of_many: &'static str) -> &'static str {
-        if self.0 == 1 { of_one } else { of_many }
-    }
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = self.verb("byte", "bytes");
-        write!(f, "{} {noun}", self.0)
+        let (one, many) = self.noun;
+        write!(f, "{} {}", self.number, self.verb(one, many))
     }
 }
 
@@ -196,11 +195,12 @@ mod tests {
 
     #[test]
     fn one_message_is_singular() {
-        let texts = [0, 1, 2, 1000].map(|count| Messages(count).to_string());
+        let texts = [0, 1, 2, 1000].map(|count| Count::messages(count).to_string());
         assert_eq!(
             texts,
             ["0 messages", "1 message", "2 messages", "1000 messages"]
         );
+        assert_eq!(Count::bytes(1).to_string(), "1 byte");
     }
 
     #[test]

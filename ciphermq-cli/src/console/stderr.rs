@@ -2,30 +2,47 @@
 //!
 //! All text for people is [escaped](ciphermq_client::text) here, so that foreign text cannot
 //! control their terminal. Errors of writing are ignored: a standard error that is closed, full or
-//! gone must not end the work.
+//! gone must not end the work. One that nobody reads holds it up, until a signal asks the program
+//! to end.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use ciphermq_client::text::Escaped;
+use ciphermq_client::text::{self, Escaped};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
+
+use crate::output::write::write_some;
 
 /// The bar that is shown. There is one terminal, so there is one bar, and every writer must hide it
 /// while it writes.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
+/// The size of a write that a writable pipe accepts without blocking (`PIPE_BUF` on Linux).
+const CHUNK_BYTES: usize = 4096;
+
+/// The interval at which a signal is noticed while nobody reads.
+const ENDING_CHECK: Duration = Duration::from_millis(100);
+
+/// The time that the reader has after a signal, for everything that is still to be written.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Whether a signal has asked the program to end.
+static IS_ENDING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// The time at which that was noticed while nobody read.
+static ENDING_SINCE: OnceLock<Instant> = OnceLock::new();
+
 /// Writes the lines of `text`, with control characters escaped.
 pub(crate) fn lines(text: impl fmt::Display) {
-    let mut lines = String::new();
-    for line in text.to_string().trim_end_matches('\n').split('\n') {
-        lines.push_str(&Escaped(line).to_string());
-        lines.push('\n');
-    }
-    write(lines.as_bytes());
+    write(text::lines(text).as_bytes());
 }
 
 /// Writes `text` on one line, with control characters escaped.
@@ -36,8 +53,45 @@ pub(crate) fn line(text: impl fmt::Display) {
 #[expect(clippy::disallowed_methods, reason = "the only path to standard error")]
 fn write(lines: &[u8]) {
     while_hidden(|| {
-        let _ = io::stderr().lock().write_all(lines);
+        let mut stderr = io::stderr().lock();
+        let mut rest = lines;
+        while !rest.is_empty() && wait_for_reader(&stderr) {
+            let chunk = rest.get(..CHUNK_BYTES).unwrap_or(rest);
+            match write_some(&mut stderr, chunk) {
+                Ok(written) => rest = rest.get(written.unwrap_or(0)..).unwrap_or_default(),
+                Err(_) => return,
+            }
+        }
     });
+}
+
+/// Returns the flag for a signal's handler to set: the program is to end.
+pub(crate) fn ending_flag() -> Arc<AtomicBool> {
+    IS_ENDING.clone()
+}
+
+/// Waits until standard error is writable. Returns `false` if the program is to end meanwhile, and
+/// nobody reads for the rest of the grace period.
+fn wait_for_reader(stderr: &io::StderrLock<'_>) -> bool {
+    loop {
+        let patience = match IS_ENDING.load(Ordering::Relaxed) {
+            false => ENDING_CHECK,
+            true => {
+                let since = *ENDING_SINCE.get_or_init(Instant::now);
+                GRACE.saturating_sub(since.elapsed()).min(ENDING_CHECK)
+            }
+        };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(stderr, PollFlags::OUT)], Some(&timeout)) {
+            Ok(0) if patience.is_zero() => return false,
+            Ok(0) | Err(Errno::INTR) => {}
+            // Any other error is that of the write.
+            Ok(_) | Err(_) => return true,
+        }
+    }
 }
 
 /// Whether standard error is a terminal.

@@ -8,14 +8,17 @@
 //! before an offset, and only the rest is read. See [`ciphermq_client::dedup::Checkpointed`].
 
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::dedup::{self, Checkpointed, Recorder};
 use ciphermq_client::{ClientId, Deduplication as _, MessageId};
-use ciphermq_files::{Access, FileId, is_same_file, open_append, resolve};
+use ciphermq_files::{
+    Access, FileId, advice, duplicate_descriptor, is_appending, is_same_file, open_append,
+    own_descriptor, resolve,
+};
 
 use super::scan::{Scan, ScanError, scan};
 use super::{damage, shared};
@@ -36,6 +39,9 @@ pub(crate) enum OutputError {
     /// The file holds something other than received messages.
     #[error("{} holds something, but no line that a receiver has written", .0.display())]
     Unrecognised(PathBuf),
+    /// A descriptor with a checkpoint whose other users write wherever they are in the file.
+    #[error("The output {} is a descriptor that does not append", .0.display())]
+    NotAppending(PathBuf),
     /// The output and its checkpoint are one file.
     #[error("The output {} and its checkpoint are the same file", .0.display())]
     OneFile(PathBuf),
@@ -60,12 +66,38 @@ pub(crate) enum OutputError {
 
 impl OutputError {
     /// Returns advice for the user.
-    pub(crate) fn advice(&self) -> &'static str {
+    pub(crate) fn advice(&self) -> String {
+        let (source, check, then) = match self {
+            Self::Open { source, .. } => (
+                source,
+                "Check that you may write to the folder and the file.",
+                "Or name another one with --output.",
+            ),
+            Self::Write { source, .. } => (
+                source,
+                "Check the disk.",
+                "Then run the receiver again: what was not written is delivered again.",
+            ),
+            Self::Quarantine { source, .. } => (
+                source,
+                "Check that you may write to the folder and the file.",
+                "Or name another one with --quarantine.",
+            ),
+            Self::Checkpoint(
+                CheckpointError::Open { source, .. } | CheckpointError::Write { source, .. },
+            ) => (
+                source,
+                "Check that you may write to the folder.",
+                "Or name another file with --checkpoint.",
+            ),
+            other => return other.other_advice().to_owned(),
+        };
+        format!("{}\n{then}", advice(source).unwrap_or(check))
+    }
+
+    /// The advice for errors that are not the system's.
+    fn other_advice(&self) -> &'static str {
         match self {
-            Self::Open { .. } => {
-                "Check that you may write to the folder and the file, or name another one with \
-                 --output."
-            }
             Self::Locked(_) => {
                 "End the other receiver, or choose another output for this one with --output."
             }
@@ -73,6 +105,10 @@ impl OutputError {
             Self::Unrecognised(_) => {
                 "Name another file, or move this one away: its contents would be of no use with \
                  messages appended."
+            }
+            Self::NotAppending(_) => {
+                "What else is written there would overwrite messages: open it for appending (>> in \
+                 a shell), or name the file with --output."
             }
             Self::OneFile(_) => "Name another file with --checkpoint.",
             Self::Moved(_) => {
@@ -84,10 +120,6 @@ impl OutputError {
                  back and run the receiver once, then move it.\nIf it is permanently lost, run the \
                  receiver with --output-is-gone: messages that were written last may then be \
                  written again."
-            }
-            Self::Checkpoint(CheckpointError::Open { .. } | CheckpointError::Write { .. }) => {
-                "Check that you may write to the folder and that there is room, or name another \
-                 file with --checkpoint."
             }
             Self::Checkpoint(CheckpointError::Locked(_)) => {
                 "Another receiver uses it: end that one, or choose another output for this one \
@@ -101,14 +133,14 @@ impl OutputError {
                  earlier runs are unknown, and messages that they wrote without acknowledging them \
                  are written again."
             }
-            Self::Checkpoint(error) => error.advice(),
-            Self::Quarantine { .. } => {
-                "Check that you may write to the folder and the file and that there is room, or \
-                 name another one with --quarantine."
+            Self::Checkpoint(CheckpointError::Removed(_)) => {
+                "Put it back, then run the receiver again. Without it the next receiver knows only \
+                 what the output holds: messages in outputs that were moved away before may be \
+                 written again."
             }
-            Self::Write { .. } => {
-                "Check the disk and its free space, then run the receiver again: what was not \
-                 written is delivered again."
+            Self::Checkpoint(error) => error.advice(),
+            Self::Open { .. } | Self::Write { .. } | Self::Quarantine { .. } => {
+                "Check that you may write to the folder and the file."
             }
         }
     }
@@ -184,8 +216,12 @@ impl OutputFile {
             path: path.to_owned(),
             source,
         };
+        let unwritten = |source| OutputError::Write {
+            path: path.to_owned(),
+            source,
+        };
         let existed = path.exists();
-        let (file, resolved) = open_append(path, Access::Private).map_err(failed)?;
+        let (file, resolved) = open_file(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OutputError::Locked(path.to_owned())),
@@ -233,8 +269,8 @@ impl OutputFile {
                 let _ = std::fs::remove_file(checkpoint);
             }
         })?;
-        let end = repair(&file, &resolved, &recorder, scanned, &mut report).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        let end = repair(&file, &resolved, &recorder, scanned, &mut report).map_err(unwritten)?;
+        file.sync_all().map_err(unwritten)?;
         // From now on the file may hold more than the checkpoint knows.
         record.checkpoint(&file, end)?;
         let output = Self {
@@ -328,6 +364,26 @@ impl OutputFile {
             false => Err(OutputError::Moved(self.path.clone())),
         }
     }
+}
+
+/// Opens an output for appending and reading, and returns it with its resolved path.
+///
+/// The file of a descriptor is opened once more: the descriptor may not be readable, and its lock
+/// would outlive the receiver.
+fn open_file(path: &Path) -> Result<(File, PathBuf), OutputError> {
+    let failed = |source| OutputError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let resolved = resolve(path).map_err(failed)?;
+    let Some(number) = own_descriptor(&resolved) else {
+        return open_append(path, Access::Private).map_err(failed);
+    };
+    if !is_appending(&duplicate_descriptor(number).map_err(failed)?) {
+        return Err(OutputError::NotAppending(path.to_owned()));
+    }
+    let file = OpenOptions::new().read(true).append(true).open(&resolved);
+    Ok((file.map_err(failed)?, resolved))
 }
 
 /// Opens the checkpoint. A damaged one is rebuilt, if there is an output to rebuild it from.

@@ -433,6 +433,47 @@ fn a_folder_cannot_be_an_output() {
     assert!(matches!(error, OutputError::Open { .. }), "{error}");
 }
 
+#[test]
+fn the_advice_fits_the_cause() {
+    let path = || PathBuf::from("f");
+    let source = || io::Error::from(io::ErrorKind::StorageFull);
+    let unwritten = CheckpointError::Write {
+        path: path(),
+        source: source(),
+    };
+    for (error, then) in [
+        (
+            OutputError::Open {
+                path: path(),
+                source: source(),
+            },
+            "--output",
+        ),
+        (
+            OutputError::Write {
+                path: path(),
+                source: source(),
+            },
+            "delivered again",
+        ),
+        (
+            OutputError::Quarantine {
+                path: path(),
+                source: source(),
+            },
+            "--quarantine",
+        ),
+        (OutputError::Checkpoint(unwritten), "--checkpoint"),
+    ] {
+        let advice = error.advice();
+        assert!(
+            advice.contains("disk is full") && advice.contains(then),
+            "{error}: {advice}"
+        );
+        assert!(!advice.contains("may write"), "{advice}");
+    }
+}
+
 /// The positions of the whole lines in the file, in order; `None` for every other line.
 fn positions(path: &Path) -> Vec<Option<usize>> {
     let text = fs::read(path).unwrap();

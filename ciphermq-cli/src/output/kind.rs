@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ciphermq_files::{is_descriptor, resolve};
+use ciphermq_files::{is_descriptor, own_descriptor, resolve};
 
 /// The kind of output that `--output` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +32,15 @@ impl OutputKind {
         };
         match resolve(output) {
             Ok(path) if is_descriptor(&path) && !(is_file && has_checkpoint) => {
-                match is_stdout(&path) {
-                    true => Self::Stdout,
-                    false => Self::Stream,
+                match own_descriptor(&path) {
+                    Some(1) => Self::Stdout,
+                    _ => Self::Stream,
                 }
             }
             _ if is_file => Self::File,
             _ => Self::Stream,
         }
     }
-}
-
-/// Whether a resolved path of a descriptor is this process's standard output.
-fn is_stdout(path: &Path) -> bool {
-    path.ends_with("fd/1") && path.starts_with(format!("/proc/{}", std::process::id()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! - [`shared`]: a file of lines with several writers
 //! - [`pipe`]: a pipe that is written no faster than it is read
 //! - [`stdout`]: the only path to standard output
+//! - [`write`](mod@write): writes that are tried again where the system asks for it
 //! - [`sink`], `kind`: the destination of received messages, a file or a stream
 
 mod damage;
@@ -17,6 +18,7 @@ mod scan;
 pub(crate) mod shared;
 pub(crate) mod sink;
 pub(crate) mod stdout;
+pub(crate) mod write;
 
 pub(crate) use kind::OutputKind;
 pub(crate) use record::{Payload, Received, Unopened};

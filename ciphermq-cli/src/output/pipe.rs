@@ -9,7 +9,7 @@
 //! pipe is empty, and no polling is needed.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use ciphermq_files::FileId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
+
+use super::write::write_some;
 
 /// The size of a write that a writable pipe accepts without blocking (`PIPE_BUF` on Linux).
 const CHUNK_BYTES: usize = 4096;
@@ -125,12 +127,8 @@ impl Pipe {
                 WaitResult::Stopped => return Ok(WriteOutcome::Stopped),
             }
             let chunk = rest.get(..CHUNK_BYTES).unwrap_or(rest);
-            match (&self.file).write(chunk) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if is_transient(&error) => {}
-                Err(error) => return Err(error),
-            }
+            let written = write_some(&self.file, chunk)?.unwrap_or(0);
+            rest = rest.get(written..).unwrap_or_default();
         }
         let mut unread = Unread::new(&self.file)?;
         loop {
@@ -266,14 +264,6 @@ impl<'a> Waiter<'a> {
     }
 }
 
-/// Whether a failed write can be tried again: another process may have made the pipe non-blocking.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    )
-}
-
 /// Reduces the pipe's capacity to the minimum, and returns the original one. Does nothing if
 /// standard error is the same pipe.
 #[cfg(target_os = "linux")]
@@ -311,7 +301,7 @@ fn restore(_: &File, _: usize) {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::os::fd::OwnedFd;
     use std::sync::mpsc;
 

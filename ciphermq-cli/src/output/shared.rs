@@ -9,6 +9,7 @@ use ciphermq_files::{Access, Draft, is_descriptor, open_append, resolve, sync_fi
 
 use super::file::OutputError;
 use super::scan::has_recognised_line;
+use super::write::write_all;
 
 /// Checks that lines can be appended to a file later, and that it holds lines of this program, or
 /// nothing. Does not create the file.
@@ -59,8 +60,8 @@ pub(crate) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
             source,
         })?;
     let written = match file.metadata() {
-        Ok(metadata) if metadata.is_file() => append_to_file(&file, lines),
-        Ok(_) => (&file).write_all(lines),
+        Ok(metadata) if metadata.is_file() && !is_descriptor(&path) => append_to_file(&file, lines),
+        Ok(_) => write_all(&file, lines),
         Err(error) => Err(error),
     };
     written

@@ -1,16 +1,16 @@
 //! The destination of received messages: a file, or a stream.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{ClientId, MessageId};
-use ciphermq_files::sync_data;
+use ciphermq_files::{duplicate_descriptor, own_descriptor, resolve, sync_data};
 
-use super::file::{OpenReport, OutputError, OutputFile, OutputLocation};
+use super::file::{OutputError, OutputFile};
 use super::pipe::{Pipe, WriteOutcome};
-use super::{OutputKind, stdout};
+use super::stdout;
+use super::write::write_all;
 use crate::exit::Failure;
 
 /// The destination of received messages.
@@ -55,32 +55,19 @@ impl From<OutputError> for Failure {
 }
 
 impl Sink {
-    /// Opens an output of this kind. Returns the state in which a file was found.
+    /// Opens a pipe, a terminal, a device or a descriptor; standard output if there is no path.
+    ///
+    /// Blocks while a named pipe has no reader.
     ///
     /// # Errors
     ///
-    /// [`Failure`]: see [`OutputError`].
-    pub(crate) fn open(
-        kind: OutputKind,
-        location: OutputLocation<'_>,
-    ) -> Result<(Self, OpenReport), Failure> {
-        let stream = match kind {
-            OutputKind::Stdout => Stream::stdout()?,
-            OutputKind::Stream => Stream::open(location.output)?,
-            OutputKind::File => {
-                let (file, report) = OutputFile::open(location)?;
-                return Ok((Self::File(file), report));
-            }
+    /// [`Failure`]: see [`OutputError::Open`].
+    pub(crate) fn open_stream(path: Option<&Path>) -> Result<Self, Failure> {
+        let stream = match path {
+            None => Stream::stdout()?,
+            Some(path) => Stream::open(path)?,
         };
-        Ok((Self::Stream(stream), OpenReport::default()))
-    }
-
-    /// The recorder of processed messages, for a consumer. That of a stream is empty at first.
-    pub(crate) fn recorder(&self) -> Recorder {
-        match self {
-            Self::File(file) => file.recorder(),
-            Self::Stream(_) => Recorder::default(),
-        }
+        Ok(Self::Stream(stream))
     }
 
     /// The consumer's id across runs. Streams have none: several receivers may write to them.
@@ -156,7 +143,10 @@ impl Stream {
 
     /// Opens a pipe, a terminal, a device or a descriptor.
     fn open(path: &Path) -> Result<Self, OutputError> {
-        let file = OpenOptions::new().append(true).open(path);
+        let file = match resolve(path).ok().as_deref().and_then(own_descriptor) {
+            Some(number) => duplicate_descriptor(number),
+            None => OpenOptions::new().append(true).open(path),
+        };
         let file = file.map_err(|source| OutputError::Open {
             path: path.to_owned(),
             source,
@@ -212,22 +202,4 @@ impl Stream {
             ),
         })
     }
-}
-
-/// Writes all of `bytes`, also if another process has made the descriptor non-blocking.
-fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
-
-    while !bytes.is_empty() {
-        match file.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(&file, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -3,38 +3,18 @@
 //! In a file or a pipe data stays byte for byte. On a terminal control characters are escaped
 //! ([`data_for_terminal`]), and the progress bar is hidden meanwhile.
 //!
-//! A standard output that is closed must be an error, because the data would be lost. But before
-//! `main`, Rust's runtime opens `/dev/null` in its place, which accepts everything. So the
-//! descriptor is checked before the runtime starts.
+//! A standard output that was closed is an error: see [`was_closed`].
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ciphermq_client::text::data_for_terminal;
+use ciphermq_files::was_closed;
 
 use crate::console::stderr;
 use crate::exit::Failure;
-
-/// Whether standard output was closed when the program started.
-static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
-
-/// A function that the loader calls before Rust's runtime starts.
-#[cfg(target_os = "linux")]
-// SAFETY: the section holds pointers to functions of exactly this type. This one gets the flags of
-// one descriptor from the system and sets an atomic: it does not depend on the runtime.
-#[expect(unsafe_code, reason = "there is no safe way to run before the runtime")]
-#[unsafe(link_section = ".init_array")]
-#[used]
-static BEFORE_MAIN: extern "C" fn() = {
-    extern "C" fn check_descriptor() {
-        let flags = rustix::io::fcntl_getfd(rustix::stdio::stdout());
-        WAS_CLOSED.store(flags == Err(rustix::io::Errno::BADF), Ordering::Relaxed);
-    }
-    check_descriptor
-};
 
 /// Checks that standard output is open, before work whose results go there.
 ///
@@ -51,7 +31,7 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 fn is_open() -> io::Result<()> {
-    match WAS_CLOSED.load(Ordering::Relaxed) {
+    match was_closed(1) {
         true => Err(io::Error::other("it is closed")),
         false => Ok(()),
     }

@@ -90,7 +90,10 @@ impl CheckpointFile {
                 Ok(Some(Self { path, place, file }))
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(failed(error)),
+            Err(source) => Err(CheckpointError::Write {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -99,10 +102,15 @@ impl CheckpointFile {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`.
+    /// [`CheckpointError`]: `Write`, `Replaced`, `Removed`.
     pub fn replace(&mut self, content: &[u8]) -> Result<(), CheckpointError> {
         if !FileId::leads_to(&self.path, &self.file) {
-            return Err(CheckpointError::Moved(self.path.clone()));
+            return Err(match std::fs::metadata(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    CheckpointError::Removed(self.path.clone())
+                }
+                _ => CheckpointError::Replaced(self.path.clone()),
+            });
         }
         let written = write_locked(&self.place, content).and_then(|draft| {
             draft
@@ -255,9 +263,15 @@ mod tests {
         fs::rename(&path, folder.path().join("elsewhere")).unwrap();
         assert!(matches!(
             file.replace(b"two"),
-            Err(CheckpointError::Moved(_))
+            Err(CheckpointError::Removed(_))
         ));
         assert!(!path.exists());
+        fs::write(&path, "theirs").unwrap();
+        assert!(matches!(
+            file.replace(b"two"),
+            Err(CheckpointError::Replaced(_))
+        ));
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
     }
 
     #[test]
@@ -267,6 +281,6 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = CheckpointFile::create(&file.join("c"), b"x").unwrap_err();
         assert!(matches!(error, CheckpointError::Open { .. }), "{error}");
-        assert!(error.advice().contains("yours to write"));
+        assert!(error.advice().contains("not a folder"));
     }
 }

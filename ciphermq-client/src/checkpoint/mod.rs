@@ -18,6 +18,7 @@ mod file;
 use std::io;
 use std::path::PathBuf;
 
+use ciphermq_files::advice;
 use sha2::{Digest as _, Sha256};
 
 pub use file::CheckpointFile;
@@ -102,9 +103,12 @@ pub enum CheckpointError {
         /// The system's error.
         source: io::Error,
     },
-    /// It was moved, removed or replaced while this process used it.
-    #[error("The checkpoint {} was moved or replaced while it was in use", .0.display())]
-    Moved(PathBuf),
+    /// Another file took its place while this process used it.
+    #[error("The checkpoint {} was replaced while it was in use", .0.display())]
+    Replaced(PathBuf),
+    /// It was moved away or removed while this process used it.
+    #[error("The checkpoint {} was moved away or removed while it was in use", .0.display())]
+    Removed(PathBuf),
     /// The next stream cannot begin: the current one is not completely acknowledged, or is the same
     /// one.
     #[error("The stream of the checkpoint {} is not complete, so no other one can take its \
@@ -147,12 +151,19 @@ impl CheckpointError {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Open { .. } | Self::Write { .. } => {
-                "Check that the folder is yours to write and has room, or let the checkpoint stand \
-                 elsewhere."
-            }
+            Self::Open { source, .. } | Self::Write { source, .. } => advice(source).unwrap_or(
+                "Check that the folder is yours to write, or let the checkpoint stand elsewhere.",
+            ),
             Self::Locked(_) => "End the other process, or wait for its end.",
-            Self::Moved(_) => "Start again. Touch a checkpoint only while nothing works with it.",
+            Self::Replaced(_) => {
+                "The next start uses the file that is there now. If the other one was right, put \
+                 it back first. Touch a checkpoint only while nothing works with it."
+            }
+            Self::Removed(_) => {
+                "Put it back, then start again. Without it nothing is known of earlier runs: a \
+                 sender would send everything again, as new messages, and a receiver could process \
+                 messages again. Touch a checkpoint only while nothing works with it."
+            }
             Self::Incomplete(_) => {
                 "Publish the rest of it first, under its own ids; when all is acknowledged, \
                  complete it."

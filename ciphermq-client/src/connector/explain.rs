@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 
 use ciphermq_certificates::Flaw;
+use ciphermq_certificates::flaw::{for_client, for_server};
+use ciphermq_protocol::ClientId;
 use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::ServerName;
 
@@ -24,14 +26,22 @@ pub(crate) enum Stage {
     Running,
 }
 
-/// Explains an I/O error. `own` is the flaw of this client's own certificate, if it sees one:
-/// servers say little about it.
+/// This client's own certificate, as far as errors refer to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'a> {
+    /// The client that it names.
+    pub(crate) client_id: &'a ClientId,
+    /// The flaw that this client sees itself: servers say little about it.
+    pub(crate) flaw: Option<&'a Flaw>,
+}
+
+/// Explains an I/O error.
 pub(crate) fn explain(
     address: &str,
     name: &str,
     stage: Stage,
     error: io::Error,
-    own: Option<&Flaw>,
+    own: Own<'_>,
 ) -> ConnectError {
     let tls = error
         .get_ref()
@@ -59,15 +69,15 @@ fn in_our_words(error: io::Error) -> io::Error {
 }
 
 /// Reports that the server refused this client's certificate because of this flaw.
-fn refused(address: &str, flaw: &Flaw) -> ConnectError {
+fn refused(address: &str, client_id: &ClientId, flaw: &Flaw) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::CertificateRefused,
         format!("The server at {address} refused this client's certificate: it {flaw}."),
     )
-    .advise(flaw.advice())
+    .advise(for_client(flaw.advice(), client_id))
 }
 
-fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>) -> ConnectError {
+fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Own<'_>) -> ConnectError {
     use io::ErrorKind as Io;
 
     match (stage, error.kind()) {
@@ -104,8 +114,8 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe,
         ) => {
             // A server's last alert can be lost when it closes.
-            if let Some(flaw) = own {
-                return refused(address, flaw);
+            if let Some(flaw) = own.flaw {
+                return refused(address, own.client_id, flaw);
             }
             ConnectError::new(
                 ConnectErrorKind::CertificateRefused,
@@ -132,7 +142,7 @@ fn explain_tls(
     name: &str,
     stage: Stage,
     error: &rustls::Error,
-    own: Option<&Flaw>,
+    own: Own<'_>,
 ) -> ConnectError {
     match error {
         rustls::Error::InvalidCertificate(reason) => {
@@ -169,14 +179,12 @@ fn explain_server_certificate(
         ))
         .advise(
             "Name the CA that issued the server's certificate: its ca.crt, and no other. If an \
-             intermediate authority \
-             issued it, the server must show that one's certificate, too: it belongs behind the \
-             server's own, in the \
-             same file.",
+             intermediate authority issued it, the server must send that authority's certificate, \
+             too: append it to the server's certificate file.",
         ),
         Flaw::OtherSignature => untrusted(format!(
-            "The server at {address} has a certificate that this CA did not issue, but another one \
-             of the same name."
+            "The server at {address} has a certificate that names this CA, but has the signature of \
+             another, or one with an RSA key of less than 2048 bits."
         ))
         .advise(Flaw::OtherSignature.advice()),
         Flaw::Expired(at) => untrusted(format!(
@@ -186,7 +194,10 @@ fn explain_server_certificate(
                 valid until {at}"
             ))
         ))
-        .advise("Renew the server's certificate, and check both clocks."),
+        .advise(
+            "Renew the server's certificate; or, if only an intermediate authority's has expired, \
+             that one, and replace it in the server's file. Check both clocks, too.",
+        ),
         Flaw::NotYetValid(at) => untrusted(format!(
             "The certificate of the server at {address} is not valid yet{}.",
             at.map_or_else(String::new, |at| format!(
@@ -196,15 +207,19 @@ fn explain_server_certificate(
         ))
         .advise("Check both clocks."),
         Flaw::ExtendedKeyUsage => untrusted(format!(
-            "The certificate of the server at {address} is not made for servers."
+            "The certificate of the server at {address} is not made for servers: its extended key \
+             usage lacks serverAuth."
         ))
-        .advise("Give the server its own certificate, not a client's."),
+        .advise(
+            "Issue one for the server with serverAuth, as `ciphermq-cli certs` does: neither \
+             clientAuth nor anyExtendedKeyUsage is enough.",
+        ),
         flaw => untrusted(format!(
             "The certificate of the server at {address} {flaw}."
         ))
         .advise(format!(
             "Issue a new certificate for the server. {}",
-            flaw.advice()
+            for_server(flaw.advice())
         )),
     }
 }
@@ -215,39 +230,42 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
         CertificateError::NotValidForNameContext { presented, .. } => presented,
         _ => &[],
     };
-    let names: Vec<&str> = presented
+    let names: Vec<String> = presented
         .iter()
         .filter_map(|name| usable_name(name))
         .collect();
     let names = names.join(", ");
     let issue = format!(
-        "issue one with this name (subjectAltName; `ciphermq-cli certs --force --server-name \
-         {name}` does, with a --server-name for each of its names)."
+        "issue a certificate with this name (subjectAltName; `ciphermq-cli certs --force \
+         --server-name {name}` does, with a --server-name for each of its names)."
     );
-    let connect = "connect by one of its names, say which name it has (--server-name)";
+    let connect = "connect by one of its names, or give one of them with --server-name";
     let (named, advice) = if let Some(dns) = dns_address(name, presented) {
         let mut advice = format!("Issue one that has it as an address: subjectAltName=IP:{name}.");
         if !names.is_empty() {
-            advice.push_str(&format!(" Or {connect}: {names}."));
+            advice.push_str(&format!(" Or {connect} ({names})."));
         }
         (
             format!("has this address as a DNS name only ({dns})"),
             advice,
         )
     } else if names.is_empty() {
+        let dotted = format!("{name}.");
         let has = if presented.is_empty() {
-            "has no name at all among its alternative names"
+            "has no name at all among its alternative names; its Common Name does not count"
+                .to_owned()
+        } else if presented.iter().any(|entry| bare_name(entry) == dotted) {
+            format!("is for `{dotted}`, and a name with a full stop at its end matches none")
         } else {
-            "has nothing among its alternative names that a server can be reached by"
+            "has nothing among its alternative names that a server can be reached by; its Common \
+             Name does not count"
+                .to_owned()
         };
-        (
-            format!("{has}; its Common Name does not count"),
-            upper_first(&issue),
-        )
+        (has, upper_first(&issue))
     } else {
         (
             format!("is not for `{name}`, but for {names}"),
-            upper_first(&format!("{connect}, or {issue}")),
+            upper_first(&format!("{connect}; or {issue}")),
         )
     };
     ConnectError::new(
@@ -258,16 +276,20 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
 }
 
 /// Returns a name of a certificate in its bare form, if a client can connect by it: not an e-mail
-/// address, nor an IP address among the DNS names.
-fn usable_name(presented: &str) -> Option<&str> {
+/// address, nor a DNS name that is an IP address or has a full stop at its end.
+fn usable_name(presented: &str) -> Option<String> {
     let name = bare_name(presented);
     match presented.split_once('(')?.0 {
         "DnsName" => {
             let host = name.strip_prefix("*.").unwrap_or(name);
             let is_dns = matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)));
-            is_dns.then_some(name)
+            (is_dns && !host.ends_with('.')).then(|| name.to_owned())
         }
-        "IpAddress" => Some(name),
+        // In its usual form: rustls writes `0::1`.
+        "IpAddress" => Some(
+            name.parse::<IpAddr>()
+                .map_or_else(|_| name.to_owned(), |address| address.to_string()),
+        ),
         _ => None,
     }
 }
@@ -298,7 +320,9 @@ fn can_refer_to(alert: AlertDescription, flaw: &Flaw) -> bool {
         // It means both (RFC 8446, section 6.2).
         Alert::CertificateExpired => matches!(flaw, Flaw::Expired(_) | Flaw::NotYetValid(_)),
         Alert::UnsupportedCertificate => matches!(flaw, Flaw::ExtendedKeyUsage),
-        Alert::DecryptError => matches!(flaw, Flaw::OtherSignature | Flaw::Algorithm),
+        Alert::DecryptError => {
+            matches!(flaw, Flaw::OtherSignature | Flaw::Algorithm | Flaw::KeyKind)
+        }
         Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied => true,
         _ => false,
     }
@@ -308,12 +332,12 @@ fn explain_alert(
     address: &str,
     stage: Stage,
     alert: AlertDescription,
-    own: Option<&Flaw>,
+    own: Own<'_>,
 ) -> ConnectError {
     use AlertDescription as Alert;
 
-    if let Some(flaw) = own.filter(|flaw| can_refer_to(alert, flaw)) {
-        return refused(address, flaw);
+    if let Some(flaw) = own.flaw.filter(|flaw| can_refer_to(alert, flaw)) {
+        return refused(address, own.client_id, flaw);
     }
     let refused = |why: &str| {
         ConnectError::new(
@@ -324,8 +348,8 @@ fn explain_alert(
     match alert {
         Alert::UnknownCA => refused("its CA did not issue it").advise(
             "Use a certificate from the server's CA (`ca_cert_path` in its configuration). If an \
-             intermediate authority \
-             issued it, that one's certificate belongs behind the client's own, in the same file.",
+             intermediate authority issued it, append that authority's certificate to the client's \
+             certificate file.",
         ),
         Alert::CertificateExpired => refused(
             "by its clock it has expired, or is not valid \
@@ -389,8 +413,20 @@ fn is_name_resolution(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// Explains an error of the client `c`, which sees this flaw of its own certificate.
+    fn explained(
+        address: &str,
+        name: &str,
+        stage: Stage,
+        error: io::Error,
+        flaw: Option<&Flaw>,
+    ) -> ConnectError {
+        let client_id = &ClientId::new("c").unwrap();
+        explain(address, name, stage, error, Own { client_id, flaw })
+    }
+
     fn kind(stage: Stage, error: impl Into<io::Error>) -> ConnectErrorKind {
-        explain("localhost:5672", "localhost", stage, error.into(), None).kind()
+        explained("localhost:5672", "localhost", stage, error.into(), None).kind()
     }
 
     fn tls(error: rustls::Error) -> io::Error {
@@ -418,7 +454,7 @@ mod tests {
             io::ErrorKind::UnexpectedEof,
             "peer closed connection without sending TLS close_notify: https://docs.rs/rustls",
         );
-        let error = explain("h:1", "h", Stage::Running, interrupted, None);
+        let error = explained("h:1", "h", Stage::Running, interrupted, None);
         assert_eq!(
             error.to_string(),
             "The connection to h:1 broke: the server closed the connection without a goodbye."
@@ -450,7 +486,7 @@ mod tests {
                 .map(str::to_owned)
                 .into(),
         };
-        let error = explain(
+        let error = explained(
             "h:1",
             "example.org",
             Stage::Handshake,
@@ -471,19 +507,32 @@ mod tests {
         let early = Flaw::NotYetValid(None);
         let text = |alert, own: Option<&Flaw>| {
             let error = tls(rustls::Error::AlertReceived(alert));
-            explain("h:1", "h", Stage::FirstReply, error, own).to_string()
+            explained("h:1", "h", Stage::FirstReply, error, own).to_string()
         };
         assert!(
             text(AlertDescription::CertificateExpired, Some(&early))
                 .contains("it is not valid yet")
         );
         // The server's alert refers to something else, which the server knows better.
+        let renewal = explained(
+            "h:1",
+            "h",
+            Stage::FirstReply,
+            tls(rustls::Error::AlertReceived(
+                AlertDescription::CertificateExpired,
+            )),
+            Some(&Flaw::Expired(None)),
+        );
+        assert!(
+            renewal.advice().unwrap().contains("--force --client c`"),
+            "{renewal:?}"
+        );
         let unknown = text(AlertDescription::UnknownCA, Some(&early));
         assert!(unknown.contains("its CA did not issue it"), "{unknown}");
         let by_its_clock = text(AlertDescription::CertificateExpired, None);
         assert!(by_its_clock.contains("by its clock"), "{by_its_clock}");
         let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
-        let silent = explain("h:1", "h", Stage::FirstReply, eof, Some(&early));
+        let silent = explained("h:1", "h", Stage::FirstReply, eof, Some(&early));
         assert!(
             silent.to_string().contains("it is not valid yet"),
             "{silent}"
@@ -492,13 +541,13 @@ mod tests {
 
     #[test]
     fn unusable_names_of_a_certificate_are_not_advised() {
-        let explained = |name: &'static str, presented: &[&str]| {
+        let about = |name: &'static str, presented: &[&str]| {
             let reason = CertificateError::NotValidForNameContext {
                 expected: name.try_into().unwrap(),
                 presented: presented.iter().map(|&name| name.to_owned()).collect(),
             };
             let error = tls(rustls::Error::InvalidCertificate(reason));
-            explain("h:1", name, Stage::Handshake, error, None)
+            explained("h:1", name, Stage::Handshake, error, None)
         };
         // An e-mail address alone; an IP address as a DNS name, while the client connects by
         // another name.
@@ -507,7 +556,7 @@ mod tests {
             &["Unsupported(0x06)", "Unsupported(0x01)"],
             &["DnsName(\"127.0.0.1\")"],
         ] {
-            let error = explained("localhost", presented);
+            let error = about("localhost", presented);
             assert!(!error.to_string().contains("0x"), "{error}");
             assert!(error.to_string().contains("nothing among"), "{error}");
             let advice = error.advice().unwrap();
@@ -517,18 +566,27 @@ mod tests {
             );
             assert!(!advice.contains("by one of its names"), "{advice}");
         }
-        let alone = explained(
+        let alone = about(
             "127.0.0.1",
             &["DnsName(\"127.0.0.1\")", "Unsupported(0x01)"],
         );
         assert!(!alone.advice().unwrap().contains("one of its names"));
-        let other = explained(
+        let other = about(
             "127.0.0.1",
             &["DnsName(\"127.0.0.1\")", "DnsName(\"*.b.org\")"],
         );
         assert!(other.advice().unwrap().contains("one of its names"));
-        let mixed = explained("c.org", &["DnsName(\"*.b.org\")", "Unsupported(0x01)"]);
+        let mixed = about("c.org", &["DnsName(\"*.b.org\")", "Unsupported(0x01)"]);
         assert!(mixed.to_string().ends_with("but for *.b.org."), "{mixed}");
+        let dotted = about("localhost", &["DnsName(\"localhost.\")"]);
+        assert!(
+            dotted
+                .to_string()
+                .contains("is for `localhost.`, and a name with a full stop"),
+            "{dotted}"
+        );
+        let v6 = about("localhost", &["IpAddress(0::1)"]);
+        assert!(v6.to_string().ends_with("but for ::1."), "{v6}");
     }
 
     #[test]
@@ -538,7 +596,7 @@ mod tests {
             presented: vec!["DnsName(\"127.0.0.1\")".to_owned()],
         };
         let error = tls(rustls::Error::InvalidCertificate(reason));
-        let error = explain("127.0.0.1:1", "127.0.0.1", Stage::Handshake, error, None);
+        let error = explained("127.0.0.1:1", "127.0.0.1", Stage::Handshake, error, None);
         assert!(
             error
                 .to_string()

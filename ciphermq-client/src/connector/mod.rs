@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ciphermq_crypto::Authority;
 use ciphermq_protocol::ClientId;
-use ciphermq_protocol::text::is_unsafe;
+use ciphermq_protocol::text::{is_unsafe, shown};
 use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -51,12 +51,15 @@ impl Destination {
     ) -> Result<Self, ConnectError> {
         let bad = |what| ConnectError::new(ConnectErrorKind::BadSetting, what);
         let (host, port) = split_address(address, default_port).map_err(|reason| {
-            bad(format!("`{address}` is not a server address: {reason}."))
-                .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
+            bad(format!(
+                "`{}` is not a server address: {reason}.",
+                shown(address)
+            ))
+            .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
         })?;
         let name = server_name.unwrap_or(&host);
         let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
-            bad(format!("`{name}` is not a valid server name."))
+            bad(format!("`{}` is not a valid server name.", shown(name)))
                 .advise("Give a DNS name or an IP address that is in the server's certificate.")
                 .caused_by(error)
         })?;
@@ -180,13 +183,16 @@ impl Connector {
 
     /// Converts an I/O error at this stage into its meaning and advice.
     pub(crate) fn explain(&self, stage: Stage, error: io::Error) -> ConnectError {
-        let own = self.own.authority.flaw(&self.own.chain, Timestamp::now());
+        let flaw = self.own.authority.flaw(&self.own.chain, Timestamp::now());
         explain::explain(
             &self.address(),
             &self.server_name.to_str(),
             stage,
             error,
-            own.as_ref(),
+            explain::Own {
+                client_id: &self.own.client_id,
+                flaw: flaw.as_ref(),
+            },
         )
     }
 }

@@ -6,11 +6,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciphermq_certificates::{Flaw, PemError, chain, key_kind, pem};
+use ciphermq_certificates::flaw::for_client;
+use ciphermq_certificates::{Flaw, PemError, chain, describes_curve, key_kind, pem, short_key};
 use ciphermq_crypto::identity::{CertificateError, IdentityError, client_id};
 use ciphermq_crypto::{Authority, Identity};
 use ciphermq_files::exposed_mode;
 use ciphermq_protocol::ClientId;
+use ciphermq_protocol::text::{holds_key, shown};
 use jiff::Timestamp;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
@@ -50,7 +52,7 @@ impl Pem {
         let failed = |error| unreadable(what, path, error);
         let mut file = File::open(path).map_err(failed)?;
         if let Some(mode) = exposed_mode(&file).map_err(failed)? {
-            let path = path.display();
+            let path = shown(path);
             return Err(ConnectError::new(
                 ConnectErrorKind::FileExposed,
                 format!(
@@ -63,7 +65,7 @@ impl Pem {
         // Capacity for everything that is read: a growing buffer would leave copies behind.
         let mut text = Zeroizing::new(Vec::with_capacity(KEY_BYTES));
         file.read_to_end(&mut text).map_err(failed)?;
-        Ok((text, format!("{what} `{}`", path.display())))
+        Ok((text, format!("{what} `{}`", shown(path))))
     }
 
     /// Reads the PEM text; returns its name for errors as well.
@@ -71,7 +73,7 @@ impl Pem {
         match self {
             Self::Text(text) => Ok((text.to_vec(), what.to_owned())),
             Self::File(path) => match std::fs::read(path) {
-                Ok(text) => Ok((text, format!("{what} `{}`", path.display()))),
+                Ok(text) => Ok((text, format!("{what} `{}`", shown(path)))),
                 Err(error) => Err(unreadable(what, path, error)),
             },
         }
@@ -79,8 +81,12 @@ impl Pem {
 }
 
 fn unreadable(what: &str, path: &Path, error: std::io::Error) -> ConnectError {
-    let shown = path.display();
+    let shown = shown(path);
     let (reason, advice) = match error.kind() {
+        _ if holds_key(path) => (
+            error.to_string(),
+            "Name the file that holds it, not its text.".to_owned(),
+        ),
         std::io::ErrorKind::NotFound => (
             "there is no such file".to_owned(),
             "Name the right file, or make certificates with `ciphermq-cli certs`.".to_owned(),
@@ -113,7 +119,7 @@ impl Pem {
     /// Returns its name for commands.
     fn file(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) => shown(path).to_string(),
             Self::Text(_) => "FILE".to_owned(),
         }
     }
@@ -187,6 +193,7 @@ pub(crate) fn credentials(
             "The certificate of the authority {trouble}"
         );
     }
+    refuse_short_keys(&authorities, &ca_name)?;
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots
@@ -205,8 +212,8 @@ pub(crate) fn credentials(
             ),
         )
         .advise(
-            "The own certificate must stand first in the file, its issuer's behind it, and so on: \
-             change their order.",
+            "The client's own certificate must come first in the file, then its issuer's, and so \
+             on: change their order.",
         ));
     }
     let client_id = chain
@@ -220,6 +227,7 @@ pub(crate) fn credentials(
         .advise(error.advice())
         .caused_by(error)
     })?;
+    refuse_short_keys(chain.get(1..).unwrap_or_default(), &chain_name)?;
     // TLS explains a mismatch of certificate and key better.
     let identity = Identity::new(chain.clone(), &key);
 
@@ -232,7 +240,10 @@ pub(crate) fn credentials(
         .with_root_certificates(roots)
         .with_client_auth_cert(chain.clone(), key)
         .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ConnectError::new(
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)
+                if !has_unnamed_curve(&chain) =>
+            {
+                ConnectError::new(
                 ConnectErrorKind::KeyMismatch,
                 format!(
                     "{} and {key_name} do not belong together.",
@@ -240,7 +251,8 @@ pub(crate) fn credentials(
                 ),
             )
             .advise("Name the certificate and the private key that were made together.")
-            .caused_by(error),
+            .caused_by(error)
+            }
             // rustls parses it to check whether the key belongs to it.
             rustls::Error::InvalidCertificate(reason) => {
                 let flaw = Flaw::from(&reason);
@@ -248,7 +260,7 @@ pub(crate) fn credentials(
                     ConnectErrorKind::BadCertificate,
                     format!("{} cannot be used: it {flaw}.", upper_first(&chain_name)),
                 )
-                .advise(flaw.advice())
+                .advise(for_client(flaw.advice(), &client_id))
                 .caused_by(rustls::Error::InvalidCertificate(reason))
             }
             error => ConnectError::new(
@@ -260,8 +272,9 @@ pub(crate) fn credentials(
                 ),
             )
             .advise(
-                "Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519 \
-                     (`ciphermq-cli certs` does); RSA keys of 2048 bits or more do for TLS alone.",
+                "Issue one for a key of the kind ECDSA P-384 or P-256 (a named curve, without explicit \
+                 parameters) or Ed25519, as `ciphermq-cli certs` does. Keys of the kind ECDSA P-521, \
+                 or RSA of 2048 bits or more, can connect, but not sign.",
             )
             .caused_by(error),
         })?;
@@ -277,6 +290,31 @@ pub(crate) fn credentials(
     })
 }
 
+/// Refuses certificates of authorities whose keys TLS does not accept: it would report everything
+/// that they have signed as having a wrong signature.
+fn refuse_short_keys(authorities: &[CertificateDer<'_>], file: &str) -> Result<(), ConnectError> {
+    let Some(kind) = authorities.iter().find_map(|der| short_key(der)) else {
+        return Ok(());
+    };
+    Err(ConnectError::new(
+        ConnectErrorKind::BadCertificate,
+        format!("The key of an authority in {file} is {kind}, which is too short."),
+    )
+    .advise(
+        "Create a new authority (`ciphermq-cli certs` does, in a new folder), and new certificates \
+         of it for the server and all clients. RSA keys must have 2048 bits or more.",
+    ))
+}
+
+/// Returns whether the key of a chain's first certificate has a form that TLS does not accept, and
+/// reports as belonging to another certificate.
+fn has_unnamed_curve(chain: &[CertificateDer<'_>]) -> bool {
+    let own = chain
+        .first()
+        .and_then(|own| X509Certificate::from_der(own).ok());
+    own.is_some_and(|(_, own)| describes_curve(own.public_key()))
+}
+
 /// Explains why TLS rejects a certificate and its key: rustls says little about unknown kinds of
 /// keys.
 fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
@@ -284,7 +322,7 @@ fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
         .first()
         .and_then(|own| X509Certificate::from_der(own).ok());
     match (own, error) {
-        (Some((_, own)), rustls::Error::General(_)) => {
+        (Some((_, own)), rustls::Error::General(_) | rustls::Error::InconsistentKeys(_)) => {
             format!("the certificate's key is {}", key_kind(own.public_key()))
         }
         (None, _) => "the certificate cannot be read".to_owned(),
@@ -374,12 +412,7 @@ mod tests {
         let error_of = |key: &str| error(&text(&ca), &swapped, &text(key));
         assert_eq!(error_of(&key).kind(), ConnectErrorKind::KeyMismatch);
         assert!(error_of(&key).to_string().contains("number 2"));
-        assert!(
-            error_of(&key)
-                .advice()
-                .unwrap()
-                .contains("must stand first")
-        );
+        assert!(error_of(&key).advice().unwrap().contains("must come first"));
         // The same chain is accepted with the key of its first certificate.
         credentials(&text(&ca), &swapped, &text(&ca_key)).unwrap();
     }

@@ -26,8 +26,8 @@ pub(super) fn before(output: &File, offset: u64) -> io::Result<[u8; 32]> {
 
 /// Returns the current end of the first `offset` bytes of an output to which an editor may have
 /// added a byte order mark, whose line endings it may have changed to `\r\n`, or whose last one it
-/// may have removed. `None` if it is another output. `anchor` is the hash of the last of these
-/// bytes.
+/// may have removed, or all but its `\r`. `None` if it is another output. `anchor` is the hash of
+/// the last of these bytes.
 pub(super) fn find_edited(
     output: &File,
     offset: u64,
@@ -42,21 +42,25 @@ pub(super) fn find_edited(
         reader.consume(BYTE_ORDER_MARK.len());
         place = BYTE_ORDER_MARK.len() as u64;
     }
-    loop {
+    let is_at_end = loop {
         let bytes = reader.fill_buf()?;
         let taken = bytes
             .iter()
             .take_while(|&&byte| original.is_before(offset, byte) && original.push(byte))
             .count();
-        let is_done = taken < bytes.len() || bytes.is_empty();
+        let is_at_end = bytes.is_empty();
+        let is_done = taken < bytes.len() || is_at_end;
         reader.consume(taken);
         place += taken as u64;
         if is_done {
-            break;
+            break is_at_end;
         }
         original.trim();
-    }
-    if original.length.checked_add(1) == Some(offset) {
+    };
+    // The last line has no ending any more, or only the `\r` of one.
+    if original.length.checked_add(1) == Some(offset)
+        || is_at_end && original.length == offset && original.is_ended_by(b'\n')
+    {
         original.push(b'\n');
     }
     let is_it = original.length == offset && original.anchor() == *anchor;

@@ -326,7 +326,8 @@ impl Checkpointed {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint stands, and nothing is lost.
+    /// [`CheckpointError`]: `Write`, `Replaced`, `Removed`. The last checkpoint stands, and nothing
+    /// is lost.
     pub fn checkpoint(&mut self, output: &File, end: u64) -> Result<(), CheckpointError> {
         self.save(output, end, false)
     }

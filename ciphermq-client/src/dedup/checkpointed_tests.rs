@@ -245,13 +245,22 @@ fn an_output_of_lines_is_recognised_after_an_editor_wherever_a_checkpoint_ended(
             (format!("\u{feff}{text}{tail}"), end + 3),
             (format!("\u{feff}{dos}{tail}"), dos.len() as u64 + 3),
             (dos[..dos.len() - 2].to_owned(), dos.len() as u64 - 2),
+            (dos[..dos.len() - 1].to_owned(), dos.len() as u64 - 1),
         ] {
             fs::write(&path, &edited).unwrap();
             assert_eq!(record.find_lines(&output).unwrap(), Found::Tail { offset });
             assert!(matches!(record.find(&output).unwrap(), Found::Other { .. }));
         }
         let altered = dos.replacen('0', "8", 1);
-        for other in [&dos[..dos.len() - 3], &dos[1..], &altered, "\r\n", ""] {
+        let continued = dos[..dos.len() - 1].to_owned() + "7\n";
+        for other in [
+            &dos[..dos.len() - 3],
+            &dos[1..],
+            &altered,
+            &continued,
+            "\r\n",
+            "",
+        ] {
             fs::write(&path, other).unwrap();
             let found = record.find_lines(&output).unwrap();
             // Only the last 4,096 bytes of a long output are compared.

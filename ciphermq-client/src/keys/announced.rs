@@ -179,19 +179,10 @@ impl Announcements {
 }
 
 /// Returns the clients that have announced a key of this keyring, according to the records in the
-/// folder of its private keys. Unreadable records are ignored. Blocks.
+/// folder of its private keys. For unreadable records see [`unreadable_announcement`]. Blocks.
 #[must_use]
 pub fn announced_by(folder: &Path, keyring: &Keyring) -> BTreeSet<ClientId> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return BTreeSet::new();
-    };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.as_os_str()
-                .as_encoded_bytes()
-                .ends_with(END.as_bytes())
-        })
+    records(folder)
         .filter_map(|path| read_record(&path).ok().flatten())
         .filter(|record| {
             let keys = stated_key_ids(&record.signed_key);
@@ -199,6 +190,26 @@ pub fn announced_by(folder: &Path, keyring: &Keyring) -> BTreeSet<ClientId> {
         })
         .map(|record| record.client_id)
         .collect()
+}
+
+/// Returns a record in the folder that cannot be read and is not this client's: another client may
+/// have announced the keys there. Blocks.
+#[must_use]
+pub fn unreadable_announcement(folder: &Path, client: &ClientId) -> Option<PathBuf> {
+    let own = client_file(folder, client, END);
+    records(folder).find(|path| *path != own && read_record(path).is_err())
+}
+
+/// Returns the records in a folder, whether they can be read or not.
+fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).ok().into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .ends_with(END.as_bytes())
+        })
 }
 
 fn announce(
@@ -450,8 +461,16 @@ mod tests {
         announcements
             .sign(&identity(), &authority(), keys, None, at(NOW))
             .unwrap();
-        fs::write(folder.path().join("other_announced.json"), "{}").unwrap();
         let receiver = ClientId::new("receiver_1").unwrap();
+        assert_eq!(unreadable_announcement(folder.path(), &receiver), None);
+        let damaged = folder.path().join("other_announced.json");
+        fs::write(&damaged, "{}").unwrap();
+        assert_eq!(
+            unreadable_announcement(folder.path(), &receiver),
+            Some(damaged)
+        );
+        let other = ClientId::new("other").unwrap();
+        assert_eq!(unreadable_announcement(folder.path(), &other), None);
         assert_eq!(
             announced_by(folder.path(), &Keyring::new(key())),
             [receiver].into()

@@ -36,7 +36,7 @@ pub use ciphermq_crypto::identity::certificates;
 
 pub use crate::connector::tls::client_id_of;
 
-pub use announced::announced_by;
+pub use announced::{announced_by, unreadable_announcement};
 pub use lock::LockError;
 pub use pins::PinsError;
 pub use recipient_keys::distrust_advice;

@@ -1,5 +1,6 @@
 //! A publisher's encryption session and stream position.
 
+use ciphermq_certificates::flaw::for_client;
 use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{
     Form, Header, Identity, OlderForm, RecipientKey, SealError, SendingSession, seal_older,
@@ -205,17 +206,21 @@ fn signer(
     let identity = match core.identity.as_ref() {
         Ok(identity) => identity,
         Err(_) if unsigned_sessions => return Ok(None),
-        Err(error) => return Err(unusable_certificate(error, true)),
+        Err(error) => return Err(unusable_certificate(core, error, true)),
     };
     match identity.verify(core.keys.authority(), now) {
         Ok(()) => Ok(Some(identity)),
-        Err(error) => Err(unusable_certificate(&error, false)),
+        Err(error) => Err(unusable_certificate(core, &error, false)),
     }
 }
 
 /// `is_permanent`: time will not help, and the caller may choose to send unsigned.
-fn unusable_certificate(error: &IdentityError, is_permanent: bool) -> PublishError {
-    let mut advice = error.advice().to_owned();
+fn unusable_certificate(
+    core: &ClientCore,
+    error: &IdentityError,
+    is_permanent: bool,
+) -> PublishError {
+    let mut advice = for_client(error.advice(), &core.id);
     if is_permanent {
         advice.push_str(
             "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), \

@@ -207,7 +207,7 @@ impl ResumableStream {
     /// # Errors
     ///
     /// [`CheckpointError`]: `Incomplete` if this stream is not completely acknowledged, or if
-    /// `next` has its ids; `Write`, `Moved`. This stream remains then.
+    /// `next` has its ids; `Write`, `Replaced`, `Removed`. This stream remains then.
     pub fn begin_next(&mut self, next: StreamState) -> Result<(), CheckpointError> {
         if !self.state.complete || next.stream == self.state.stream {
             return Err(CheckpointError::Incomplete(self.path().to_owned()));
@@ -224,7 +224,7 @@ impl ResumableStream {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`.
+    /// [`CheckpointError`]: `Write`, `Replaced`, `Removed`.
     pub fn move_server(&mut self, server: impl Into<String>) -> Result<(), CheckpointError> {
         self.state.server = server.into();
         self.save()
@@ -263,8 +263,8 @@ impl ResumableStream {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint remains: messages that it lags
-    /// behind are sent again, and recognised by the server.
+    /// [`CheckpointError`]: `Write`, `Replaced`, `Removed`. The last checkpoint remains: messages
+    /// that it lags behind are sent again, and recognised by the server.
     pub fn save(&mut self) -> Result<(), CheckpointError> {
         (self.state.acknowledged, self.state.place) = self.progress().acknowledged();
         self.saved = Instant::now();

@@ -7,6 +7,7 @@ use super::Kind;
 use crate::error::{KeyError, RandomError};
 use crate::keys::KeyId;
 use ciphermq_files::FileError;
+use ciphermq_protocol::text::{holds_key, shown};
 
 /// The reason why a key file was not read or written.
 ///
@@ -14,10 +15,10 @@ use ciphermq_files::FileError;
 #[derive(thiserror::Error)]
 pub enum KeyFileError {
     /// The file does not exist.
-    #[error("there is no key file {}", .0.display())]
+    #[error("there is no key file {}", shown(.0))]
     NotFound(PathBuf),
     /// The file cannot be read.
-    #[error("cannot read the key file {}: {source}", path.display())]
+    #[error("cannot read the key file {}: {source}", shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -25,7 +26,7 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// The folder of older keys cannot be read.
-    #[error("cannot look for older keys in {}: {source}", path.display())]
+    #[error("cannot look for older keys in {}: {source}", shown(path))]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -33,8 +34,11 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// Others than the owner may read the private key file.
-    #[error("the private key file {} may be read by others than its owner (mode \
-             {mode:04o})", path.display())]
+    #[error(
+        "the private key file {} may be read by others than its owner (mode \
+             {mode:04o})",
+        shown(path)
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -42,7 +46,7 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// The file holds something other than a key.
-    #[error("the key file {} holds no {kind} key: {source}", path.display())]
+    #[error("the key file {} holds no {kind} key: {source}", shown(path))]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -51,8 +55,23 @@ pub enum KeyFileError {
         /// The error of the key.
         source: KeyError,
     },
+    /// The private key file holds the public key of the pair.
+    #[error(
+        "the private key file {} holds the public key of {}",
+        shown(path),
+        shown(public)
+    )]
+    HoldsPublic {
+        /// The file of the private key.
+        path: PathBuf,
+        /// The file of the public key.
+        public: PathBuf,
+    },
     /// The file holds no UTF-8 text, or too much of it.
-    #[error("the key file {} holds no {kind} key: it is not a short text", path.display())]
+    #[error(
+        "the key file {} holds no {kind} key: it is not a short text",
+        shown(path)
+    )]
     NoText {
         /// The file.
         path: PathBuf,
@@ -60,8 +79,11 @@ pub enum KeyFileError {
         kind: Kind,
     },
     /// The file holds a key of another kind.
-    #[error("the key file {} holds an {found} key, and an {expected} key was \
-             expected", path.display())]
+    #[error(
+        "the key file {} holds an {found} key, and an {expected} key was \
+             expected",
+        shown(path)
+    )]
     OtherKind {
         /// The file.
         path: PathBuf,
@@ -71,8 +93,11 @@ pub enum KeyFileError {
         expected: Kind,
     },
     /// The file of an older key is named after another key.
-    #[error("the key file {} is named after the key `{named}`, but holds the key \
-             `{found}`", path.display())]
+    #[error(
+        "the key file {} is named after the key `{named}`, but holds the key \
+             `{found}`",
+        shown(path)
+    )]
     Misnamed {
         /// The file.
         path: PathBuf,
@@ -84,7 +109,7 @@ pub enum KeyFileError {
     /// The name of the private key file lacks the ending from which those of the other files
     /// derive.
     #[error("the private key file {} does not have a name like \
-             {}", .0.display(), super::PRIVATE_KEY_FILE)]
+             {}", shown(.0), super::PRIVATE_KEY_FILE)]
     Unnamed(PathBuf),
     /// The operating system has no randomness for new keys.
     #[error(transparent)]
@@ -96,24 +121,63 @@ pub enum KeyFileError {
 
 ciphermq_protocol::debug_as_report!(KeyFileError, |error| Some(error.advice()));
 
+/// Returns advice to replace the pair of a damaged file. `keygen` alone refuses existing files.
+fn replace(path: &Path, kind: Kind) -> String {
+    let is_usual = path.file_name().is_some_and(|name| {
+        [
+            "receiver_private.key",
+            "receiver_public.key",
+            "receiver_xwing_private.key",
+            "receiver_xwing_public.key",
+        ]
+        .iter()
+        .any(|usual| name == *usual)
+    });
+    if !is_usual {
+        return "make a new pair in another folder with `keygen --out FOLDER`".to_owned();
+    }
+    let post_quantum = match kind {
+        Kind::X25519 => "",
+        Kind::XWing => " --post-quantum",
+    };
+    format!(
+        "replace the pair: `keygen --force{post_quantum} --out {}`, after which messages that were \
+         sealed for the old key can no longer be opened",
+        shown(folder_of(path))
+    )
+}
+
+/// Returns the folder of a file for a command.
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 impl KeyFileError {
     /// Returns what to do about it.
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
+            Self::NotFound(path) | Self::Read { path, .. } if holds_key(path) => {
+                "name the file that holds your key, not the key itself".to_owned()
+            }
             Self::NotFound(path) => format!(
                 "make a key pair with `keygen --out {}`, or name the file where your key is",
-                path.parent()
-                    .filter(|folder| !folder.as_os_str().is_empty())
-                    .unwrap_or(Path::new("."))
-                    .display()
+                shown(folder_of(path))
             ),
             Self::Read { .. } => "check that the file is there and that you may read it".to_owned(),
             Self::Folder { .. } => "check that you may read the folder in which the private key \
                                     is"
             .to_owned(),
-            Self::Exposed { path, .. } => format!("run: chmod 600 {}", path.display()),
-            Self::NoKey { kind, .. } | Self::NoText { kind, .. } => {
+            Self::Exposed { path, .. } => format!("run: chmod 600 {}", shown(path)),
+            Self::HoldsPublic { path, .. } => {
+                format!(
+                    "restore the private key from a backup, or {}",
+                    replace(path, Kind::X25519)
+                )
+            }
+            Self::NoKey { path, kind, .. } | Self::NoText { path, kind } => {
                 let holds = match kind {
                     Kind::X25519 => "base64 of 32 bytes, 44 characters",
                     Kind::XWing => {
@@ -122,8 +186,8 @@ impl KeyFileError {
                     }
                 };
                 format!(
-                    "the file should hold {holds}; restore it from a backup, or make a new \
-                         pair with `keygen`"
+                    "the file should hold {holds}; restore it from a backup, or {}",
+                    replace(path, *kind)
                 )
             }
             Self::OtherKind { .. } => {

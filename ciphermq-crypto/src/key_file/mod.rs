@@ -76,11 +76,21 @@ impl fmt::Display for Kind {
 /// # Errors
 ///
 /// [`KeyFileError`]; among others if the file's mode permits anybody but its owner to read it (Unix
-/// only).
+/// only), or if it holds the public key in the file beside it.
 pub fn read_private(path: &Path) -> Result<PrivateKey, KeyFileError> {
     let file = open(path)?;
     refuse_exposed(path, &file)?;
-    parse(path, file, Kind::X25519, PrivateKey::from_base64)
+    let key = parse(path, file, Kind::X25519, PrivateKey::from_base64)?;
+    // Any 32 bytes are a private key. Those of the public one are known to everybody.
+    if let Some(public) = KeyNames::find(path).map(|names| names.public())
+        && read_public(&public).is_ok_and(|public| public.as_bytes() == key.as_bytes())
+    {
+        return Err(KeyFileError::HoldsPublic {
+            path: path.to_owned(),
+            public,
+        });
+    }
+    Ok(key)
 }
 
 /// Reads an X25519 public key from a file.

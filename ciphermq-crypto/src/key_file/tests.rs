@@ -149,6 +149,40 @@ fn private_keys_readable_by_others_are_refused() {
 }
 
 #[test]
+fn a_public_key_or_zeros_in_place_of_the_private_key_are_refused() {
+    let folder = Folder::new();
+    let key = PrivateKey::generate().unwrap();
+    write_pair(&folder.private(), &folder.public(), &key, Existing::Keep).unwrap();
+    // Written over, so that the file stays private.
+    fs::write(folder.private(), fs::read(folder.public()).unwrap()).unwrap();
+    let error = read_private(&folder.private()).unwrap_err();
+    assert!(
+        matches!(&error, KeyFileError::HoldsPublic { public, .. } if *public == folder.public()),
+        "{error}"
+    );
+    assert!(error.advice().contains("keygen --force --out"), "{error:?}");
+    fs::write(
+        folder.private(),
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
+    )
+    .unwrap();
+    let error = read_private(&folder.private()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            KeyFileError::NoKey {
+                source: KeyError::Invalid,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let advice = error.advice();
+    let command = format!("`keygen --force --out {}`", folder.0.path().display());
+    assert!(advice.contains(&command), "{advice}");
+}
+
+#[test]
 fn x_wing_keys_round_trip() {
     let folder = Folder::new();
     let names = KeyNames::of(&folder.private()).unwrap();

@@ -45,9 +45,14 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if it is something else.
+    /// [`KeyError`] if it is something else, or all bytes are zero, as in a file that was wiped:
+    /// anybody can guess that key.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        Ok(Self::from_bytes(&Zeroizing::new(decode_key(text)?)))
+        let bytes = Zeroizing::new(decode_key(text)?);
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Err(KeyError::Invalid);
+        }
+        Ok(Self::from_bytes(&bytes))
     }
 
     /// Encodes the private key as base64, for its file.
@@ -235,6 +240,11 @@ mod tests {
         assert_eq!(
             PublicKey::from_base64(&key.public_key().to_base64()),
             Ok(*key.public_key())
+        );
+        let zeros = encode(&[0; KEY_BYTES]);
+        assert_eq!(
+            PrivateKey::from_base64(&zeros).err(),
+            Some(KeyError::Invalid)
         );
         assert_eq!(PublicKey::from_base64(&encode(&[0; 31])), Err(length(31)));
         assert_eq!(PublicKey::from_base64(&encode(&[0; 33])), Err(length(33)));

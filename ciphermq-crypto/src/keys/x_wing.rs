@@ -53,9 +53,14 @@ impl XWingPrivateKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if it is something else.
+    /// [`KeyError`] if it is something else, or all bytes are zero, as in a file that was wiped:
+    /// anybody can guess that key.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        Ok(Self::from_bytes(&Zeroizing::new(decode_key(text)?)))
+        let bytes = Zeroizing::new(decode_key(text)?);
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Err(KeyError::Invalid);
+        }
+        Ok(Self::from_bytes(&bytes))
     }
 
     /// Encodes the seed as base64, for its file.

@@ -200,7 +200,7 @@ pub enum Error {
     #[error(
         "the stored public key of client '{client_id}' has the form of an older server, and is no \
          longer accepted\n\
-         Let the client register its key again. If an older server's database was put back, start \
+         Let the client register its key again. If an older server's database was restored, start \
          once with [encryption] older_rows = \"accept\"."
     )]
     OlderForm {

@@ -102,7 +102,7 @@ pub(super) fn validate(
             KeySource::Given(key)
         }
         (_, Some(file)) => {
-            let path = PathBuf::from(validator.text(("encryption", "aes_key_file"), &file)?);
+            let path = validator.path(("encryption", "aes_key_file"), Some(&file), "")?;
             KeySource::File { path, make: false }
         }
         (_, None) => KeySource::File {

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ciphermq_protocol::text::shown;
+
 /// The reason why a configuration is refused.
 ///
 /// The message has two lines: the problem, and the advice. Neither shows the value of a setting
@@ -13,8 +15,9 @@ use std::{
 pub enum Error {
     /// The file cannot be read.
     #[error(
-        "cannot read the configuration file {}: {source}\n{}",
-        path.display(),
+        "cannot read the configuration file {}: {}\n{}",
+        shown(path),
+        in_plain_words(source),
         "Name an existing, readable file with --config; the config.toml that comes with CipherMQ \
          works as it is."
     )]
@@ -28,7 +31,7 @@ pub enum Error {
     /// The file exceeds the size limit.
     #[error(
         "the configuration file {} is longer than {max_bytes} bytes\n{}",
-        path.display(),
+        shown(path),
         "Name a configuration file with --config, not data or a device."
     )]
     TooLong {
@@ -39,7 +42,10 @@ pub enum Error {
     },
 
     /// The file is not UTF-8.
-    #[error("{}, line {line}: the file is not UTF-8 text\nSave the file in UTF-8.", path.display())]
+    #[error(
+        "{}, line {line}: the file is not UTF-8 text\nSave the file in UTF-8.",
+        shown(path)
+    )]
     NotUtf8 {
         /// The path of the file.
         path: PathBuf,
@@ -48,7 +54,7 @@ pub enum Error {
     },
 
     /// The file is not TOML, or has an unknown name or a value of the wrong type.
-    #[error("{}{}: {problem}\n{advice}", path.display(), LineSuffix(*line))]
+    #[error("{}{}: {problem}\n{advice}", shown(path), LineSuffix(*line))]
     Syntax {
         /// The path of the file.
         path: PathBuf,
@@ -95,6 +101,14 @@ pub enum Error {
     },
 }
 
+/// Returns the system's error, or what a folder lacks to be a configuration file.
+fn in_plain_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => String::from("it is a folder"),
+        _ => error.to_string(),
+    }
+}
+
 /// The location of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -109,9 +123,9 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line(path, line) => write!(f, "{}, line {line}", path.display()),
+            Self::Line(path, line) => write!(f, "{}, line {line}", shown(path)),
             Self::Variable(name) => write!(f, "environment variable {name}"),
-            Self::Missing(path) => write!(f, "{}", path.display()),
+            Self::Missing(path) => write!(f, "{}", shown(path)),
         }
     }
 }
@@ -162,7 +176,7 @@ pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Err
         (false, Some(expected)) if message.starts_with("unknown field") => {
             let found = message.split('`').nth(1).unwrap_or_default();
             (
-                format!("{field}`{found}` is unknown"),
+                format!("{field}`{}` is unknown", shown(found)),
                 format!("Remove it, or correct its name: {expected}."),
             )
         }

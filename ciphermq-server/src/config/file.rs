@@ -368,7 +368,29 @@ impl<'de> Deserialize<'de> for Quantity {
 
 impl<'de> Deserialize<'de> for Boolean {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        bool::deserialize(deserializer).map(|on| Self(on.to_string()))
+        deserializer.deserialize_any(BooleanVisitor).map(Self)
+    }
+}
+
+/// A visitor that accepts `true`, `false`, and blank text, which stands for the default.
+struct BooleanVisitor;
+
+impl de::Visitor<'_> for BooleanVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false, without quotes")
+    }
+
+    fn visit_bool<E: de::Error>(self, on: bool) -> Result<String, E> {
+        Ok(on.to_string())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        if text.trim().is_empty() {
+            return Ok(text.to_owned());
+        }
+        Err(E::invalid_type(de::Unexpected::Str(text), &self))
     }
 }
 

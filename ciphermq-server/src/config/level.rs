@@ -4,6 +4,7 @@
 //! directives, `target[span{field=value}]=level` with every part optional, and uses only their
 //! levels. As in `EnvFilter`, a directive without a level means trace.
 
+use ciphermq_protocol::text::{holds_key, shown};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Directive;
@@ -30,21 +31,31 @@ pub(super) fn validate(
         return Ok(Level::INFO);
     };
     let text = setting.value.0.trim();
-    let parsed = parse(text).map_err(|unknown| {
+    // Base64 has the form of a filter's target.
+    let parsed = if holds_key(text) {
+        Err(text)
+    } else {
+        parse(text)
+    };
+    let parsed = parsed.map_err(|unknown| {
         let mut advice = String::from("Write error, warn, info, debug or trace.");
-        if unknown.parse::<Directive>().is_ok() && !unknown.contains(char::is_whitespace) {
+        if unknown.parse::<Directive>().is_ok()
+            && !unknown.contains(char::is_whitespace)
+            && !holds_key(unknown)
+        {
             let target = format!(" If it is a target in a filter, write {unknown}=trace.");
             advice.push_str(&target);
         }
-        let problem = format!("`{unknown}` is unknown");
+        let problem = format!("`{}` is unknown", shown(unknown));
         validator.invalid(NAME, Some(&setting.location), problem, advice)
     })?;
     if parsed.from_filter {
         let origin = validator.origin(Some(&setting.location));
         let word = parsed.level.as_str().to_ascii_lowercase();
         warnings.push(format!(
-            "{origin}: [logging] level: `{text}` is a filter, but one level applies to all \
-             modules: using {word}; write level = \"{word}\""
+            "{origin}: [logging] level: `{}` is a filter, but one level applies to all \
+             modules: using {word}; write level = \"{word}\"",
+            shown(text)
         ));
     }
     Ok(parsed.level)

@@ -610,6 +610,7 @@ fn an_empty_text_means_the_default() {
     for empty in ["", " ", "\\t"] {
         for (section, field) in [
             ("logging", "level"),
+            ("logging", "messages"),
             ("logging", "rotation"),
             ("logging", "info_file_path"),
             ("logging", "debug_file_path"),
@@ -894,6 +895,45 @@ fn unreadable_and_invalid_files_are_refused() {
     std::fs::write(&path, "[logging]\nlevel = \"warn\"\n").unwrap();
     let config = Config::load(&path, std::iter::empty()).unwrap();
     assert_eq!(config.logging.level, tracing::Level::WARN);
+}
+
+#[test]
+fn keys_in_place_of_paths_and_words_are_refused_and_not_shown() {
+    let base64 = "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=";
+    let pem = "-----BEGIN PRIVATE KEY-----\n4IZCJdI0yQ8u\n-----END PRIVATE KEY-----\n";
+    for key in [base64, pem] {
+        for (section, field) in [
+            ("tls", "cert_path"),
+            ("tls", "key_path"),
+            ("tls", "ca_cert_path"),
+            ("encryption", "aes_key_file"),
+            ("encryption", "algorithm"),
+            ("encryption", "older_rows"),
+            ("logging", "level"),
+            ("logging", "rotation"),
+            ("logging", "messages"),
+            ("logging", "error_file_path"),
+            ("logging", "max_size_mb"),
+            ("limits", "max_prefetch"),
+            ("server", "address"),
+            ("server", "connection_type"),
+        ] {
+            let escaped = key.replace('\n', "\\n");
+            let in_file = format!("[{section}]\n{field} = \"{escaped}\"");
+            let variable = format!("CIPHERMQ_{section}_{field}").to_uppercase();
+            for error in [
+                refused(&in_file, &[], &[field]),
+                refused("", &[(&variable, key)], &[field]),
+            ] {
+                assert!(!error.contains("4IZCJ"), "{error}");
+            }
+        }
+    }
+    refused(
+        "",
+        &[("CIPHERMQ_TLS_KEY_PATH", pem)],
+        &["it holds a key or certificate", "name that file"],
+    );
 }
 
 #[test]

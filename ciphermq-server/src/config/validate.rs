@@ -2,6 +2,8 @@
 
 use std::{ops::RangeInclusive, path::Path, path::PathBuf};
 
+use ciphermq_protocol::text::{holds_key, shown};
+
 use super::{
     Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
     error::line_at,
@@ -56,7 +58,7 @@ fn server(section: &file::Server, validator: &Validator<'_>) -> Result<Server, E
             Some(&kind.location),
             format!(
                 "`{}` is not supported: clients are identified by their certificates",
-                kind.value.0
+                shown(&kind.value.0)
             ),
             "Write connection_type = \"tls\", or leave the line out.",
         ));
@@ -68,7 +70,7 @@ fn server(section: &file::Server, validator: &Validator<'_>) -> Result<Server, E
             return Err(validator.invalid(
                 ("server", "address"),
                 Some(&address.location),
-                format!("`{}` is not a host and port", address.value.0),
+                format!("`{}` is not a host and port", shown(&address.value.0)),
                 "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.",
             ));
         }
@@ -235,17 +237,28 @@ impl<'a> Validator<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] if the setting is blank.
+    /// [`Error::Setting`] if the setting is blank, or is a key instead of its path.
     pub(super) fn path(
         &self,
         name: SettingName,
         setting: Option<&Setting<Text>>,
         default: &str,
     ) -> Result<PathBuf, Error> {
-        setting.map_or_else(
-            || Ok(PathBuf::from(default)),
-            |setting| self.text(name, setting).map(PathBuf::from),
-        )
+        let Some(setting) = setting else {
+            return Ok(PathBuf::from(default));
+        };
+        let path = PathBuf::from(self.text(name, setting)?);
+        // The errors of a missing file would show it, in several places.
+        if holds_key(&path) && !path.exists() {
+            return Err(self.invalid(
+                name,
+                Some(&setting.location),
+                "it holds a key or certificate, not the path of one",
+                "Write it to a file that only the server's user may read (chmod 600), and name \
+                 that file.",
+            ));
+        }
+        Ok(path)
     }
 
     /// Parses a case-insensitive keyword; `parse` gets it in lower case.
@@ -265,7 +278,7 @@ impl<'a> Validator<'a> {
             return Ok(default);
         };
         parse(&setting.value.0.trim().to_ascii_lowercase()).ok_or_else(|| {
-            let problem = format!("`{}` is unknown", setting.value.0);
+            let problem = format!("`{}` is unknown", shown(&setting.value.0));
             self.invalid(
                 name,
                 Some(&setting.location),
@@ -291,7 +304,7 @@ impl<'a> Validator<'a> {
         };
         let text = setting.value.0.trim();
         text.to_ascii_lowercase().parse().map_err(|_| {
-            let problem = format!("`{text}` is neither true nor false");
+            let problem = format!("`{}` is neither true nor false", shown(text));
             self.invalid(
                 name,
                 Some(&setting.location),
@@ -327,7 +340,7 @@ impl<'a> Validator<'a> {
             self.invalid(
                 name,
                 Some(&setting.location),
-                format!("`{text}` {problem}"),
+                format!("`{}` {problem}", shown(text)),
                 advice,
             )
         };

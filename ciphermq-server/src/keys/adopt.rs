@@ -60,9 +60,8 @@ pub async fn adopt(
         tracing::warn!(
             rows = classified.older,
             "Public keys that an older server has sealed are not taken over again: their clients \
-             must register them \
-             anew. If an older server's database was put back, start once with [encryption] \
-             older_rows = \"accept\""
+             must register them anew. If an older server's database was restored, start once with \
+             [encryption] older_rows = \"accept\""
         );
     }
     // A key that opens nothing may be the wrong one: the right one is still to come.

@@ -26,7 +26,8 @@ use std::{
 };
 
 use ciphermq_files::{
-    Access, create_folder, fit_name, is_descriptor, parent, resolve, sync_parent,
+    Access, create_folder, duplicate_descriptor, fit_name, is_descriptor, own_descriptor, parent,
+    resolve, sync_parent,
 };
 use jiff::Timestamp;
 
@@ -135,6 +136,9 @@ impl RotatingFile {
 
     fn open_new(&self, second: u64) -> io::Result<Open> {
         let place = resolve(&self.path)?;
+        if let Some(number) = own_descriptor(&place) {
+            return self.open_descriptor(place, number, second);
+        }
         // Not readable for everybody: it holds client names and addresses.
         let mut options = OpenOptions::new();
         options.read(true).append(true).mode(0o640);
@@ -167,6 +171,21 @@ impl RotatingFile {
             rotates,
             bytes,
             period,
+            identity: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    /// Duplicates a descriptor such as `/dev/stdout`, which others may write to as well: opened
+    /// once more, it would have an offset of its own, and they would overwrite the log.
+    fn open_descriptor(&self, place: PathBuf, number: i32, second: u64) -> io::Result<Open> {
+        let file = duplicate_descriptor(number)?;
+        let metadata = file.metadata()?;
+        Ok(Open {
+            file,
+            place,
+            rotates: false,
+            bytes: metadata.len(),
+            period: self.period(second),
             identity: (metadata.dev(), metadata.ino()),
         })
     }
@@ -357,7 +376,8 @@ fn append(open: &mut Open, lines: &[u8]) -> Result<usize, PartialWrite> {
                     .rposition(|&byte| byte == b'\n')
                     .map_or(0, |end| end + 1);
                 open.bytes += whole as u64;
-                if whole < done {
+                // Others may have written to a descriptor meanwhile.
+                if whole < done && open.rotates {
                     // If even this fails, the next line starts behind the half one, and one line is
                     // garbled.
                     let _ = open.file.set_len(open.bytes);

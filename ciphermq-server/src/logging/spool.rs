@@ -316,8 +316,12 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             drop(state);
             shared.progress.notify_all();
             if failing {
+                let earlier = match missing {
+                    0 => String::new(),
+                    missing => format!(", nor could {missing} before them"),
+                };
                 report(&format!(
-                    "the last lines for {} could not be written, and {missing} before",
+                    "the last lines for {} could not be written{earlier}",
                     output.name()
                 ));
             }

@@ -40,7 +40,9 @@ impl HandshakeFailure {
             Some(rustls::Error::NoCertificatesPresented) => Self::new(
                 "the client shows no certificate",
                 "Give the client a certificate of the authority in `ca_cert_path` (`keygen certs \
-                 --client ID`).",
+                 --client ID`). If it has one, its key is of a kind that is not accepted: it must be \
+                 ECDSA P-256, P-384 or P-521 (a named curve), Ed25519, or RSA of 2048 bits or more \
+                 (not RSA-PSS).",
             ),
             Some(rustls::Error::InvalidMessage(_)) => Self::new(
                 format_args!("what connects does not speak TLS ({error})"),
@@ -93,9 +95,8 @@ fn from_certificate_error(reason: &CertificateError) -> HandshakeFailure {
     let advice = match &flaw {
         Flaw::UnknownIssuer => {
             "Give the client a certificate of the authority in `ca_cert_path`, or name the \
-             client's authority there. If an \
-             intermediate authority issued it, that one's certificate belongs behind the client's \
-             own, in the same file."
+             client's authority there. If an intermediate authority issued it, append that \
+             authority's certificate to the client's certificate file."
         }
         flaw => flaw.advice(),
     };
@@ -106,19 +107,24 @@ fn from_certificate_error(reason: &CertificateError) -> HandshakeFailure {
 fn from_alert(alert: AlertDescription) -> HandshakeFailure {
     use AlertDescription as Alert;
     let (why, advice) = match alert {
-        Alert::UnknownCA | Alert::DecryptError => (
+        Alert::UnknownCA => (
             "does not trust the authority that issued this server's certificate",
             "Give the client the `ca.crt` of the authority that issued `cert_path`. If an \
-             intermediate authority did, its \
-             certificate belongs behind the server's own in that file.",
+             intermediate authority issued it, append that authority's certificate to the file.",
+        ),
+        Alert::DecryptError => (
+            "finds a wrong signature in this server's certificate, or one that it does not accept",
+            "Give the client the `ca.crt` of the authority that issued `cert_path`, not of another \
+             one with the same name. The keys of that authority and of intermediate ones must not \
+             be RSA of less than 2048 bits.",
         ),
         Alert::CertificateExpired => (
             "finds this server's certificate expired, or not valid yet",
-            "See from when until when `cert_path` is valid (openssl x509 -dates), renew it, and \
-             check both clocks.",
+            "See when each certificate in `cert_path` is valid (openssl x509 -dates), renew the one \
+             that is not, the server's own or an intermediate authority's, and check both clocks.",
         ),
         Alert::BadCertificate => (
-            "does not take this server's certificate",
+            "does not accept this server's certificate",
             "Most likely it connects by a name that is not in `cert_path` \
              (subjectAltName): the client's own error \
              says which.",
@@ -182,6 +188,11 @@ mod tests {
                 rustls::Error::AlertReceived(AlertDescription::UnknownCA),
                 "does not trust the authority",
                 "`cert_path`",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::DecryptError),
+                "a wrong signature",
+                "RSA of less than 2048 bits",
             ),
         ] {
             let failure = failure(error);

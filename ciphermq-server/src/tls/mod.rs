@@ -11,7 +11,10 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciphermq_certificates::{Flaw, PemError, Validity, chain, fingerprint, key_kind, pem};
+use ciphermq_certificates::flaw::for_server;
+use ciphermq_certificates::{
+    Flaw, PemError, Validity, chain, describes_curve, fingerprint, key_kind, pem, short_key,
+};
 use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
@@ -74,8 +77,8 @@ pub enum Error {
     /// The file begins with another certificate than the private key's.
     #[error(
         "[tls] cert_path: {} does not begin with the certificate of the private key in {}: that is \
-         number {place} in it\nThe own certificate must stand first in the file, its issuer's \
-         behind it, and so on: change their order.",
+         number {place} in it\nThe server's own certificate must come first in the file, then its issuer's, \
+         and so on: change their order.",
         path.display(), key.display()
     )]
     Order {
@@ -106,7 +109,10 @@ pub enum Error {
     )]
     Identity(#[source] rustls::Error),
     /// Clients would not accept the server's certificate.
-    #[error("[tls] cert_path: the certificate in {} {flaw}\n{}", path.display(), flaw.advice())]
+    #[error(
+        "[tls] cert_path: the certificate in {} {flaw}\n{}",
+        path.display(), for_server(flaw.advice())
+    )]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -116,10 +122,25 @@ pub enum Error {
     /// TLS does not support the kind of the key.
     #[error(
         "[tls] cert_path and key_path: the certificate and the private key cannot be used: the key \
-         is {0}\nIssue a certificate for a key of the kind ECDSA P-384, ECDSA P-256, Ed25519, or \
-         RSA with 2048 bits or more; `keygen certs` does."
+         is {0}\nIssue a certificate for a key of the kind ECDSA P-384 or P-256 (a named curve, \
+         without explicit parameters), Ed25519, or RSA with 2048 bits or more; `keygen certs` does."
     )]
     KeyKind(String),
+    /// TLS accepts nothing that an authority has signed, because its key is too short.
+    #[error(
+        "[tls] {field}: the key of an authority in {} is {kind}, which is too short\nCreate a new \
+         authority, and new certificates of it for the server and all clients (`keygen certs` does, \
+         in a new folder). RSA keys must have 2048 bits or more.",
+        path.display()
+    )]
+    ShortKey {
+        /// The setting.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kind of the key.
+        kind: String,
+    },
     /// The TLS library refuses its own defaults.
     #[error("TLS cannot be set up: {0}\nThis is a defect of the build; please report it.")]
     Setup(#[source] rustls::Error),
@@ -147,7 +168,9 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
 /// [`Error`], which names the setting and the fix.
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
-    for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
+    let authorities = certificates("ca_cert_path", &tls.ca_cert_path)?;
+    refuse_short_keys("ca_cert_path", &tls.ca_cert_path, &authorities)?;
+    for authority in authorities {
         roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),
             source: match error {
@@ -159,7 +182,10 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
+    let intermediates = chain.get(1..).unwrap_or_default();
+    refuse_short_keys("cert_path", &tls.cert_path, intermediates)?;
     let kind = chain.first().and_then(|own| kind_of_key(own));
+    let has_unnamed_curve = chain.first().is_some_and(|own| has_unnamed_curve(own));
     let key = private_key(&tls.key_path)?;
     if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
         return Err(Error::Order {
@@ -184,6 +210,10 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         .map_err(|error| match (error, kind) {
             // rustls reports a kind of key that it does not know with no more than this.
             (rustls::Error::General(_), Some(kind)) => Error::KeyKind(kind),
+            // It compares the forms of the keys.
+            (rustls::Error::InconsistentKeys(_), Some(kind)) if has_unnamed_curve => {
+                Error::KeyKind(kind)
+            }
             (rustls::Error::InvalidCertificate(reason), _) => Error::Certificate {
                 path: tls.cert_path.clone(),
                 flaw: Flaw::from(&reason),
@@ -204,6 +234,28 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
+fn has_unnamed_curve(certificate: &[u8]) -> bool {
+    x509_parser::parse_x509_certificate(certificate)
+        .is_ok_and(|(_, certificate)| describes_curve(certificate.public_key()))
+}
+
+/// Refuses certificates of authorities whose keys TLS does not accept: it would report everything
+/// that they have signed as having a wrong signature.
+fn refuse_short_keys(
+    field: &'static str,
+    path: &Path,
+    authorities: &[CertificateDer<'_>],
+) -> Result<(), Error> {
+    match authorities.iter().find_map(|der| short_key(der)) {
+        None => Ok(()),
+        Some(kind) => Err(Error::ShortKey {
+            field,
+            path: path.to_owned(),
+            kind,
+        }),
+    }
+}
+
 /// Warns of each certificate of the server and its authority that has expired or is not valid yet.
 ///
 /// That prevents no start: the clock may be wrong, and be corrected. Unreadable files are skipped
@@ -213,15 +265,18 @@ pub fn warn_of_validity(tls: &Tls) {
         ("ca_cert_path", &tls.ca_cert_path),
         ("cert_path", &tls.cert_path),
     ] {
-        for certificate in certificates(field, path).unwrap_or_default() {
-            warn_of_time(field, path, &certificate);
+        let certificates = certificates(field, path).unwrap_or_default();
+        for (index, certificate) in certificates.iter().enumerate() {
+            warn_of_time(field, path, index, certificate);
         }
     }
 }
 
 /// Warns if a certificate has expired or is not valid yet. That prevents no start: the clock may be
 /// wrong, and be corrected.
-fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
+///
+/// `index` is its place in the file: after the server's own are those of intermediate authorities.
+fn warn_of_time(field: &str, path: &Path, index: usize, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
     };
@@ -230,15 +285,17 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     };
     let advice = if field == "ca_cert_path" {
         "Check the clock; if it is right, make a new authority and new certificates of it for the \
-         server and all clients \
-         (`keygen certs --force --new-ca`). Until then this server and its clients go on, as they \
-         trust the authority because its file was named; other programs (OpenSSL) refuse all its \
-         certificates"
+         server and all clients (`keygen certs --force --new-ca`). Until then this server and its \
+         clients go on, as they trust the authority because its file was named; other programs \
+         (OpenSSL) refuse all its certificates"
+    } else if index > 0 {
+        "Check the clock; if it is right, renew the certificate of this intermediate authority, \
+         replace it in the file, and start the server again. Until then every client refuses to \
+         connect"
     } else {
         "Check the clock; if it is right, issue a new certificate for the server (`keygen certs \
-         --force --server-name NAME`) \
-         and start it again. Until \
-         then every client refuses to connect"
+         --force --server-name NAME`) and start it again. Until then every client refuses to \
+         connect"
     };
     tracing::warn!(
         subject = validity.subject,

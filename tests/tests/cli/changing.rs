@@ -130,6 +130,58 @@ pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(fixture: Fixture) {
     expect_exactly(&fixture, &workspace, &text).await;
 }
 
+/// The old file is renamed, sent or not, and a new one begun.
+pub(crate) async fn a_rotated_file_takes_its_checkpoint_along(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
+    let move_to = |from: &str, to: &str| {
+        fs::rename(workspace.path(from), workspace.path(to)).unwrap();
+    };
+    workspace.write("log", "one\ntwo\n");
+    send(&workspace, "log").run().await.success();
+    move_to("log", "log.1");
+    workspace.write("log", "new\n");
+    let (_, advice) = failed(send(&workspace, "log").run().await);
+    let ending = format!("<its new name>{sidecar}");
+    assert!(advice.contains(&ending), "{advice}");
+    move_to(&format!("log{sidecar}"), &format!("log.1{sidecar}"));
+    for file in ["log", "log", "log.1"] {
+        send(&workspace, file).run().await.success();
+    }
+    // What a program still writes into the old file belongs to that.
+    workspace.write("log.1", "one\ntwo\nthree\n");
+    send(&workspace, "log.1").run().await.success();
+    workspace.receive(4).await;
+    assert_eq!(workspace.texts(), ["one", "two", "new", "three"]);
+    workspace.expect_empty_queue(&fixture.server).await;
+}
+
+pub(crate) async fn a_checkpoint_that_is_removed_while_it_is_in_use(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let text = long_file();
+    workspace.write("log", &text);
+    let path = workspace.path(&format!("log.{}.ciphermq-send", workspace.receiver));
+    let aside = workspace.path("aside");
+    let mut sender = suspended_sender(&workspace, "log").await;
+    fs::rename(&path, &aside).unwrap();
+    sender.signal(Signal::CONT);
+    assert_eq!(sender.ended(LIMIT).await.code(), Some(1));
+    let error = sender.stderr.text();
+    assert!(
+        error.contains("moved away or removed") && error.contains("Put it back"),
+        "{error}"
+    );
+    assert!(
+        error.contains("sends the whole file as new messages"),
+        "{error}"
+    );
+    fs::rename(&aside, &path).unwrap();
+    send(&workspace, "log").run().await.success();
+    expect_exactly(&fixture, &workspace, &text).await;
+}
+
 pub(crate) async fn lines_appended_to_a_partially_sent_file(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;

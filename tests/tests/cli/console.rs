@@ -1,9 +1,73 @@
 //! The console output of the programs: the format of the lines, and their verbosity levels.
 
-use ciphermq_tests::cli::Outcome;
-use ciphermq_tests::{Fixture, Received};
+use std::io::Read as _;
+use std::time::Duration;
 
-use super::workspace::{Workspace, said, screen};
+use ciphermq_tests::cli::Outcome;
+use ciphermq_tests::{Cli, Fixture, PATIENCE, Received};
+use rustix::process::Signal;
+
+use super::workspace::{Workspace, error_parts, said, screen};
+
+/// Returns the command in a shell, with its output redirected.
+fn redirected(cli: Cli, to: &str) -> Cli {
+    let script = format!("exec \"$0\" \"$@\" {to}");
+    cli.under(&["sh".to_owned(), "-c".to_owned(), script])
+}
+
+/// Nobody reads a pipe that is open for reading: it is full after some lines.
+pub(crate) async fn a_signal_ends_programs_whose_standard_error_nobody_reads(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("lines", "x\n".repeat(5000));
+    let pipe = workspace.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    let reader = std::fs::File::options().read(true).write(true).open(&pipe);
+    let reader = reader.unwrap();
+    for command in [
+        workspace.send().args(["--file", "lines", "-v"]),
+        workspace.cli("receive").arg("-v"),
+    ] {
+        let mut program = redirected(command, "2> pipe").spawn();
+        let held_up = tokio::time::timeout(PATIENCE, async {
+            while rustix::io::ioctl_fionread(&reader).unwrap() < 50_000 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        held_up.await.unwrap();
+        program.signal(Signal::TERM);
+        assert!(program.ended(PATIENCE).await.code().is_some());
+        let mut bytes =
+            vec![0; usize::try_from(rustix::io::ioctl_fionread(&reader).unwrap()).unwrap()];
+        (&reader).read_exact(&mut bytes).unwrap();
+        // The rest, for the receiver.
+        let rest = workspace.send().args(["--file", "lines"]);
+        rest.run().await.success();
+    }
+}
+
+pub(crate) async fn unacknowledged_messages_are_counted_if_they_cannot_be_listed(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    for to in [">&-", ">/dev/full"] {
+        let send = workspace.send().args(["--routing-key", "nowhere"]);
+        let send = send.args(["--message", "a"]);
+        let outcome = redirected(send, to).run().await.code(1);
+        assert!(
+            outcome
+                .stderr
+                .contains("1 sent, 0 acknowledged, 1 unacknowledged"),
+            "{}",
+            outcome.stderr
+        );
+        let (what, advice) = error_parts(&outcome);
+        assert!(what.contains("1 message was not acknowledged"), "{what}");
+        assert!(
+            advice.contains("Standard output cannot be written"),
+            "{advice}"
+        );
+    }
+}
 
 /// Sends and receives two messages with these flags, and returns the outcomes of both programs and
 /// the messages.

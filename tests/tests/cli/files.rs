@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use ciphermq_tests::{Cli, Fixture};
+use ciphermq_tests::{Cli, Fixture, Received};
 
-use super::workspace::{Workspace, error_parts};
+use super::workspace::{Workspace, error_parts, failed};
 
 /// Expects a usage error about `option`, with advice, and nothing on stdout.
 async fn expect_refused(cli: Cli, option: &str) {
@@ -541,6 +541,96 @@ pub(crate) async fn a_closed_standard_output_is_an_error_before_anything_is_ackn
         );
     }
     assert_eq!(workspace.texts(), ["a"]);
+}
+
+/// Returns the command in a shell that writes a header and a footer through the same descriptor.
+fn between_header_and_footer(cli: Cli, descriptor: u32, to: &str) -> Cli {
+    let script = format!(
+        "{{ echo header-header >&{descriptor}; \"$0\" \"$@\"; code=$?; echo footer-footer \
+         >&{descriptor}; }} {to}; exit $code"
+    );
+    cli.under(&["sh".to_owned(), "-c".to_owned(), script])
+}
+
+pub(crate) async fn a_descriptor_is_shared_with_its_other_users(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    symlink("/dev/fd/3", workspace.path("link")).unwrap();
+    let outputs = [
+        ("/dev/fd/3", 3, "3> all"),
+        ("/proc/self/fd/3", 3, "3> all"),
+        ("/proc/thread-self/fd/3", 3, "3<> all"),
+        ("link", 3, "3> all"),
+        ("/dev/stderr", 2, "2> all"),
+        ("/dev/stdout", 1, "> all"),
+    ];
+    for (output, descriptor, to) in outputs {
+        workspace.write("all", "");
+        workspace.send_messages(&["a", "b"]).await;
+        let receive = workspace
+            .cli("receive")
+            .args(["--output", output, "--count", "2"]);
+        between_header_and_footer(receive, descriptor, to)
+            .run()
+            .await
+            .success();
+        let text = fs::read_to_string(workspace.path("all")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.first(), Some(&"header-header"), "{output}: {text}");
+        assert_eq!(lines.last(), Some(&"footer-footer"), "{output}: {text}");
+        let records = lines.iter().filter(|line| line.starts_with('{'));
+        let texts: Vec<String> = records.map(|line| Received::parse(line).text()).collect();
+        assert_eq!(texts, ["a", "b"], "{output}: {text}");
+    }
+    // The quarantine is written in the same way.
+    workspace.send_messages(&["sealed"]).await;
+    workspace.new_key_pair();
+    let receive = workspace
+        .cli("receive")
+        .args(["--quarantine", "/dev/fd/3", "--idle-exit", "1"]);
+    between_header_and_footer(receive, 3, "3> all")
+        .run()
+        .await
+        .success();
+    let text = fs::read_to_string(workspace.path("all")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!((lines[0], lines[2]), ("header-header", "footer-footer"));
+    assert!(lines[1].contains("\"envelope\""), "{text}");
+}
+
+pub(crate) async fn outputs_that_others_would_overwrite_are_refused(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let receive = |options: &[&str]| {
+        let receive = workspace.cli("receive").args(["--idle-exit", "0.05"]);
+        receive.args(options)
+    };
+    // With a checkpoint the descriptor's file is opened once more.
+    let known = || receive(&["--output", "/dev/fd/3", "--checkpoint", "state"]);
+    let outcome = redirected(known(), "3> all").run().await.code(1);
+    let (what, advice) = error_parts(&outcome);
+    assert!(
+        what.contains("does not append") && advice.contains(">>"),
+        "{what}"
+    );
+    redirected(known(), "3>> all").run().await.success();
+    // Standard error has an offset of its own in a file that is named.
+    for option in ["--output", "--quarantine", "--checkpoint"] {
+        redirected(receive(&[option, "errors"]), "2> errors")
+            .run()
+            .await
+            .code(2);
+        let text = fs::read_to_string(workspace.path("errors")).unwrap();
+        assert!(text.contains("standard error leads to"), "{text}");
+    }
+    let closed = receive(&["--output", "/dev/fd/3"]);
+    let (what, _) = failed(redirected(closed, "3>&-").run().await);
+    assert!(what.contains("closed"), "{what}");
+    redirected(receive(&["--output", "/dev/stderr"]), "2>&-")
+        .run()
+        .await
+        .code(1);
 }
 
 pub(crate) async fn unrelated_files_are_not_appended_to(fixture: Fixture) {

@@ -298,6 +298,21 @@ pub(crate) async fn a_private_key_that_another_client_has_announced_is_refused(f
     assert!(what.contains(&third) && what.contains(&second), "{what}");
     flat(&third).run().await.success();
 
+    // A damaged record still shows by its name that the key has an owner.
+    let record = std::fs::read_dir(workspace.path("flat"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().ends_with("_announced.json"))
+        .unwrap();
+    std::fs::write(&record, "").unwrap();
+    let (what, advice) = failed(flat(&second).run().await);
+    assert!(
+        what.contains("may be another client's") && what.contains("_announced.json"),
+        "{what}"
+    );
+    assert!(advice.contains("--private-key"), "{advice}");
+    flat(&third).run().await.success();
+
     // The second client's certificate replaces the first one's.
     let workspace = Workspace::of(&fixture);
     workspace.cli("register-key").run().await.success();

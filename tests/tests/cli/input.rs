@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use ciphermq_tests::cli::Outcome;
-use ciphermq_tests::{Fixture, Received};
+use ciphermq_tests::{Cli, Fixture, Received};
 
 use super::workspace::{Workspace, error_parts, failed};
 
@@ -113,6 +113,67 @@ pub(crate) async fn files_that_cannot_be_read(fixture: Fixture) {
     assert!(what.contains("certs"), "{what}");
     assert!(advice.contains("Check"), "{advice}");
     workspace.expect_empty_queue(&fixture.server).await;
+}
+
+/// Returns the command in a shell, with its standard input redirected.
+fn redirected(cli: Cli, from: &str) -> Cli {
+    let script = format!("exec \"$0\" \"$@\" {from}");
+    cli.under(&["sh".to_owned(), "-c".to_owned(), script])
+}
+
+pub(crate) async fn a_closed_standard_input_is_an_error(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    for options in [
+        &[][..],
+        &["--file", "-"],
+        &["--file", "/dev/stdin"],
+        &["--file", "/dev/fd/0"],
+        &["--file", "/dev/fd/0", "--checkpoint", "c"],
+    ] {
+        let send = redirected(workspace.send().args(options), "<&-");
+        let (what, _) = failed(send.run().await);
+        assert!(what.contains("it is closed"), "{options:?}: {what}");
+    }
+    // No input is not an error, and a message needs none.
+    let nothing = redirected(workspace.send(), "</dev/null");
+    assert_eq!(counts(&nothing.run().await.success()), [0, 0, 0]);
+    redirected(workspace.send().args(["--message", "a"]), "<&-")
+        .run()
+        .await
+        .success();
+    workspace.receive(1).await;
+}
+
+/// What another program has read from a descriptor is not sent, as with standard input.
+pub(crate) async fn a_descriptor_is_read_from_where_it_is(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("lines", "header\na\n");
+    for options in [&[][..], &["--file", "/dev/stdin"], &["--file", "/dev/fd/0"]] {
+        let script = "{ read -r header; \"$0\" \"$@\"; } <lines".to_owned();
+        let send = workspace.send().args(options);
+        let send = send.under(&["bash".to_owned(), "-c".to_owned(), script]);
+        assert_eq!(
+            counts(&send.run().await.success()),
+            [1, 1, 0],
+            "{options:?}"
+        );
+    }
+    workspace.receive(3).await;
+    assert_eq!(workspace.texts(), ["a", "a", "a"]);
+}
+
+/// A file in `/proc` may have other contents each time it is read.
+pub(crate) async fn a_file_of_the_system_is_read_once(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    for options in [&[][..], &["--no-checkpoint"]] {
+        let send = workspace.send().args(["--file", "/proc/uptime"]);
+        let sent = send.args(options).run().await.success();
+        assert_eq!(counts(&sent), [1, 1, 0]);
+    }
+    workspace.receive(2).await;
 }
 
 /// The line has 20 MiB, and the server accepts at most 16 MiB.

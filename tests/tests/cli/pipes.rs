@@ -169,6 +169,21 @@ pub(crate) async fn a_signal_ends_a_receiver_that_has_no_reader(fixture: Fixture
     expect_rest(&workspace, &fixture, 1..=3).await;
 }
 
+pub(crate) async fn a_signal_ends_a_receiver_that_waits_for_a_reader(fixture: Fixture) {
+    let workspace = workspace_with_messages(&fixture, 1).await;
+    rustix::fs::mkfifoat(rustix::fs::CWD, workspace.path("pipe"), 0o600.into()).unwrap();
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
+        let mut receiver = workspace.cli("receive").args(["--output", "pipe"]).spawn();
+        receiver
+            .stderr
+            .expect("Waiting for a reader of the pipe pipe")
+            .await;
+        receiver.signal(signal);
+        assert_eq!(receiver.ended(PATIENCE).await.code(), Some(code));
+    }
+    expect_rest(&workspace, &fixture, 1..=1).await;
+}
+
 pub(crate) async fn fetch_acknowledges_what_was_read(fixture: Fixture) {
     let workspace = workspace_with_messages(&fixture, 2).await;
     piped(&workspace, &fixture, "fetch --ack", "sleep 0.3").await;

@@ -24,7 +24,6 @@ const PLANTED: &str = "planted-canary-31-77-20";
 const TRAFFIC: &str = "traffic inside TLS";
 
 /// Names of places that an attacker could search, with their content.
-
 type Places = Vec<(String, Vec<u8>)>;
 
 /// All places that an operator of the broker and the database can read, except for memory.

@@ -6,7 +6,7 @@ use ciphermq_client::Message;
 use ciphermq_client::dedup::{Deduplication as _, GapWatch, Intervals, Recorder, StreamGaps};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 
 /// The interval of the checks for gaps. A gap is reported if two consecutive checks find it.
 ///
@@ -64,7 +64,7 @@ impl GapReporter {
         for gap in &changes.filled {
             self.console.info(format_args!(
                 "{} of {}, reported as missing, {} arrived: {}",
-                Messages(gap.missing.count()),
+                Count::messages(gap.missing.count()),
                 gap.sender,
                 has(&gap.missing),
                 positions(gap)
@@ -105,7 +105,7 @@ impl GapReporter {
             "{} of {} {} not arrived, though later ones have: {}{at_start}. If the sender reports \
              all as acknowledged, none was set aside, and no other receiver shares the queue, then \
              the server has lost or withheld them",
-            Messages(gap.missing.count()),
+            Count::messages(gap.missing.count()),
             gap.sender,
             has(&gap.missing),
             positions(gap),

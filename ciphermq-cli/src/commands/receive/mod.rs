@@ -13,12 +13,14 @@ mod gaps;
 mod idle_timer;
 mod opening;
 mod receiver;
+mod repeated_losses;
 mod settlement;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{Client, ExchangeName, QueueName, RoutingKey};
 use ciphermq_files::{beside, is_descriptor, resolve};
 use indicatif::ProgressBar;
@@ -26,7 +28,7 @@ use indicatif::ProgressBar;
 use self::adaptive_prefetch::AdaptivePrefetch;
 use self::gaps::GapReporter;
 use self::idle_timer::IdleTimer;
-use self::opening::open_output;
+use self::opening::{open_output, open_stream};
 use self::receiver::{Receiver, ReceiverConfig};
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -66,19 +68,31 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
+        value_parser = crate::args::file_path(),
+        value_hint = clap::ValueHint::AnyPath,
         default_value = "data/received_messages.jsonl"
     )]
     output: PathBuf,
     /// The file that records which messages the output holds, for the next run [default:
     /// {OUTPUT}.ciphermq-receive]
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = crate::args::file_path(),
+        value_hint = clap::ValueHint::AnyPath
+    )]
     checkpoint: Option<PathBuf>,
     /// Continue without the previous output: it was moved or lost after a receiver was killed, and
     /// cannot be put back
     #[arg(long)]
     output_is_gone: bool,
     /// The file for messages that cannot be opened [default: {OUTPUT}.quarantine.jsonl]
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = crate::args::file_path(),
+        value_hint = clap::ValueHint::AnyPath
+    )]
     quarantine: Option<PathBuf>,
     /// End once N messages have been written
     #[arg(long, value_name = "N")]
@@ -118,16 +132,20 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     let mut signals = Signals::listen()?;
     // An existing output is checked before connecting; a new one is created afterwards.
     let exists = kind == OutputKind::File && args.output.exists();
-    let opened = exists
-        .then(|| open_output(&args, kind, &console))
-        .transpose()?;
+    let opened = exists.then(|| open_output(&args, &console)).transpose()?;
     let client = tokio::select! {
         client = settings.connect() => client?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
     let (sink, dedup) = match opened {
         Some(opened) => opened,
-        None => tokio::task::block_in_place(|| open_output(&args, kind, &console))?,
+        None if kind == OutputKind::File => {
+            tokio::task::block_in_place(|| open_output(&args, &console))?
+        }
+        None => tokio::select! {
+            sink = open_stream(&args.output, kind, &console) => (sink?, Recorder::default()),
+            signal = signals.received() => return Ok(Exit::Signalled(signal)),
+        },
     };
     // On a case-insensitive file system two unused names can be the same file, which shows only now
     // that they exist.
@@ -189,7 +207,9 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     let reports_start = matches!(sink, Sink::File(_));
     let gaps =
         (!args.ignore_gaps).then(|| GapReporter::new(recorder, reports_start, console.clone()));
+    let checkpoint = matches!(sink, Sink::File(_)).then(|| args.checkpoint_path());
     let config = ReceiverConfig {
+        checkpoint,
         quarantine: args.quarantine_path(),
         count: args.count.map(NonZeroU64::get),
         idle_timer: args.idle_exit.map(IdleTimer::new),

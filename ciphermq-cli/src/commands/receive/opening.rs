@@ -1,37 +1,61 @@
 //! Opens the output, and reports its state.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ciphermq_client::MessageId;
 use ciphermq_client::dedup::Recorder;
 
 use super::Args;
-use crate::console::{Bytes, Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::Failure;
-use crate::output::file::RemovedDamage;
-use crate::output::{OutputKind, Sink, file};
+use crate::output::file::{OutputFile, OutputLocation, RemovedDamage};
+use crate::output::{OutputKind, Sink};
 
 /// The maximum number of ids in one line.
 const MAX_IDS: usize = 100;
 
-/// Opens the output, and learns from it and its checkpoint which messages earlier receivers have
-/// processed.
+/// The time after which a named pipe without a reader is reported.
+const PIPE_NOTICE: Duration = Duration::from_millis(200);
+
+/// Opens standard output, or another stream. A named pipe is opened once it has a reader. Cancel
+/// safe.
+///
+/// # Errors
+///
+/// [`Failure`] if the stream cannot be opened.
+pub(super) async fn open_stream(
+    path: &Path,
+    kind: OutputKind,
+    console: &Console,
+) -> Result<Sink, Failure> {
+    let owned = (kind != OutputKind::Stdout).then(|| path.to_owned());
+    // On a thread that can be abandoned: only a reader ends the opening of a pipe.
+    let mut opening = tokio::task::spawn_blocking(move || Sink::open_stream(owned.as_deref()));
+    let opened = tokio::select! {
+        opened = &mut opening => opened,
+        () = tokio::time::sleep(PIPE_NOTICE) => {
+            console.info(format_args!("Waiting for a reader of the pipe {}", path.display()));
+            opening.await
+        }
+    };
+    opened.map_err(|error| Failure::plain(format!("The output was not opened: {error}.")))?
+}
+
+/// Opens an output file, and learns from it and its checkpoint which messages earlier receivers
+/// have processed.
 ///
 /// # Errors
 ///
 /// [`Failure`] if the output or its checkpoint cannot be used.
-pub(super) fn open_output(
-    args: &Args,
-    kind: OutputKind,
-    console: &Console,
-) -> Result<(Sink, Recorder), Failure> {
+pub(super) fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recorder), Failure> {
     let path = args.output.as_path();
-    let location = file::OutputLocation {
+    let location = OutputLocation {
         output: path,
         checkpoint: &args.checkpoint_path(),
         is_gone: args.output_is_gone,
     };
-    let (sink, report) = Sink::open(kind, location)?;
+    let (file, report) = OutputFile::open(location)?;
     if let Some(damaged) = &report.damaged_checkpoint {
         console.warn(format_args!(
             "The checkpoint of {} was damaged. It was rebuilt from the output, and the damaged one \
@@ -45,8 +69,8 @@ pub(super) fn open_output(
             "{} is not the file of {} that its checkpoint describes: that one was moved, truncated \
              or replaced. What was written into it, {}, stays processed, and is not written again",
             path.display(),
-            Bytes(bytes),
-            Messages(report.known),
+            Count::bytes(bytes),
+            Count::messages(report.known),
         ));
     }
     if let Some(removed) = &report.removed {
@@ -65,27 +89,30 @@ pub(super) fn open_output(
             report.foreign_lines
         ));
     }
-    let recorder = sink.recorder();
+    let recorder = file.recorder();
     if recorder.messages() > 0 && report.other_file_bytes.is_none() {
         console.info(format_args!(
             "{} holds {} already",
             path.display(),
-            Messages(recorder.messages())
+            Count::messages(recorder.messages())
         ));
     }
     if report.messages > 0 {
+        let messages = Count::messages(report.messages);
         console.message(format_args!(
-            "{} of them were read from its end, the others are known from the checkpoint",
-            report.messages
+            "{} {} read from the end of {}; the checkpoint knows the others",
+            messages,
+            messages.verb("was", "were"),
+            path.display()
         ));
     }
-    Ok((sink, recorder))
+    Ok((Sink::File(file), recorder))
 }
 
 /// Reports the damage that was removed from an output.
 fn report_removed(path: &Path, removed: &RemovedDamage, console: &Console) {
     let (path, aside) = (path.display(), removed.kept_in.display());
-    let bytes = Bytes(removed.bytes);
+    let bytes = Count::bytes(removed.bytes);
     if removed.is_torn_line {
         console.warn(format_args!(
             "{path} ended with an unfinished line of an earlier receiver, {bytes}: cut off, and \

@@ -17,6 +17,7 @@ use super::batch::{Batch, WrittenBatch};
 use super::gaps::GapReporter;
 use super::idle_timer::IdleTimer;
 use super::output_name;
+use super::repeated_losses::RepeatedLosses;
 use super::settlement::Settlement;
 use crate::connection::ConnectionSettings;
 use crate::console::Console;
@@ -70,6 +71,8 @@ pub(super) struct Receiver {
     written: u64,
     events: Events,
     is_connected: bool,
+    losses: RepeatedLosses,
+    checkpoint: Option<PathBuf>,
     active_time: ActiveTime,
     rate_meter: RateMeter,
 }
@@ -77,6 +80,8 @@ pub(super) struct Receiver {
 /// The options of a [`Receiver`].
 pub(super) struct ReceiverConfig {
     pub(super) quarantine: PathBuf,
+    /// The checkpoint of an output file.
+    pub(super) checkpoint: Option<PathBuf>,
     /// The number of messages after which it ends.
     pub(super) count: Option<u64>,
     pub(super) idle_timer: Option<IdleTimer>,
@@ -94,6 +99,7 @@ impl Receiver {
     ) -> Self {
         let ReceiverConfig {
             quarantine,
+            checkpoint,
             count,
             idle_timer,
             gaps,
@@ -116,6 +122,8 @@ impl Receiver {
             written: 0,
             events: consumer.events(),
             is_connected: true,
+            losses: RepeatedLosses::new(Instant::now()),
+            checkpoint,
             active_time: ActiveTime::default(),
             rate_meter: RateMeter::default(),
             consumer,
@@ -407,12 +415,31 @@ impl Receiver {
     /// does not count.
     fn handle_event(&mut self, event: &Event) {
         match event {
-            Event::Connected => self.is_connected = true,
-            Event::Disconnected { .. } => self.is_connected = false,
+            Event::Connected => {
+                self.is_connected = true;
+                self.losses.connected(Instant::now());
+            }
+            Event::Disconnected { .. } => {
+                self.is_connected = false;
+                self.report_repeated_losses();
+            }
             _ => return,
         }
         if let Some(timer) = &mut self.idle_timer {
             timer.restart();
+        }
+    }
+
+    /// Names the likely cause if connections are lost again and again.
+    fn report_repeated_losses(&mut self) {
+        let is_due = self.losses.lost(Instant::now());
+        if let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| is_due) {
+            self.console.warn(format_args!(
+                "The connection is lost again and again. If the server runs, another receiver has \
+                 a copy of the checkpoint {}, and each takes the other's place: end one of them, \
+                 or begin a new output and checkpoint for it",
+                checkpoint.display()
+            ));
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::batch::WrittenBatch;
 use crate::connection::ConnectionSettings;
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 
 /// The limits of acks and rejects that wait for confirmation. A reject holds its envelope.
@@ -176,7 +176,7 @@ impl Settlement {
             return None;
         }
         let ids: Vec<&str> = unconfirmed.iter().map(MessageId::as_str).collect();
-        let messages = Messages(ids.len() as u64);
+        let messages = Count::messages(ids.len() as u64);
         let what = format!(
             "{messages} {} written, but not confirmed as acknowledged: {reason}",
             messages.verb("was", "were")

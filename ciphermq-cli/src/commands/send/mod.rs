@@ -48,7 +48,7 @@ use self::resume::{Checkpoint, SendPlan, StreamAction};
 use self::send_result::{SendResult, overall_result};
 use self::verified_reader::VerifiedReader;
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
 
@@ -87,6 +87,8 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
+        value_parser = crate::args::file_path(),
+        value_hint = clap::ValueHint::AnyPath,
         requires = "file",
         conflicts_with = "message"
     )]
@@ -175,7 +177,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     };
 
     let started = Instant::now();
-    let is_replaced = source.replacement_check();
+    let path_change = source.path_check();
     let (senders, listeners) = lines::channels(recipients.len());
     let starts = recipients.iter().flatten().map(Recipient::start);
     let start = starts.min_by_key(|start| start.bytes);
@@ -193,29 +195,28 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                     Ok(recipient) => tokio::spawn(recipient.send(chunks, signals))
                         .await
                         .unwrap_or_else(|error| {
-                            Err(Failure::plain(format!("The sending task failed: {error}.")))
+                            let what = format!("The sending task failed: {error}.");
+                            SendResult::failed(Failure::plain(what))
                         }),
-                    Err(result) => Ok(result),
+                    Err(result) => result,
                 }
             }
         });
-    let results: Result<Vec<SendResult>, Failure> = tokio::select! {
+    let results: Vec<SendResult> = tokio::select! {
         biased;
-        results = join_all(sending) => results.into_iter().collect(),
-        failure = std::future::poll_fn(|cx| shared.report().poll(cx)) => Err(failure),
+        results = join_all(sending) => results,
+        never = std::future::poll_fn(|cx| shared.report().poll(cx)) => match never {},
     };
-    let results = results?;
-    shared.report().drain()?;
+    shared.report().drain();
     shared.client.close().await;
 
     let report = shared.report();
     if start.is_some() {
         report.summary(&results, started.elapsed());
     }
-    if is_replaced() {
+    if let Some(what) = path_change() {
         console.info(format_args!(
-            "{} has been replaced by another file: what was sent are its contents when sending \
-             began",
+            "{} {what}: what was sent are its contents when sending began",
             shared.input_name.as_deref().unwrap_or_default()
         ));
     }
@@ -386,26 +387,16 @@ impl Source {
         Some(plans.iter().flatten().map(left).sum())
     }
 
-    /// Returns a check whether the input's path leads to another file by now.
-    fn replacement_check(&self) -> impl Fn() -> bool + use<> {
+    /// Returns a check of the input's path that says what happened to the file, if it is not there
+    /// any more.
+    fn path_check(&self) -> impl Fn() -> Option<&'static str> + use<> {
         let opened = match self {
-            Self::File(
-                InputFile {
-                    file,
-                    path: Some(path),
-                    ..
-                },
-                _,
-            ) => file
-                .metadata()
-                .ok()
-                .map(|metadata| (path.clone(), metadata)),
-            _ => None,
+            Self::File(file, _) => file.path.clone().zip(file.file.metadata().ok()),
+            Self::Messages(_) | Self::Stream(..) => None,
         };
         move || {
-            let is_replaced =
-                |(path, metadata): &(PathBuf, _)| InputFile::is_replaced(path, metadata);
-            opened.as_ref().is_some_and(is_replaced)
+            let (path, metadata) = opened.as_ref()?;
+            InputFile::path_change(path, metadata)
         }
     }
 
@@ -490,7 +481,7 @@ async fn begin(
         console.info(format_args!(
             "{name} was already sent to {receiver}: {}, all acknowledged. --again sends it once \
              more, as new messages",
-            Messages(state.earlier + state.acknowledged),
+            Count::messages(state.earlier + state.acknowledged),
         ));
         return Err(SendResult::default());
     }
@@ -507,7 +498,7 @@ async fn begin(
         if acknowledged > 0 {
             console.info(format_args!(
                 "Resuming {name}{whom}: {} acknowledged already",
-                Messages(acknowledged),
+                Count::messages(acknowledged),
             ));
         }
         console.message(format_args!(

@@ -167,16 +167,12 @@ impl Recipient {
     }
 
     /// Sends all lines, and waits until every message is settled.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] if standard output cannot be written.
     pub(super) async fn send(
         mut self,
         mut chunks: mpsc::Receiver<SharedChunk>,
         mut signals: Signals,
-    ) -> Result<SendResult, Failure> {
-        let mut stop = self.send_lines(&mut chunks, &mut signals).await?;
+    ) -> SendResult {
+        let mut stop = self.send_lines(&mut chunks, &mut signals).await;
         // Settling takes time, and must not hold up the other receivers.
         drop(chunks);
         let summary = self.publisher.finish().await;
@@ -197,11 +193,11 @@ impl Recipient {
                 stop = Some(StopReason::Failed(resume::failure(error)));
             }
         }
-        Ok(SendResult {
+        SendResult {
             counts: self.counts,
             stop,
             unfinished: self.unfinished,
-        })
+        }
     }
 
     /// Sends all lines. Returns the reason if it stops before the end of the input.
@@ -209,14 +205,11 @@ impl Recipient {
         &mut self,
         chunks: &mut mpsc::Receiver<SharedChunk>,
         signals: &mut Signals,
-    ) -> Result<Option<StopReason>, Failure> {
+    ) -> Option<StopReason> {
         loop {
             let chunk = tokio::select! {
-                signal = signals.received() => return Ok(Some(StopReason::Signal(signal))),
-                chunk = chunks.recv() => chunk,
-            };
-            let Some(chunk) = chunk else {
-                return Ok(None);
+                signal = signals.received() => return Some(StopReason::Signal(signal)),
+                chunk = chunks.recv() => chunk?,
             };
             let Ok(Chunk {
                 lines,
@@ -224,7 +217,7 @@ impl Recipient {
                 unfinished,
             }) = chunk.as_ref()
             else {
-                return Ok(Some(StopReason::Input(chunk)));
+                return Some(StopReason::Input(chunk));
             };
             self.unfinished = *unfinished;
             let begin = self.start.bytes;
@@ -237,28 +230,27 @@ impl Recipient {
                     .as_ref()
                     .and_then(|stream| stream.next_stream_at);
                 if next_stream_at.is_some_and(|position| line.end > position.bytes)
-                    && let Some(stop) = self.next_stream().await?
+                    && let Some(stop) = self.next_stream().await
                 {
-                    return Ok(Some(stop));
+                    return Some(stop);
                 }
-                if let Some(stop) = self.send_line(line, signals).await? {
-                    return Ok(Some(stop));
+                if let Some(stop) = self.send_line(line, signals).await {
+                    return Some(stop);
                 }
             }
         }
     }
 
     /// Reports the messages that are settled by now, then sends one more.
-    async fn send_line(
-        &mut self,
-        line: &Line,
-        signals: &mut Signals,
-    ) -> Result<Option<StopReason>, Failure> {
+    async fn send_line(&mut self, line: &Line, signals: &mut Signals) -> Option<StopReason> {
         {
             let mut report = self.shared.report();
-            report.drain()?;
+            report.drain();
+            if let Some(failure) = report.listing_failure() {
+                return Some(StopReason::Unlisted(failure.clone()));
+            }
             if report.must_stop(self.number) {
-                return Ok(Some(StopReason::Refused));
+                return Some(StopReason::Refused);
             }
         }
         let payload = line.text.as_slice();
@@ -267,32 +259,32 @@ impl Recipient {
         let sent = tokio::select! {
             biased;
             sent = self.publisher.submit(sealed) => sent,
-            signal = signals.received() => return Ok(Some(StopReason::Signal(signal))),
+            signal = signals.received() => return Some(StopReason::Signal(signal)),
         };
         let message_id = match sent {
             Ok(message_id) => message_id,
-            Err(error) => return Ok(Some(StopReason::Failed(self.unsent_failure(&error, line)))),
+            Err(error) => return Some(StopReason::Failed(self.unsent_failure(&error, line))),
         };
         self.shared.report().sent(self.number, &message_id, payload);
         let recorded = match (&mut self.stream, StreamId::split(&message_id)) {
             (Some(stream), Some((_, position))) => stream.record_sent(position, line.end),
             _ => Ok(()),
         };
-        Ok(recorded.err().map(StopReason::Failed))
+        recorded.err().map(StopReason::Failed)
     }
 
     /// Waits until the whole stream is acknowledged, then begins the next one, for the lines that
     /// were appended to the file. Returns the reason if it cannot.
-    async fn next_stream(&mut self) -> Result<Option<StopReason>, Failure> {
+    async fn next_stream(&mut self) -> Option<StopReason> {
         let (Some(stream), Some(file)) = (&mut self.stream, &self.shared.file_digest) else {
-            return Ok(None);
+            return None;
         };
         if self.publisher.flush().await.is_err() {
-            return Ok(Some(StopReason::Refused));
+            return Some(StopReason::Refused);
         }
         let next = match tokio::task::block_in_place(|| stream.complete(file)) {
             Ok(next) => next,
-            Err(failure) => return Ok(Some(StopReason::Failed(failure))),
+            Err(failure) => return Some(StopReason::Failed(failure)),
         };
         let started = self
             .shared
@@ -300,14 +292,14 @@ impl Recipient {
             .await;
         let (publisher, observer) = match started {
             Ok(started) => started,
-            Err(error) => return Ok(Some(StopReason::Failed(error.into()))),
+            Err(error) => return Some(StopReason::Failed(error.into())),
         };
         let summary = std::mem::replace(&mut self.publisher, publisher)
             .finish()
             .await;
         self.counts.add(&summary);
         let begun = tokio::task::block_in_place(|| stream.begin_next(next, &observer));
-        Ok(begun.err().map(StopReason::Failed))
+        begun.err().map(StopReason::Failed)
     }
 
     fn unsent_failure(&self, error: &PublishError, line: &Line) -> Failure {

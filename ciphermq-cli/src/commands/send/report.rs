@@ -2,6 +2,7 @@
 //! of failed messages, the summary.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::send_result::SendResult;
 use crate::console::rate::{RateMeter, TimeLeft, rate};
-use crate::console::{Console, Messages};
+use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
@@ -36,6 +37,8 @@ pub(super) struct Report {
     bytes: u64,
     /// Whether the same command, run again, resumes under the same ids.
     resumes: bool,
+    /// The reason why the ids of failed messages cannot be listed.
+    listing_failure: Option<Failure>,
     redraw: tokio::time::Interval,
     rate_meter: RateMeter,
     /// The number of bytes to send to all receivers together, if it is known.
@@ -86,6 +89,7 @@ impl Report {
             receivers: receivers.iter().map(progress).collect(),
             bytes: 0,
             resumes,
+            listing_failure: None,
             redraw,
             rate_meter: RateMeter::default(),
             total,
@@ -137,13 +141,10 @@ impl Report {
         }
     }
 
-    /// Reports settled messages and redraws the progress bar for as long as it is polled. Ready
-    /// only with an error: the ids of failed messages cannot be written.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+    /// Reports settled messages and redraws the progress bar for as long as it is polled.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Infallible> {
         while let Poll::Ready(Some(settled)) = self.settled.poll_recv(cx) {
-            if let Err(failure) = self.report_settled(settled) {
-                return Poll::Ready(failure);
-            }
+            self.report_settled(settled);
         }
         while self.redraw.poll_tick(cx).is_ready() {
             self.draw();
@@ -152,15 +153,15 @@ impl Report {
     }
 
     /// Reports all messages that are settled by now.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] if the ids of failed messages cannot be written.
-    pub(super) fn drain(&mut self) -> Result<(), Failure> {
+    pub(super) fn drain(&mut self) {
         while let Ok(settled) = self.settled.try_recv() {
-            self.report_settled(settled)?;
+            self.report_settled(settled);
         }
-        Ok(())
+    }
+
+    /// The reason why the ids of failed messages cannot be listed, if one of them could not.
+    pub(super) fn listing_failure(&self) -> Option<&Failure> {
+        self.listing_failure.as_ref()
     }
 
     /// Whether an error came that applies to all further messages for this receiver.
@@ -170,10 +171,10 @@ impl Report {
             .is_some_and(|progress| progress.must_stop)
     }
 
-    fn report_settled(&mut self, (receiver, message_id, error): Settled) -> Result<(), Failure> {
+    fn report_settled(&mut self, (receiver, message_id, error): Settled) {
         let names_receiver = self.receivers.len() > 1;
         let Some(progress) = self.receivers.get_mut(receiver) else {
-            return Ok(());
+            return;
         };
         let (whom, listed) = if names_receiver {
             (
@@ -187,7 +188,7 @@ impl Report {
             self.console.message(format_args!(
                 "Server ACK received for message {message_id}{whom}"
             ));
-            return Ok(());
+            return;
         };
         self.console.message(format_args!(
             "Message {message_id}{whom} was not acknowledged: {error}"
@@ -198,7 +199,9 @@ impl Report {
             .entry(name(error.kind()))
             .or_insert((0, error));
         entry.0 += 1;
-        stdout::print(listed)
+        if self.listing_failure.is_none() {
+            self.listing_failure = stdout::print(listed).err();
+        }
     }
 
     fn draw(&mut self) {
@@ -303,14 +306,20 @@ impl Report {
             .map(|(_, error)| advice(error, self.resumes))
             .collect();
         advice.dedup();
-        let messages = Messages(count);
+        let messages = Count::messages(count);
+        let listing_failure = self.listing_failure.as_ref().map(Failure::text);
+        let (is_listed, exit) = match &listing_failure {
+            None => ("listed on standard output", Exit::Unacknowledged),
+            Some(_) => ("not all listed", Exit::Error),
+        };
+        advice.extend(listing_failure.as_deref());
         let what = format!(
-            "{messages} {} not acknowledged; {} listed on standard output.",
+            "{messages} {} not acknowledged; {} {is_listed}.",
             messages.verb("was", "were"),
             messages.verb("its id is", "their ids are")
         );
         let what = format!("{what} {}", reasons.join(" "));
-        Failure::new(what.trim_end(), advice.join("\n")).with_exit(Exit::Unacknowledged)
+        Failure::new(what.trim_end(), advice.join("\n")).with_exit(exit)
     }
 }
 

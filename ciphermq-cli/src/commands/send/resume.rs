@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::resume::{ResumableStream, StreamState};
 use ciphermq_client::{Client, ClientId, RoutingKey, Timestamp};
-use ciphermq_files::{fit_name, parent, resolve};
+use ciphermq_files::{advice, fit_name, parent, resolve};
 
 use super::Args;
 use super::digest::FileDigest;
@@ -254,11 +254,28 @@ fn modified(mismatch: Mismatch, file: &Path, checkpoint: &Path) -> Failure {
         ),
         format!(
             "Put the old file back and send the rest of it, or send the new content as a separate \
-             file.\nWith --again the whole file is sent as new messages, including those that were \
-             sent already.\nThe checkpoint is {}.",
+             file.\nIf the old file was renamed, and this is a new one (rotation): {}. Then this \
+             command sends the new file, and the old one resumes under its new name.\nWith --again \
+             the whole file is sent as new messages, including those that were sent already.\nThe \
+             checkpoint is {}.",
+            after_rotation(file, checkpoint),
             checkpoint.display()
         ),
     )
+}
+
+/// What to do with the checkpoint of a file that was renamed.
+fn after_rotation(file: &Path, checkpoint: &Path) -> String {
+    let name = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    match name(checkpoint).strip_prefix(&name(file)) {
+        Some(ending) => format!("rename its checkpoint with it, to <its new name>{ending}"),
+        None => {
+            "name another --checkpoint for the new file, and keep this one for the old".to_owned()
+        }
+    }
 }
 
 /// Returns the default path of a receiver's checkpoint: `<file>.<receiver>.ciphermq-send`.
@@ -384,9 +401,25 @@ fn check_destination(
 /// Converts a checkpoint's error, with advice in terms of the command line.
 pub(super) fn failure(error: CheckpointError) -> Failure {
     let advice = match &error {
-        CheckpointError::Open { .. } | CheckpointError::Write { .. } => {
-            "Name a path that you may write to with --checkpoint FILE.\nOr send without one, with \
-             --no-checkpoint: after a crash, sending the file again then creates new messages."
+        CheckpointError::Open { source, .. } | CheckpointError::Write { source, .. } => {
+            let cause = advice(source).unwrap_or("Check that you may write to the folder.");
+            return Failure::new(
+                format!("{error}."),
+                format!(
+                    "{cause}\nOr name another path with --checkpoint FILE.\nOr send without one, \
+                     with --no-checkpoint: after a crash, sending the file again then creates new \
+                     messages."
+                ),
+            );
+        }
+        CheckpointError::Removed(_) => {
+            "Put it back, and run the same command again: it resumes, and nothing arrives \
+             twice.\nWithout it, the same command sends the whole file as new messages, including \
+             those that were sent already."
+        }
+        CheckpointError::Replaced(_) => {
+            "The same command resumes from the file that is there now. If the other one was right, \
+             put it back first, or messages may arrive twice."
         }
         CheckpointError::Locked(_) => {
             "Another sender is sending this file: wait until it ends.\nTo send it elsewhere at the \
@@ -423,6 +456,27 @@ mod tests {
         assert!(
             one.len() <= "data/".len() + 255 && one.ends_with(".ciphermq-send") && one != other
         );
+    }
+
+    #[test]
+    fn the_advice_fits_the_cause() {
+        let busy = failure(CheckpointError::Write {
+            path: "c".into(),
+            source: std::io::ErrorKind::ResourceBusy.into(),
+        });
+        assert!(busy.text().contains("mount the folder"), "{busy}");
+        assert!(busy.text().contains("--no-checkpoint"), "{busy}");
+        let removed = failure(CheckpointError::Removed("c".into())).text();
+        assert!(removed.contains("Put it back") && removed.contains("new messages"));
+        let replaced = failure(CheckpointError::Replaced("c".into())).text();
+        assert!(replaced.contains("file that is there now"), "{replaced}");
+    }
+
+    #[test]
+    fn a_checkpoint_is_renamed_with_its_file() {
+        let text = |checkpoint| after_rotation(Path::new("d/log"), Path::new(checkpoint));
+        assert!(text("d/log.r.ciphermq-send").ends_with("<its new name>.r.ciphermq-send"));
+        assert!(text("elsewhere/c").contains("another --checkpoint"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) enum StopReason {
     Failed(Failure),
     /// A message was refused for a reason that applies to all following messages.
     Refused,
+    /// The ids of messages that are not acknowledged cannot be listed.
+    Unlisted(Failure),
     /// A signal asked the program to end.
     Signal(Signal),
 }
@@ -88,7 +90,8 @@ pub(super) fn overall_result(
                 _ => None,
             };
             let verdict = match (result.counts.unacknowledged, reading, result.stop) {
-                (0, Some(failure), _) | (0, None, Some(StopReason::Failed(failure))) => {
+                (0, Some(failure), _)
+                | (0, None, Some(StopReason::Failed(failure) | StopReason::Unlisted(failure))) => {
                     Verdict::Failed(failure)
                 }
                 (0, None, Some(StopReason::Signal(signal))) => Verdict::Signalled(signal),
@@ -190,12 +193,12 @@ fn line_failure(error: &LineError, name: &str, resumes: bool) -> Failure {
             "Everything before it was sent, nothing after it. Restore the file as it was, and run \
              the same command again: it resumes, and nothing arrives twice.\nIf its earlier content \
              is gone: --again sends the current content, as new messages.\nTo rotate a file that is \
-             being sent, rename it and begin a new one; or wait until it is sent."
+             being sent, rename it and begin a new one; once it is sent, rename its checkpoint, too."
         }
         LineError::Changed { .. } => {
             "Everything before it was sent, nothing after it. Send the rest as a separate input: \
              sent again as a whole, all of it would be new messages.\nTo rotate a file that is \
-             being sent, rename it and begin a new one; or wait until it is sent."
+             being sent, rename it and begin a new one."
         }
     };
     Failure::new(format!("{name}: {error}."), advice)

@@ -300,19 +300,25 @@ fn a_link_stays_and_its_target_is_rotated_in_place() {
 }
 
 #[test]
-fn inherited_descriptors_are_never_renamed() {
+fn inherited_descriptors_are_shared_and_never_renamed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("redirected");
-    let output = File::create(&path).unwrap();
+    let mut output = File::create(&path).unwrap();
+    rustix::io::fcntl_setfd(&output, rustix::io::FdFlags::empty()).unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&output);
     let link = folder.path().join("stdout.log");
     std::os::unix::fs::symlink(format!("/proc/self/fd/{number}"), &link).unwrap();
     for name in [PathBuf::from(format!("/dev/fd/{number}")), link] {
         let mut log = file(&name, Rotation::Daily, Some(5));
+        output.write_all(b"header\n").unwrap();
         write(&mut log, MORNING, "one\n");
         write(&mut log, MORNING + DAY, "two\n");
     }
-    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\none\ntwo\n");
+    output.write_all(b"footer\n").unwrap();
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        "header\none\ntwo\nheader\none\ntwo\nfooter\n"
+    );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     let mut null = file(Path::new("/dev/null"), Rotation::Hourly, Some(5));
     write(&mut null, MORNING, "one\ntwo\n");

@@ -1,21 +1,24 @@
 //! Maps PostgreSQL's error codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
+use ciphermq_protocol::text::Escaped;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::store::{BoxError, Error, described};
 
 /// Returns the server's own message, without the driver's words and without a line of PostgreSQL's
 /// source.
+///
+/// It is escaped: until its password and certificate are checked, any server may have written it.
 pub(super) fn server_message(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else {
-        return error.to_string();
+        return Escaped(error).to_string();
     };
     let mut text = database.message().trim_end_matches('.').to_owned();
     let detail = database.try_downcast_ref::<PgDatabaseError>();
     if let Some(detail) = detail.and_then(PgDatabaseError::detail) {
         text.push_str(&format!(" ({})", detail.trim_end_matches('.')));
     }
-    text
+    Escaped(text).to_string()
 }
 
 /// Boxes an error, reduced to the server's message if it has one.

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use ciphermq_certificates::pem::{self, PemError};
+use ciphermq_protocol::text::shown;
 use rustls::RootCertStore;
 use sqlx::postgres::PgSslMode;
 use url::Url;
@@ -73,7 +74,7 @@ impl PemFile {
     }
 
     fn unusable(&self, what: &str) -> Error {
-        let (name, path) = (self.name, self.path.display());
+        let (name, path) = (self.name, shown(&self.path));
         Error::Unusable(format!(
             "{name} of the PostgreSQL database: {path} {what}; name the right PEM file there"
         ))
