@@ -10,11 +10,11 @@ use ciphermq_protocol::ClientId;
 use dashmap::DashMap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-pub use adopt::{OlderRows, adopt};
+pub use adopt::adopt;
 
 use self::signed_key::parse_claims;
-use crate::at_rest::{self, AtRestCipher, RowKind, SealedKey};
-use crate::model::{Change, SealedRow};
+use crate::at_rest::{self, AtRestCipher};
+use crate::model::{Change, RowKind, SealedRow};
 use crate::store::writer::WriterHandle;
 use crate::store::{self, Reader};
 
@@ -194,13 +194,11 @@ impl KeyDirectory {
 
     fn seal(&self, kind: RowKind, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
         let sealed = self.at_rest_cipher.seal(kind, client_id.as_str(), bytes);
-        sealed.map(sealed_row).map_err(Error::Seal)
+        sealed.map_err(Error::Seal)
     }
 
     fn open(&self, kind: RowKind, client_id: &ClientId, row: SealedRow) -> Result<Vec<u8>, Error> {
-        let opened = self
-            .at_rest_cipher
-            .open(kind, client_id.as_str(), &sealed_key(row));
+        let opened = self.at_rest_cipher.open(kind, client_id.as_str(), &row);
         opened.map_err(Error::AtRest)
     }
 
@@ -239,24 +237,6 @@ impl Drop for RegistrationTurn {
         self.guard = None;
         self.registration_locks
             .remove_if(&self.client_id, |_, lock| Arc::strong_count(lock) == 1);
-    }
-}
-
-fn sealed_row(key: SealedKey) -> SealedRow {
-    SealedRow {
-        ciphertext: key.ciphertext,
-        nonce: key.nonce,
-        tag: key.tag,
-        algorithm: key.algorithm,
-    }
-}
-
-fn sealed_key(row: SealedRow) -> SealedKey {
-    SealedKey {
-        algorithm: row.algorithm,
-        ciphertext: row.ciphertext,
-        nonce: row.nonce,
-        tag: row.tag,
     }
 }
 

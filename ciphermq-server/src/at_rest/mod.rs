@@ -40,6 +40,7 @@ use zeroize::Zeroizing;
 pub mod adopted;
 mod key;
 
+use crate::model::{RowKind, SealedRow};
 pub use key::{AtRestKey, InvalidKey, KeyError, KeySource, MAKE_KEY};
 
 const DOMAIN: &[u8] = b"CipherMQ at rest v2\0";
@@ -98,36 +99,24 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The kind of key that a row contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowKind {
-    /// A bare public key.
-    PublicKey,
-    /// A signed key.
-    SignedKey,
-}
-
-impl RowKind {
-    /// Returns the name in the associated data.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::PublicKey => "public key",
-            Self::SignedKey => "signed key",
-        }
+/// Returns a kind's name in the associated data.
+const fn kind_name(kind: RowKind) -> &'static str {
+    match kind {
+        RowKind::PublicKey => "public key",
+        RowKind::SignedKey => "signed key",
     }
 }
 
-/// A sealed key, as the columns of its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedKey {
-    /// The [`Algorithm::name`] of the algorithm that sealed it; `None` (NULL) in the oldest rows.
-    pub algorithm: Option<String>,
-    /// Base64 of the ciphertext, which has the length of the plaintext.
-    pub ciphertext: String,
-    /// Base64 of the 12-byte nonce.
-    pub nonce: String,
-    /// Base64 of the 16-byte tag.
-    pub tag: String,
+/// The policy for rows of older servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OlderRows {
+    /// Adopts them at the first start with this key.
+    #[default]
+    Once,
+    /// Never adopts them.
+    Refuse,
+    /// Adopts them now, whatever was recorded: an older server's database was restored.
+    Accept,
 }
 
 /// The cipher that seals public keys for the database and opens them again. Cheap to clone.
@@ -237,7 +226,7 @@ impl AtRestCipher {
     /// # Errors
     ///
     /// [`Error::Random`] if the operating system provides no random bytes; [`Error::TooLong`].
-    pub fn seal(&self, kind: RowKind, client_id: &str, key: &[u8]) -> Result<SealedKey, Error> {
+    pub fn seal(&self, kind: RowKind, client_id: &str, key: &[u8]) -> Result<SealedRow, Error> {
         let mut nonce = [0; NONCE_BYTES];
         SysRng.try_fill_bytes(&mut nonce).map_err(Error::Random)?;
         let aad = associated_data(kind, self.algorithm, client_id);
@@ -260,7 +249,7 @@ impl AtRestCipher {
         let (ciphertext, tag) = sealed
             .split_last_chunk::<TAG_BYTES>()
             .ok_or_else(too_long)?;
-        Ok(SealedKey {
+        Ok(SealedRow {
             algorithm: Some(self.algorithm.name().to_owned()),
             ciphertext: BASE64_STANDARD.encode(ciphertext),
             nonce: BASE64_STANDARD.encode(nonce),
@@ -274,7 +263,7 @@ impl AtRestCipher {
     ///
     /// [`Error`] if the row was sealed under another key, for another client, as another kind of
     /// row, by an unknown algorithm or by an older server, or is damaged.
-    pub fn open(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
+    pub fn open(&self, kind: RowKind, client_id: &str, row: &SealedRow) -> Result<Vec<u8>, Error> {
         let older_form = || Error::OlderForm {
             client_id: client_id.to_owned(),
         };
@@ -302,7 +291,7 @@ impl AtRestCipher {
         &self,
         kind: RowKind,
         client_id: &str,
-        row: &SealedKey,
+        row: &SealedRow,
     ) -> Result<Vec<u8>, Error> {
         let refused = || Error::Refused {
             client_id: client_id.to_owned(),
@@ -338,7 +327,7 @@ impl AtRestCipher {
         &self,
         algorithm: Algorithm,
         client_id: &str,
-        row: &SealedKey,
+        row: &SealedRow,
         aad: &[u8],
     ) -> Result<Vec<u8>, Error> {
         let damaged = |column| Error::Damaged {
@@ -374,7 +363,7 @@ impl AtRestCipher {
 }
 
 /// Returns the algorithm that a row names; `None` if it names none, like the oldest rows.
-fn algorithm(client_id: &str, row: &SealedKey) -> Result<Option<Algorithm>, Error> {
+fn algorithm(client_id: &str, row: &SealedRow) -> Result<Option<Algorithm>, Error> {
     let Some(name) = row.algorithm.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
@@ -390,7 +379,7 @@ fn algorithm(client_id: &str, row: &SealedKey) -> Result<Option<Algorithm>, Erro
 fn associated_data(kind: RowKind, algorithm: Algorithm, client_id: &str) -> Vec<u8> {
     [
         DOMAIN,
-        kind.name().as_bytes(),
+        kind_name(kind).as_bytes(),
         b"\0",
         algorithm.name().as_bytes(),
         b"\0",

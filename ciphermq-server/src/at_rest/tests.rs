@@ -11,13 +11,13 @@ fn key(fill: u8) -> AtRestKey {
 }
 
 /// Seals like the oldest servers: AES-256-GCM, no associated data, no algorithm in the row.
-fn unbound_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
+fn unbound_row(key: &AtRestKey, content: &[u8]) -> SealedRow {
     let nonce = [7; NONCE_BYTES];
     let sealed = Aes256Gcm::new(key.bytes().into())
         .encrypt(&nonce.into(), content)
         .unwrap();
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().unwrap();
-    SealedKey {
+    SealedRow {
         algorithm: None,
         ciphertext: BASE64_STANDARD.encode(ciphertext),
         nonce: BASE64_STANDARD.encode(nonce),
@@ -26,7 +26,7 @@ fn unbound_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
 }
 
 /// Seals like the older servers that bound a row to its client, but not to its kind.
-fn client_bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedKey {
+fn client_bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedRow {
     let nonce = [8; NONCE_BYTES];
     let aad = [
         b"CipherMQ public key at rest v1\0aes-256-gcm\0",
@@ -41,7 +41,7 @@ fn client_bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedK
         .encrypt(&nonce.into(), payload)
         .unwrap();
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().unwrap();
-    SealedKey {
+    SealedRow {
         algorithm: Some("aes-256-gcm".to_owned()),
         ciphertext: BASE64_STANDARD.encode(ciphertext),
         nonce: BASE64_STANDARD.encode(nonce),
@@ -118,7 +118,7 @@ fn relabelled_rows_are_refused() {
         let row = at_rest_cipher
             .seal(RowKind::PublicKey, "alice", &[9; 32])
             .unwrap();
-        let relabelled = SealedKey {
+        let relabelled = SealedRow {
             algorithm: Some(other.name().to_owned()),
             ..row.clone()
         };
@@ -126,7 +126,7 @@ fn relabelled_rows_are_refused() {
             at_rest_cipher.open(RowKind::PublicKey, "alice", &relabelled),
             Err(Error::Refused { .. })
         ));
-        let stripped = SealedKey {
+        let stripped = SealedRow {
             algorithm: None,
             ..row
         };
@@ -144,7 +144,7 @@ fn relabelled_rows_are_refused() {
     }
 }
 
-fn row_of(at_rest_cipher: &AtRestCipher) -> SealedKey {
+fn row_of(at_rest_cipher: &AtRestCipher) -> SealedRow {
     at_rest_cipher
         .seal(RowKind::PublicKey, "alice", &[9; 32])
         .unwrap()
@@ -311,28 +311,28 @@ fn damaged_columns_are_named() {
     let short = BASE64_STANDARD.encode([0; 3]);
     for (row, wanted) in [
         (
-            SealedKey {
+            SealedRow {
                 nonce: String::from("???"),
                 ..row.clone()
             },
             "nonce",
         ),
         (
-            SealedKey {
+            SealedRow {
                 nonce: short.clone(),
                 ..row.clone()
             },
             "nonce",
         ),
         (
-            SealedKey {
+            SealedRow {
                 tag: short,
                 ..row.clone()
             },
             "tag",
         ),
         (
-            SealedKey {
+            SealedRow {
                 ciphertext: String::from("*"),
                 ..row.clone()
             },
@@ -343,7 +343,7 @@ fn damaged_columns_are_named() {
             matches!(at_rest_cipher.open(RowKind::PublicKey, "a", &row), Err(Error::Damaged { column, .. }) if column == wanted)
         );
     }
-    let unknown = SealedKey {
+    let unknown = SealedRow {
         algorithm: Some(String::from("rot13")),
         ..row
     };
@@ -369,9 +369,9 @@ proptest! {
             let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
             let row = at_rest_cipher.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
             for changed in [
-                SealedKey { ciphertext: flip(&row.ciphertext, bit), ..row.clone() },
-                SealedKey { nonce: flip(&row.nonce, bit), ..row.clone() },
-                SealedKey { tag: flip(&row.tag, bit), ..row.clone() },
+                SealedRow { ciphertext: flip(&row.ciphertext, bit), ..row.clone() },
+                SealedRow { nonce: flip(&row.nonce, bit), ..row.clone() },
+                SealedRow { tag: flip(&row.tag, bit), ..row.clone() },
             ] {
                 prop_assert!(at_rest_cipher.open(RowKind::PublicKey, "a", &changed).is_err());
             }

@@ -8,9 +8,8 @@ use super::{
     validate::Validator,
 };
 use crate::at_rest::adopted::Notes;
-pub use crate::at_rest::{Algorithm, KeySource};
+pub use crate::at_rest::{Algorithm, KeySource, OlderRows};
 use crate::at_rest::{AtRestKey, MAKE_KEY};
-pub use crate::keys::OlderRows;
 
 /// The key file if the configuration names no key; the first start creates it.
 const DEFAULT_KEY_FILE: &str = "data/at-rest.key";

@@ -7,23 +7,10 @@
 
 use std::io;
 
-use super::{sealed_key, sealed_row};
 use crate::at_rest::adopted::{Notes, key_id};
-use crate::at_rest::{AtRestCipher, RowKind};
-use crate::model::{AdoptedRow, Change, SealedKeys, Transaction};
+use crate::at_rest::{AtRestCipher, OlderRows};
+use crate::model::{AdoptedRow, Change, RowKind, SealedKeys, Transaction};
 use crate::store::{self, CommitError, Store};
-
-/// The policy for rows of older servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OlderRows {
-    /// Adopts them at the first start with this key.
-    #[default]
-    Once,
-    /// Never adopts them.
-    Refuse,
-    /// Adopts them now, whatever was recorded: an older server's database was restored.
-    Accept,
-}
 
 /// Seals the rows of older servers anew, unless that was done before.
 ///
@@ -135,16 +122,15 @@ fn classify(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> ClassifiedRows 
     let public = rows.public.iter().map(|row| (RowKind::PublicKey, row));
     let signed = rows.signed.iter().map(|row| (RowKind::SignedKey, row));
     for (kind, (client_id, row)) in public.chain(signed) {
-        let row = sealed_key(row.clone());
-        if at_rest_cipher.open(kind, client_id, &row).is_ok() {
+        if at_rest_cipher.open(kind, client_id, row).is_ok() {
             classified.current += 1;
-        } else if let Ok(bytes) = at_rest_cipher.open_older(kind, client_id, &row) {
+        } else if let Ok(bytes) = at_rest_cipher.open_older(kind, client_id, row) {
             classified.older += 1;
             match at_rest_cipher.seal(kind, client_id, &bytes) {
                 Ok(sealed) => classified.resealed.push(AdoptedRow {
                     kind,
                     client_id: client_id.clone(),
-                    row: sealed_row(sealed),
+                    row: sealed,
                 }),
                 Err(error) => tracing::error!(%client_id, %error, "Cannot seal a public key anew"),
             }

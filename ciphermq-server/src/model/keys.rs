@@ -1,18 +1,25 @@
 //! Rows of the key directory, sealed at rest.
 
-use crate::at_rest::RowKind;
+/// The kind of key that a row contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// A bare public key.
+    PublicKey,
+    /// A signed key.
+    SignedKey,
+}
 
-/// A sealed key, in base64 texts.
+/// A sealed key, as the columns of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedRow {
-    /// The sealed bytes.
-    pub ciphertext: String,
-    /// The nonce.
-    pub nonce: String,
-    /// The tag.
-    pub tag: String,
-    /// The algorithm that sealed it; `None` in rows of older servers.
+    /// The name of the algorithm that sealed it; `None` (NULL) in the oldest rows.
     pub algorithm: Option<String>,
+    /// Base64 of the ciphertext, which has the length of the plaintext.
+    pub ciphertext: String,
+    /// Base64 of the 12-byte nonce.
+    pub nonce: String,
+    /// Base64 of the 16-byte tag.
+    pub tag: String,
 }
 
 /// All sealed keys, each with the client id in its row.

@@ -17,7 +17,7 @@ mod topology;
 mod transaction;
 
 pub use ids::{CommitNumber, LaneKey, QueueId, Seq};
-pub use keys::{AdoptedRow, SealedKeys, SealedRow};
+pub use keys::{AdoptedRow, RowKind, SealedKeys, SealedRow};
 pub use message::{
     Envelopes, Lanes, MessageState, Page, PageLimit, Publish, PublishOutcome, StoredMessage,
 };

@@ -169,7 +169,10 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     let authorities = certificates("ca_cert_path", &tls.ca_cert_path)?;
-    refuse_short_keys("ca_cert_path", &tls.ca_cert_path, &authorities)?;
+    // Another one of several may be used.
+    if authorities.iter().all(|der| short_key(der).is_some()) {
+        refuse_short_keys("ca_cert_path", &tls.ca_cert_path, &authorities)?;
+    }
     for authority in authorities {
         roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),

@@ -358,13 +358,18 @@ pub(crate) async fn input_that_cannot_be_read_again_has_no_checkpoint(fixture: F
 pub(crate) async fn a_line_that_is_being_written_is_deferred(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     workspace.introduce().await;
-    let mut text = long_file();
+    let padding = "x".repeat(2000);
+    let mut text = String::new();
     // Incomplete within the line, and between the two bytes of the line ending.
     for (written, rest) in [
         ("\"torn", " and whole\"\n"),
         ("\"dos\"\r", "\n"),
         ("\"last\"\r", "\n\"x\"\n"),
     ] {
+        // Enough lines before it that the sender is suspended while it sends them.
+        for number in 0..4000 {
+            text += &format!("\"{number} before {} {padding}\"\n", written.len());
+        }
         let path = workspace.write("log", text.clone() + written);
         let mut sender = send(&workspace, "log")
             .args(["--batch-size", "1", "-v"])

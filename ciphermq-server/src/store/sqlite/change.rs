@@ -2,8 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::at_rest::RowKind;
-use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, SealedRow, Time};
+use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, RowKind, SealedRow, Time};
 
 /// Makes one change. Returns the queue's number if it declared one.
 pub(super) fn change(
