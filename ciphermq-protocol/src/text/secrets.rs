@@ -37,8 +37,8 @@ impl fmt::Display for Shown<'_> {
 
 /// Returns whether a path or word is a key rather than the path of one.
 ///
-/// It is one if it has a PEM header, or contains 32 bytes or more in base64 (any alphabet, RFC 4648)
-/// or hexadecimal, perhaps on several lines.
+/// It is one if it has a PEM header, or contains 32 bytes or more in base64 (any alphabet, RFC
+/// 4648) or hexadecimal, perhaps on several lines.
 #[must_use]
 pub fn holds_key<T: AsRef<OsStr> + ?Sized>(text: &T) -> bool {
     let text = text.as_ref().to_string_lossy();

@@ -274,8 +274,8 @@ impl Lane {
         }
     }
 
-    /// Removes a message that is gone from the store. Returns it if it lapsed, and was not delivered
-    /// since.
+    /// Removes a message that is gone from the store. Returns it if it lapsed, and was not
+    /// delivered since.
     pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) -> Option<Lapsed> {
         if self.is_loading() {
             self.removed.insert(seq);
