@@ -17,6 +17,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_ciphermq-cli");
 /// Runs a line of bash in a folder, in which `$cli` is the program.
 fn bash(folder: &TempDir, line: &str) -> Output {
     let mut command = Command::new("bash");
+    // In other locales bash does not write characters beyond ASCII from their escapes.
+    command.env("LC_ALL", "C.UTF-8");
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("CIPHERMQ_") || variable == "RUST_LOG" {
             command.env_remove(variable);
