@@ -367,7 +367,7 @@ pub(crate) async fn a_line_that_is_being_written_is_deferred(fixture: Fixture) {
         ("\"last\"\r", "\n\"x\"\n"),
     ] {
         // Enough lines before it that the sender is suspended while it sends them.
-        for number in 0..4000 {
+        for number in 0..12_000 {
             text += &format!("\"{number} before {} {padding}\"\n", written.len());
         }
         let path = workspace.write("log", text.clone() + written);
