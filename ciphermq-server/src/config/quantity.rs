@@ -21,7 +21,7 @@ pub(super) trait QuantityKind {
     /// Returns the value to compare with the bounds; `None` if the value satisfies all bounds.
     fn as_bound(value: Self::Value) -> Option<Self::Bound>;
 
-    /// Formats a bound for people; a size of less than 1 KiB gets the unit `bytes`.
+    /// Formats a bound so that [`parse`](Self::parse) accepts it.
     fn format(bound: Self::Bound) -> String;
 
     /// Formats a value as in a configuration file.

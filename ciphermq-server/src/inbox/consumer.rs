@@ -34,7 +34,7 @@ use super::Prefetch;
 const PATIENCE_FACTOR: u32 = 8;
 /// The shortest patience: networks and schedulers take that long at times.
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(10);
-/// The factor by which the extra credit grows with each stall that follows another one.
+/// The factor by which the extra credit grows with each stall but the first.
 const GROWTH: u32 = 4;
 /// The most extra credit, in messages.
 const MOST_EXTRA: u32 = 256;
@@ -60,7 +60,8 @@ pub(super) struct Consumer {
     pub(super) enlisted: bool,
     /// The highest tag that it has let lapse.
     lapsed_tag: u64,
-    /// The tags that it has let lapse since its last answer.
+    /// The first tags that it has let lapse since its last answer, at most [`MOST_EXTRA`]: it may
+    /// never answer.
     lapsed_tags: Vec<u64>,
     /// The longest time that an answer has taken lately.
     slowest: Option<Duration>,
@@ -79,7 +80,7 @@ struct Probation {
     /// The extra credit after its last answer. What stalls have added to it since is lost if the
     /// next answer shows that it was busy.
     kept_extra: u32,
-    /// The number of answers since then.
+    /// The number of answers since it passed over as many messages as `kept_extra`.
     answers_since: u32,
     /// The highest tag that it has answered.
     answered_tag: u64,
@@ -222,7 +223,14 @@ impl Consumer {
     /// Notes that it has let the message with this tag lapse.
     pub(super) fn lapsed(&mut self, delivery_tag: u64) {
         self.lapsed_tag = self.lapsed_tag.max(delivery_tag);
-        self.lapsed_tags.push(delivery_tag);
+        if self.lapsed_tags.len() < MOST_EXTRA as usize {
+            self.lapsed_tags.push(delivery_tag);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered_lapses(&self) -> usize {
+        self.lapsed_tags.len()
     }
 
     /// Whether it has let a message lapse that it got after the delivery with this tag.

@@ -200,6 +200,15 @@ impl Lane {
         }
     }
 
+    /// Returns the number of lapsed deliveries that are remembered beside their messages.
+    #[cfg(test)]
+    pub(in crate::inbox) fn remembered_lapses(&self) -> usize {
+        self.consumers
+            .values()
+            .map(Consumer::remembered_lapses)
+            .sum()
+    }
+
     /// Whether the consumer is known to discard what comes between its ack and the confirmation.
     pub(in crate::inbox) fn reads_until_ack(&self, connection: ConnectionId) -> bool {
         self.consumers

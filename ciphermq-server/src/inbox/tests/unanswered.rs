@@ -503,3 +503,23 @@ fn a_receiver_slower_than_the_timeout_keeps_the_order() {
         }
     }
 }
+
+/// What is remembered of a receiver that never answers is bounded.
+#[test]
+fn a_receiver_that_never_answers_takes_bounded_memory() {
+    let mut bench = Bench::with_ready(PageLimit {
+        messages: 2048,
+        bytes: 1 << 20,
+    });
+    bench.publish(2000);
+    let mut receiver = Receiver::new(&mut bench, Generation::B, 1..=2000, 1);
+    while bench.deferred.len() < 6000 {
+        receiver.step(&mut bench);
+    }
+    let lane = &bench.inbox.lanes[&QUEUE];
+    assert!(
+        lane.remembered_lapses() <= 256,
+        "{}",
+        lane.remembered_lapses()
+    );
+}
