@@ -103,7 +103,8 @@ impl KeyDirectory {
     pub async fn register(&self, client_id: &ClientId, key: &str) -> Result<(), Error> {
         let key = parse_key(key)?;
         let row = self.seal(RowKind::PublicKey, client_id, &key)?;
-        self.write(Change::PublicKey(client_id.clone(), row)).await
+        let change = Change::PublicKey(client_id.clone(), row);
+        self.write(client_id, change).await
     }
 
     /// Returns a client's public key, base64 of 32 bytes.
@@ -152,10 +153,10 @@ impl KeyDirectory {
         }
         // If this future is dropped, the write continues, and must keep its turn: the next
         // registration has to see its result.
-        let directory = self.clone();
+        let (directory, client_id) = (self.clone(), client_id.clone());
         let written = tokio::spawn(async move {
             let _turn = turn;
-            directory.write(change).await
+            directory.write(&client_id, change).await
         });
         written.await.unwrap_or(Err(Error::Unavailable))
     }
@@ -202,8 +203,9 @@ impl KeyDirectory {
         opened.map_err(Error::AtRest)
     }
 
-    async fn write(&self, change: Change) -> Result<(), Error> {
+    async fn write(&self, client_id: &ClientId, change: Change) -> Result<(), Error> {
         self.writer
+            .client(client_id)
             .change(change)
             .await
             .map_err(|_| Error::Unavailable)?;

@@ -3,7 +3,8 @@
 use ciphermq_protocol::json::encoded_len;
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 
-use super::consume::{AckOutcomes, Subscription};
+use super::consume::Subscription;
+use super::outcomes::PendingOutcomes;
 use super::publish::Publishing;
 use super::write_error_reply;
 use crate::model::AckOutcome;
@@ -24,7 +25,7 @@ pub(crate) enum Answer {
     /// The store's outcomes of acks of these messages.
     Acks {
         message_ids: Vec<MessageId>,
-        outcomes: AckOutcomes,
+        outcomes: PendingOutcomes<AckOutcome>,
     },
     /// The store's outcome of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),

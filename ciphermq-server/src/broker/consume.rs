@@ -1,11 +1,11 @@
 //! Receiving: `consume`, `fetch`, `ack`, `reject` and `list_rejected`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
 
+use super::outcomes::PendingOutcomes;
 use super::{ClientSession, Dispatcher, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
@@ -15,33 +15,8 @@ use crate::store::writer::{Pending, WriteError};
 const REJECTED_PAGE: u32 = 1000;
 /// The most bytes of a rejection's reason that are stored.
 const REASON_BYTES: usize = 1024;
-/// The most acks of a line that are committed together.
-const ACKS: usize = 4096;
-
-/// The store's outcomes of acks, in order.
-pub(super) type AckResults = Vec<Result<AckOutcome, WriteError>>;
-
-/// The outcomes of a line of acks, as the store returns them.
-#[derive(Default)]
-pub(crate) struct AckOutcomes {
-    /// Each with the number of its acks.
-    waiting: VecDeque<(usize, Pending<AckResults>)>,
-    known: AckResults,
-}
-
-impl AckOutcomes {
-    /// Waits for all outcomes, in order. It is cancel safe until it has returned.
-    pub(super) async fn all(&mut self) -> AckResults {
-        while let Some((count, outcomes)) = self.waiting.front_mut() {
-            match outcomes.await {
-                Ok(outcomes) => self.known.extend(outcomes),
-                Err(error) => self.known.extend((0..*count).map(|_| Err(error.clone()))),
-            }
-            self.waiting.pop_front();
-        }
-        std::mem::take(&mut self.known)
-    }
-}
+/// The most acks of a line that are submitted together: others take their turns between.
+const ACKS: usize = 512;
 
 /// A consumer that starts once its reply is in the output.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +34,7 @@ impl ClientSession {
         queue: &QueueName,
         prefetch: Option<u32>,
     ) -> Result<Subscription, ErrorReply> {
-        let queue = self.broker.queue_id(queue).await?;
+        let queue = self.queue_id(queue).await?;
         self.consuming = true;
         let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
         Ok(Subscription { queue, messages })
@@ -87,9 +62,9 @@ impl ClientSession {
     }
 
     /// Submits `ack`. It waits for room in the store's queue.
-    pub(super) async fn ack(&self, message_ids: &[MessageId]) -> AckOutcomes {
+    pub(super) async fn ack(&self, message_ids: &[MessageId]) -> PendingOutcomes<AckOutcome> {
         let time = Time::now();
-        let mut outcomes = AckOutcomes::default();
+        let mut outcomes = PendingOutcomes::default();
         for message_ids in message_ids.chunks(ACKS) {
             let acks = || {
                 self.broker
@@ -104,8 +79,8 @@ impl ClientSession {
                             .collect()
                     })
             };
-            let pending = self.broker.writer.ack(message_ids.len(), acks).await;
-            outcomes.waiting.push_back((message_ids.len(), pending));
+            let pending = self.writer.ack(message_ids.len(), acks).await;
+            outcomes.push(message_ids.len(), pending);
         }
         outcomes
     }
@@ -129,7 +104,7 @@ impl ClientSession {
                 }),
             reason,
         };
-        self.broker.writer.reject(rejection).await
+        self.writer.reject(rejection).await
     }
 
     fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, now: Now) -> Ack {

@@ -25,7 +25,8 @@ impl Broker {
             chain: peer.chain.clone(),
             seen: Time::now(),
         };
-        match self.change(change).await {
+        let writer = self.writer.client(&peer.client_id);
+        match self.change(&writer, change).await {
             Ok(_) => {
                 // The latest chain counts: an older certificate that comes back is recorded again.
                 self.known_certificates

@@ -28,6 +28,7 @@ mod consume;
 mod dispatcher;
 mod keys;
 mod observer;
+mod outcomes;
 mod publish;
 mod session;
 pub mod topology;
@@ -35,7 +36,7 @@ pub mod topology;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, Fingerprint, QueueName};
+use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, Fingerprint};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
@@ -50,7 +51,7 @@ use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
 use crate::model::{Change, QueueId};
 use crate::store::Reader;
-use crate::store::writer::{WriteError, WriterHandle};
+use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
 
 /// A delivery's time is written on its own only if the message is not acked within this time.
 const RECORD_AFTER: Duration = Duration::from_secs(2);
@@ -138,9 +139,13 @@ impl Broker {
         }
     }
 
-    /// Writes a change within `limits.storage_wait`.
-    async fn change(&self, change: Change) -> Result<Option<QueueId>, ErrorReply> {
-        match tokio::time::timeout(self.limits.storage_wait, self.writer.change(change)).await {
+    /// Writes a client's change within `limits.storage_wait`.
+    async fn change(
+        &self,
+        writer: &ClientWriter,
+        change: Change,
+    ) -> Result<Option<QueueId>, ErrorReply> {
+        match tokio::time::timeout(self.limits.storage_wait, writer.change(change)).await {
             Ok(Ok(queue)) => Ok(queue),
             Ok(Err(error)) => Err(write_error_reply(&error)),
             Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
@@ -160,17 +165,6 @@ impl Broker {
             }
             Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }
-    }
-
-    async fn queue_id(&self, queue: &QueueName) -> Result<QueueId, ErrorReply> {
-        if let Some(id) = self.topology.queue(queue) {
-            return Ok(id);
-        }
-        check_new("queue", queue.as_str())?;
-        let id = self.change(Change::DeclareQueue(queue.clone())).await?;
-        let id = id.ok_or_else(|| write_error_reply(&WriteError::Unavailable))?;
-        self.topology.add_queue(queue.clone(), id);
-        Ok(id)
     }
 }
 

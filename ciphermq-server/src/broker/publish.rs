@@ -8,20 +8,18 @@ use ciphermq_protocol::{
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use super::outcomes::PendingOutcomes;
 use super::topology::NoRoute;
 use super::{ClientSession, write_error_reply};
 use crate::model::{Publish, PublishOutcome, QueueId, Time};
-use crate::store::writer::{Pending, WriteError};
-
-/// The store's outcomes, one for each submitted message.
-type Outcomes = Pending<Vec<Result<PublishOutcome, WriteError>>>;
+use crate::store::writer::{self, WriteError};
 
 /// Messages that are submitted to the store and not answered yet.
 pub(crate) struct Publishing {
     /// Each message, with the error of one that was not submitted.
     messages: Vec<(MessageId, Option<ErrorReply>)>,
-    /// `None` if no message was submitted.
-    outcomes: Option<Outcomes>,
+    /// The outcomes of those that were submitted.
+    outcomes: PendingOutcomes<PublishOutcome>,
     deadline: Instant,
     /// Whether errors name their message, as they do for a batch.
     is_batch: bool,
@@ -67,10 +65,11 @@ impl ClientSession {
                 Err(error) => messages.push((message_id, Some(error))),
             }
         }
-        let outcomes = match publishes.is_empty() {
-            true => None,
-            false => Some(self.broker.writer.publish(publishes, deadline).await),
-        };
+        let mut outcomes = PendingOutcomes::default();
+        for part in writer::parts(publishes) {
+            let count = part.len();
+            outcomes.push(count, self.writer.publish(part, deadline).await);
+        }
         Publishing {
             messages,
             outcomes,
@@ -165,26 +164,23 @@ impl Publishing {
     /// whole batch if replies are `packed` and all were stored. It is cancel safe.
     pub(crate) async fn replies(&mut self, packed: bool) -> Vec<Reply> {
         // The writer answers at the deadline by itself; this time limit is for a writer that hangs.
-        let stored = match &mut self.outcomes {
-            Some(outcomes) => timeout_at(self.deadline, outcomes)
-                .await
-                .unwrap_or(Err(WriteError::Unavailable)),
-            None => Ok(Vec::new()),
+        let stored = match timeout_at(self.deadline, self.outcomes.all()).await {
+            Ok(stored) => stored,
+            Err(_) => self.outcomes.so_far(),
         };
         if packed && self.is_batch && all_acknowledged(&stored, self.messages.len()) {
             return vec![Reply::AckAll(self.messages.len())];
         }
-        let mut stored = stored.map(Vec::into_iter);
+        let mut stored = stored.into_iter();
         let mut replies = Vec::with_capacity(self.messages.len());
         for (message_id, refused) in std::mem::take(&mut self.messages) {
             let result = match refused {
                 Some(error) => Err(error),
-                None => match &mut stored {
-                    Ok(stored) => stored.next().unwrap_or(Err(WriteError::Unavailable)),
-                    Err(error) => Err(error.clone()),
-                }
-                .map_err(|error| write_error_reply(&error))
-                .and_then(acknowledged),
+                None => stored
+                    .next()
+                    .unwrap_or(Err(WriteError::Unavailable))
+                    .map_err(|error| write_error_reply(&error))
+                    .and_then(acknowledged),
             };
             replies.push(match result {
                 Ok(()) => Reply::Ack(message_id),
@@ -197,19 +193,14 @@ impl Publishing {
 }
 
 /// Whether `messages` outcomes are there, and all of these messages are stored now or were before.
-fn all_acknowledged(
-    stored: &Result<Vec<Result<PublishOutcome, WriteError>>, WriteError>,
-    messages: usize,
-) -> bool {
+fn all_acknowledged(stored: &[Result<PublishOutcome, WriteError>], messages: usize) -> bool {
     let is_acknowledged = |outcome: &Result<_, _>| {
         matches!(
             outcome,
             Ok(PublishOutcome::Stored { .. } | PublishOutcome::Duplicate)
         )
     };
-    stored
-        .as_ref()
-        .is_ok_and(|stored| stored.len() == messages && stored.iter().all(is_acknowledged))
+    stored.len() == messages && stored.iter().all(is_acknowledged)
 }
 
 fn acknowledged(outcome: PublishOutcome) -> Result<(), ErrorReply> {

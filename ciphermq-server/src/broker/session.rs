@@ -8,12 +8,15 @@ use tokio::sync::Notify;
 
 use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
+use crate::store::writer::ClientWriter;
 
 /// A client's session on one connection, registered with the broker until it is dropped.
 pub struct ClientSession {
     pub(super) broker: Arc<Broker>,
     pub(super) id: ConnectionId,
     pub(super) client_id: ClientId,
+    /// Submits what this client writes.
+    pub(super) writer: ClientWriter,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
     /// Records that the client is alive.
@@ -31,6 +34,7 @@ impl ClientSession {
         close: Arc<Notify>,
     ) -> Self {
         Self {
+            writer: broker.writer.client(&client_id),
             broker,
             id,
             client_id,

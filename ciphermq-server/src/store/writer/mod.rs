@@ -8,20 +8,25 @@
 //!                               └───────────────────────────────────────┘
 //! ```
 //!
-//! - The order of submission is the order of commit. While one transaction is being committed the
-//!   next one gathers.
+//! - Clients take turns, by the work that their submissions are for the database. The submissions
+//!   of one client are committed in their order. While one transaction is being committed the next
+//!   one gathers.
 //! - No submission is answered before its commit has returned and the observer has seen it.
 //! - Publishes wait for room and for the database until their deadline; acks, rejections and
 //!   changes wait indefinitely. The queue is bounded: publishes by bytes, acks and rejections by
-//!   number.
+//!   number. Each client has a part of that room.
 //! - A commit whose outcome is not known is resolved before anything else is committed.
 //! - A transaction that the database refuses is split until the faulty item is alone; only that
 //!   item is refused. A transaction during which the connection is lost again and again is split,
 //!   too.
 //!
-//! Modules in reading order: [`WriterHandle`] here; `queue`, the submissions; `outcome`, splitting
-//! transactions and joining their outcomes; `task`, the loop; `thread`, its runtime.
+//! Modules in reading order: [`WriterHandle`] here; `client`, what a client submits; `cost` and
+//! `fair_queue`, whose turn it is; `queue`, the submissions; `outcome`, splitting transactions and
+//! joining their outcomes; `task`, the loop; `thread`, its runtime.
 
+mod client;
+mod cost;
+mod fair_queue;
 mod outcome;
 mod queue;
 mod task;
@@ -35,16 +40,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ciphermq_protocol::MessageId;
+use ciphermq_protocol::{ClientId, MessageId};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Committer;
-use crate::model::{
-    Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time,
-};
+use crate::model::{Ack, AckOutcome, Publish, Seq, Time};
+use client::Shares;
+pub use client::{ClientWriter, parts};
 use queue::Submission;
 pub use thread::WriterThread;
 
@@ -56,8 +61,11 @@ pub struct WriterSettings {
     /// The most acks and rejections that may be submitted and not yet answered, over all
     /// submitters.
     pub max_pending_acks: usize,
-    /// The number of items after which a transaction takes no further submission.
-    pub max_batch_items: usize,
+    /// The part of both that one client may use: 1 divided by this number.
+    pub client_part: usize,
+    /// The work after which a transaction takes no further submission, in about microseconds of the
+    /// database's time.
+    pub max_batch_work: u64,
     /// The number of envelope bytes after which a transaction takes no further submission.
     pub max_batch_bytes: usize,
     /// How long the metadata of an acknowledged message is kept after it was accepted; `None`:
@@ -73,7 +81,8 @@ impl Default for WriterSettings {
         Self {
             max_pending_bytes: 64 << 20,
             max_pending_acks: 256 << 10,
-            max_batch_items: 4096,
+            client_part: 4,
+            max_batch_work: 24_576,
             max_batch_bytes: 8 << 20,
             metadata_retention: None,
             close_timeout: Duration::from_secs(10),
@@ -138,12 +147,18 @@ impl<T> Future for Pending<T> {
 /// writer commits what waits and ends.
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
-    submissions: mpsc::UnboundedSender<Submission>,
-    room: Arc<Semaphore>,
-    max_pending_bytes: usize,
-    room_for_acks: Arc<Semaphore>,
-    max_pending_acks: usize,
+    submissions: mpsc::UnboundedSender<(Submitter, Submission)>,
+    shares: Arc<Shares>,
     close_by: Arc<watch::Sender<Option<Instant>>>,
+}
+
+/// The one who submits: submitters take turns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Submitter {
+    /// A client, on all its connections together.
+    Client(ClientId),
+    /// The server itself.
+    Server,
 }
 
 /// Starts the writer on a runtime, in a server that of [`WriterThread`].
@@ -161,12 +176,7 @@ pub fn spawn(
     let (close_by, closing) = watch::channel(None);
     let handle = WriterHandle {
         submissions,
-        room: Arc::new(Semaphore::new(
-            settings.max_pending_bytes.min(Semaphore::MAX_PERMITS),
-        )),
-        max_pending_bytes: settings.max_pending_bytes,
-        room_for_acks: Arc::new(Semaphore::new(settings.max_pending_acks)),
-        max_pending_acks: settings.max_pending_acks,
+        shares: Arc::new(Shares::new(&settings)),
         close_by: Arc::new(close_by),
     };
     let task = runtime.spawn(task::run(committer, observer, settings, waiting, closing));
@@ -174,95 +184,20 @@ pub fn spawn(
 }
 
 impl WriterHandle {
-    /// Submits messages, and returns when there was room for them or the deadline has passed.
-    ///
-    /// The answers are in their order. Messages that are not committed by the deadline are answered
-    /// with [`WriteError::Unavailable`].
-    pub async fn publish(
-        &self,
-        publishes: Vec<Arc<Publish>>,
-        deadline: Instant,
-    ) -> Pending<Vec<Result<PublishOutcome, WriteError>>> {
-        let (answer, pending) = oneshot::channel();
-        let bytes: usize = publishes
-            .iter()
-            .map(|publish| publish.envelope.raw().len())
-            .sum();
-        // A submission larger than all the room takes all of it.
-        let permits = u32::try_from(bytes.min(self.max_pending_bytes)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(permits);
-        let error = match tokio::time::timeout_at(deadline, room).await {
-            Ok(Ok(room)) => {
-                self.submit(Submission::Publish {
-                    publishes,
-                    bytes,
-                    deadline,
-                    answer: Some(answer),
-                    room,
-                });
-                return Pending(pending);
-            }
-            Ok(Err(_closed)) => WriteError::Closed,
-            Err(_elapsed) => WriteError::Unavailable,
-        };
-        let _ = answer.send(Err(error));
-        Pending(pending)
-    }
-
-    /// Submits `count` acks, which `acks` makes once there is room for them; returns when they are
-    /// submitted.
-    ///
-    /// The answers are in their order. Acks wait for room and for the database without a limit.
-    /// They are committed in one transaction, so submit no more than a few thousand.
-    pub async fn ack(
-        &self,
-        count: usize,
-        acks: impl FnOnce() -> Vec<Ack>,
-    ) -> Pending<Vec<Result<AckOutcome, WriteError>>> {
-        let (answer, pending) = oneshot::channel();
-        // Without room the writer is closed, and dropping the answer says so.
-        if let Some(room) = self.room_for_acks(count).await {
-            let acks = acks();
-            self.submit(Submission::Ack { acks, answer, room });
-        }
-        Pending(pending)
-    }
-
-    /// Submits a rejection, which `rejection` makes once there is room for it; returns when it is
-    /// submitted.
-    ///
-    /// It waits for room and for the database without a limit.
-    pub async fn reject(&self, rejection: impl FnOnce() -> Rejection) -> Pending<AckOutcome> {
-        let (answer, pending) = oneshot::channel();
-        if let Some(room) = self.room_for_acks(1).await {
-            let rejection = rejection();
-            self.submit(Submission::Reject {
-                rejection,
-                answer,
-                room,
-            });
-        }
-        Pending(pending)
-    }
-
-    async fn room_for_acks(&self, count: usize) -> Option<OwnedSemaphorePermit> {
-        let permits = u32::try_from(count.min(self.max_pending_acks)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room_for_acks);
-        room.acquire_many_owned(permits).await.ok()
-    }
-
-    /// Submits a change; the answer is the queue's number if it declares one. It waits for the
-    /// database without a limit.
+    /// Returns a handle for the submissions of a client. All handles of one client have one share
+    /// of the room.
     #[must_use]
-    pub fn change(&self, change: Change) -> Pending<Option<QueueId>> {
-        let (answer, pending) = oneshot::channel();
-        self.submit(Submission::Change { change, answer });
-        Pending(pending)
+    pub fn client(&self, client_id: &ClientId) -> ClientWriter {
+        ClientWriter {
+            share: self.shares.of(client_id),
+            client_id: client_id.clone(),
+            writer: self.clone(),
+        }
     }
 
     /// Submits first deliveries, without an answer.
     pub fn delivered(&self, deliveries: Vec<(MessageId, Time)>) {
-        self.submit(Submission::Deliver { deliveries });
+        self.submit(Submitter::Server, Submission::Deliver { deliveries });
     }
 
     /// Stops the writer: it takes no further submissions, commits what waits until `deadline`, and
@@ -271,14 +206,13 @@ impl WriterHandle {
     /// What is not committed by then is answered with [`WriteError::Closed`]. Await the task for
     /// its end.
     pub fn shutdown(&self, deadline: Instant) {
-        self.room.close();
-        self.room_for_acks.close();
+        self.shares.close();
         self.close_by.send_replace(Some(deadline));
     }
 
-    fn submit(&self, submission: Submission) {
+    fn submit(&self, submitter: Submitter, submission: Submission) {
         // If the writer has ended, the answer's sender is dropped with the submission, which
         // answers it.
-        let _ = self.submissions.send(submission);
+        let _ = self.submissions.send((submitter, submission));
     }
 }

@@ -1,14 +1,16 @@
 //! Submissions that wait, and those in the transaction that is being committed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ciphermq_protocol::MessageId;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::client::Room;
+use super::cost::{self, Cost};
+use super::fair_queue::FairQueue;
 use super::outcome::Results;
-use super::{WriteError, WriterSettings};
+use super::{Submitter, WriteError, WriterSettings};
 use crate::model::{
     Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Time, Transaction,
 };
@@ -21,21 +23,22 @@ type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
 pub(super) enum Submission {
     Publish {
         publishes: Vec<Arc<Publish>>,
-        bytes: usize,
+        cost: Cost,
         deadline: Instant,
         /// `None` when the deadline has passed during its commit.
         answer: Option<Answer<Vec<Result<PublishOutcome, WriteError>>>>,
-        room: OwnedSemaphorePermit,
+        room: Room,
     },
     Ack {
         acks: Vec<Ack>,
+        cost: Cost,
         answer: Answer<Vec<Result<AckOutcome, WriteError>>>,
-        room: OwnedSemaphorePermit,
+        room: Room,
     },
     Reject {
         rejection: Rejection,
         answer: Answer<AckOutcome>,
-        room: OwnedSemaphorePermit,
+        room: Room,
     },
     Change {
         change: Change,
@@ -47,6 +50,16 @@ pub(super) enum Submission {
 }
 
 impl Submission {
+    /// Returns what it costs to commit.
+    fn cost(&self) -> Cost {
+        match self {
+            Self::Publish { cost, .. } | Self::Ack { cost, .. } => *cost,
+            Self::Reject { rejection, .. } => cost::rejection(rejection),
+            Self::Change { .. } => Cost::work(cost::CHANGE),
+            Self::Deliver { deliveries } => cost::deliveries(deliveries.len()),
+        }
+    }
+
     /// Returns the time by which it has to be answered.
     fn deadline(&self) -> Option<Instant> {
         match self {
@@ -78,19 +91,25 @@ impl Submission {
     }
 }
 
-/// Submissions that wait for their transaction, in order.
+/// Submissions that wait for their transaction: each submitter's in order, and the submitters in
+/// turns, by what their submissions cost.
 pub(super) struct Queue {
-    incoming: mpsc::UnboundedReceiver<Submission>,
-    waiting: VecDeque<Submission>,
+    incoming: mpsc::UnboundedReceiver<(Submitter, Submission)>,
+    waiting: FairQueue<Submitter, Waiting>,
     /// A lower bound of the deadlines of the waiting submissions.
     next_deadline: Option<Instant>,
 }
 
+struct Waiting {
+    submission: Submission,
+    cost: Cost,
+}
+
 impl Queue {
-    pub(super) fn new(incoming: mpsc::UnboundedReceiver<Submission>) -> Self {
+    pub(super) fn new(incoming: mpsc::UnboundedReceiver<(Submitter, Submission)>) -> Self {
         Self {
             incoming,
-            waiting: VecDeque::new(),
+            waiting: FairQueue::new(cost::TURN),
             next_deadline: None,
         }
     }
@@ -100,7 +119,7 @@ impl Queue {
         self.gather();
         if self.waiting.is_empty() {
             match self.incoming.recv().await {
-                Some(submission) => self.push(submission),
+                Some((submitter, submission)) => self.push(submitter, submission),
                 None => return false,
             }
             self.gather();
@@ -110,8 +129,8 @@ impl Queue {
 
     /// Takes in all submissions that have arrived.
     pub(super) fn gather(&mut self) {
-        while let Ok(submission) = self.incoming.try_recv() {
-            self.push(submission);
+        while let Ok((submitter, submission)) = self.incoming.try_recv() {
+            self.push(submitter, submission);
         }
     }
 
@@ -126,9 +145,11 @@ impl Queue {
         self.next_deadline
     }
 
-    fn push(&mut self, submission: Submission) {
+    fn push(&mut self, submitter: Submitter, submission: Submission) {
         self.next_deadline = earlier(self.next_deadline, submission.deadline());
-        self.waiting.push_back(submission);
+        let cost = submission.cost();
+        self.waiting
+            .push(submitter, cost.work, Waiting { submission, cost });
     }
 
     /// Answers and drops submissions whose deadline has passed.
@@ -137,52 +158,41 @@ impl Queue {
             return;
         }
         self.waiting
-            .retain_mut(|submission| !submission.expire(now));
+            .retain_mut(|waiting| !waiting.submission.expire(now));
         self.next_deadline = self
             .waiting
             .iter()
-            .fold(None, |next, s| earlier(next, s.deadline()));
+            .fold(None, |next, w| earlier(next, w.submission.deadline()));
     }
 
     /// Refuses all waiting publishes.
     pub(super) fn refuse_publishes(&mut self, error: &WriteError) {
         self.waiting
-            .retain_mut(|submission| !submission.refuse(error));
+            .retain_mut(|waiting| !waiting.submission.refuse(error));
         self.next_deadline = None;
     }
 
-    /// Takes the submissions of one transaction from the front.
+    /// Takes the submissions of one transaction.
     pub(super) fn batch(&mut self, settings: &WriterSettings) -> (Transaction, Batch) {
         let mut transaction = Transaction::default();
         let mut submissions = Vec::new();
-        let (mut items, mut size) = (0, 0);
-        while items < settings.max_batch_items
-            && size < settings.max_batch_bytes
-            && let Some(submission) = self.waiting.pop_front()
+        let mut spent = Cost::default();
+        while spent.work < settings.max_batch_work
+            && spent.bytes < settings.max_batch_bytes
+            && let Some(Waiting { submission, cost }) = self.waiting.pop()
         {
+            spent += cost;
             match &submission {
-                Submission::Publish {
-                    publishes, bytes, ..
-                } => {
+                Submission::Publish { publishes, .. } => {
                     transaction.publishes.extend(publishes.iter().cloned());
-                    items += publishes.len();
-                    size += bytes;
                 }
-                Submission::Ack { acks, .. } => {
-                    transaction.acks.extend_from_slice(acks);
-                    items += acks.len();
-                }
+                Submission::Ack { acks, .. } => transaction.acks.extend_from_slice(acks),
                 Submission::Reject { rejection, .. } => {
                     transaction.rejections.push(rejection.clone());
-                    items += 1;
                 }
-                Submission::Change { change, .. } => {
-                    transaction.changes.push(change.clone());
-                    items += 1;
-                }
+                Submission::Change { change, .. } => transaction.changes.push(change.clone()),
                 Submission::Deliver { deliveries } => {
                     transaction.deliveries.extend_from_slice(deliveries);
-                    items += deliveries.len();
                 }
             }
             submissions.push(submission);
@@ -243,6 +253,7 @@ impl Batch {
                     acks: given,
                     answer,
                     room,
+                    ..
                 } => {
                     drop(room);
                     let _ = answer.send(Ok(acks.by_ref().take(given.len()).collect()));

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::outcome::{Results, len, split};
 use super::queue::{Batch, Queue, Submission, earlier};
-use super::{CommitObserver, WriteError, WriterSettings};
+use super::{CommitObserver, Submitter, WriteError, WriterSettings};
 use crate::memory;
 use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
@@ -65,7 +65,7 @@ pub(super) async fn run(
     committer: Box<dyn Committer>,
     observer: Arc<dyn CommitObserver>,
     settings: WriterSettings,
-    incoming: mpsc::UnboundedReceiver<Submission>,
+    incoming: mpsc::UnboundedReceiver<(Submitter, Submission)>,
     closing: watch::Receiver<Option<Instant>>,
 ) -> Result<(), Error> {
     let mut writer = Writer {

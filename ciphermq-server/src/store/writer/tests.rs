@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use ciphermq_protocol::message_id::StreamId;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
@@ -269,12 +270,16 @@ fn start_open() -> (Scripted, WriterHandle, Task) {
     (scripted, handle, task)
 }
 
+fn client(name: &str) -> ClientId {
+    ClientId::new(name).unwrap()
+}
+
 fn message(id: &str) -> Arc<Publish> {
     let json = format!(
         r#"{{"message_id":"{id}","receiver_client_id":"r","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"Yw=="}}"#
     );
     Arc::new(Publish {
-        sender: ClientId::new("s").unwrap(),
+        sender: client("s"),
         exchange: ExchangeName::new("e").unwrap(),
         routing_key: RoutingKey::new("k").unwrap(),
         queues: [QueueId(1)].into(),
@@ -287,7 +292,7 @@ fn message(id: &str) -> Arc<Publish> {
 fn ack(id: &str) -> Ack {
     Ack {
         message_id: MessageId::new(id).unwrap(),
-        client_id: ClientId::new("r").unwrap(),
+        client_id: client("r"),
         delivered_time: None,
         time: Time::now(),
     }
@@ -297,6 +302,7 @@ type Acked = Pending<Vec<Result<AckOutcome, WriteError>>>;
 
 async fn ack_all(handle: &WriterHandle, ids: &[&str]) -> Acked {
     handle
+        .client(&client("r"))
         .ack(ids.len(), || ids.iter().map(|id| ack(id)).collect())
         .await
 }
@@ -306,6 +312,7 @@ type Published = Pending<Vec<Result<PublishOutcome, WriteError>>>;
 async fn publish(handle: &WriterHandle, ids: &[&str]) -> Published {
     let deadline = Instant::now() + Duration::from_secs(8);
     handle
+        .client(&client("s"))
         .publish(ids.iter().map(|id| message(id)).collect(), deadline)
         .await
 }
@@ -348,8 +355,10 @@ async fn submissions_during_a_commit_are_committed_together_in_order() {
         ack: ack("y"),
         reason: String::from("why"),
     };
-    let y = handle.reject(rejection).await;
-    let q = handle.change(Change::DeclareQueue(QueueName::new("q").unwrap()));
+    let y = handle.client(&client("r")).reject(rejection).await;
+    let q = handle
+        .client(&client("s"))
+        .change(Change::DeclareQueue(QueueName::new("q").unwrap()));
     handle.delivered(vec![(MessageId::new("z").unwrap(), Time::now())]);
     scripted.gate.add_permits(2);
     assert_eq!(soon(a).await.unwrap(), [stored(1)]);
@@ -406,7 +415,8 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
 #[tokio::test(start_paused = true)]
 async fn a_transaction_is_bounded() {
     let settings = WriterSettings {
-        max_batch_items: 3,
+        // Each of them is a row of its own.
+        max_batch_work: 3 * 22,
         ..WriterSettings::default()
     };
     let (scripted, handle, _task) = start(settings);
@@ -558,6 +568,7 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
 async fn acks_beyond_their_room_wait_outside() {
     let (scripted, handle, _task) = start(WriterSettings {
         max_pending_acks: 2,
+        client_part: 1,
         ..WriterSettings::default()
     });
     let first = ack_all(&handle, &["a", "b"]).await;
@@ -673,7 +684,8 @@ async fn a_commit_that_hangs_holds_up_nobody_beyond_their_deadline() {
 async fn submitting_waits_for_room() {
     let size = message("a").envelope.raw().len();
     let settings = WriterSettings {
-        max_pending_bytes: size + 1,
+        max_pending_bytes: size + 513,
+        client_part: 1,
         ..WriterSettings::default()
     };
     let (scripted, handle, _task) = start(settings);
@@ -818,4 +830,86 @@ async fn maintains_the_database_when_idle() {
     );
     // Commits go on.
     soon(publish(&handle, &["b"]).await).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_take_turns() {
+    let (scripted, handle, _task) = start(WriterSettings {
+        max_batch_work: 3600,
+        ..WriterSettings::default()
+    });
+    let busy = handle.client(&client("busy"));
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let mut first = message("first");
+    drop(busy.publish(vec![first.clone()], deadline).await);
+    begun(&scripted).await;
+    // Each of these is nearly a turn.
+    for id in ["a", "b", "c", "d"] {
+        first = message(id);
+        let message = Arc::make_mut(&mut first);
+        message.queues = (0..301).map(QueueId).collect();
+        drop(busy.publish(vec![first], deadline).await);
+    }
+    let last = publish(&handle, &["small"]).await;
+    scripted.gate.add_permits(10);
+    soon(last).await.unwrap();
+    let commits: Vec<String> = scripted.events();
+    let commits: Vec<&str> = commits
+        .iter()
+        .filter_map(|event| event.strip_prefix("commit "))
+        .collect();
+    assert_eq!(commits[..2], ["p:first", "p:a,small,b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_used_its_room_holds_up_nobody_else() {
+    let size = message("a").envelope.raw().len() + 512;
+    let (scripted, handle, _task) = start(WriterSettings {
+        max_pending_bytes: 4 * size,
+        client_part: 2,
+        ..WriterSettings::default()
+    });
+    let [first, second] = [
+        publish(&handle, &["a"]).await,
+        publish(&handle, &["b"]).await,
+    ];
+    begun(&scripted).await;
+    let mut third = std::pin::pin!(publish(&handle, &["c"]));
+    assert!(third.as_mut().now_or_never().is_none());
+    let other = handle.client(&client("other"));
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let others = other
+        .publish(vec![message("o")], deadline)
+        .now_or_never()
+        .unwrap();
+    scripted.gate.add_permits(10);
+    for answer in [first, second, others, soon(third).await] {
+        assert!(soon(answer).await.unwrap()[0].is_ok());
+    }
+}
+
+#[test]
+fn long_batches_are_submitted_in_parts() {
+    let stream = StreamId::new(1, 2);
+    let consecutive = (0..1100).map(|number| stream.message_id(number).unwrap().to_string());
+    let unrelated = (0..100).map(|number| format!("m{number}"));
+    let publishes: Vec<Arc<Publish>> = consecutive
+        .chain(unrelated)
+        .map(|id| message(&id))
+        .collect();
+    let parts = super::client::parts(publishes.clone());
+    assert_eq!(
+        parts.iter().map(Vec::len).collect::<Vec<_>>(),
+        [1014, 171, 15]
+    );
+    let joined = parts
+        .concat()
+        .into_iter()
+        .map(|publish| publish.envelope.message_id.clone());
+    assert!(
+        joined.eq(publishes
+            .iter()
+            .map(|publish| publish.envelope.message_id.clone()))
+    );
+    assert!(super::client::parts(Vec::new()).is_empty());
 }
