@@ -24,6 +24,7 @@
 //! - [`certificate`]: fingerprints and chains of certificates
 //! - [`hello`]: the JSON of `hello`: versions, identity and limits
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
+//! - [`permission`]: the actions of authorization rules, and the JSON of `can_i`
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
 //! - [`json`]: JSON objects without duplicate keys
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
@@ -39,6 +40,7 @@ pub mod line;
 pub mod message_id;
 pub mod name;
 mod number;
+pub mod permission;
 pub mod rejected;
 pub mod reply;
 pub mod text;
