@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::ClientId;
+use ciphermq_crypto::text::Escaped;
 use ciphermq_files::{Access, Existing, NewFiles, is_same_file, parent};
 use jiff::Timestamp;
 use rcgen::{KeyPair, SanType};
@@ -385,7 +386,7 @@ fn next_steps(
     report: &Report,
     is_new_authority: bool,
 ) -> Vec<String> {
-    let file = |name: &str| args.out.join(name).display().to_string();
+    let file = |name: &str| Escaped(args.out.join(name).display()).to_string();
     let mut next = Vec::new();
     if args.new_ca {
         next.push(
@@ -418,7 +419,7 @@ fn next_steps(
         next.push(format!(
             "The client {id} needs {} and the folder {}.",
             file(CA_CERT),
-            folder.display()
+            Escaped(folder.display())
         ));
     }
     if report.written.is_empty() && !clients.is_empty() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ciphermq_crypto::key_file::{self, KeyFileError, KeyNames, Kind, PRIVATE_KEY_FILE};
+use ciphermq_crypto::text::Escaped;
 use ciphermq_crypto::{KeyId, PrivateKey, XWingPrivateKey};
 use ciphermq_files::Existing;
 
@@ -72,7 +73,7 @@ pub fn run(args: &KeysArgs) -> Result<Report, Error> {
         "The public key is {public}, its key id {}.",
         public.key_id()
     )];
-    let (mut secret, mut it) = (names.private().display().to_string(), "it");
+    let (mut secret, mut it) = (Escaped(names.private().display()).to_string(), "it");
     if let Some(x_wing) = &x_wing {
         report
             .written
@@ -80,7 +81,7 @@ pub fn run(args: &KeysArgs) -> Result<Report, Error> {
         report
             .next
             .push(created_message(Kind::XWing, x_wing.public_key().key_id()));
-        secret = format!("{secret} and {}", names.x_wing_private().display());
+        secret = format!("{secret} and {}", Escaped(names.x_wing_private().display()));
         it = "them";
     }
     report.next.push(format!(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ciphermq_crypto::key_file::{self, PRIVATE_KEY_FILE, Rotated};
+use ciphermq_crypto::text::Escaped;
 
 use crate::error::{Error, refuse_key};
 use crate::report::Report;
@@ -47,6 +48,6 @@ fn replaced(key: &Rotated) -> String {
         key.kind,
         key.new,
         key.old,
-        key.archived.display()
+        Escaped(key.archived.display())
     )
 }

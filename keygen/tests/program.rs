@@ -286,6 +286,8 @@ fn bash(folder: &Path, line: &str) -> Output {
     Command::new("bash")
         .args(["-c", line])
         .env("keygen", env!("CARGO_BIN_EXE_keygen"))
+        // By which $'\u202e' is one character, in UTF-8.
+        .env("LC_ALL", "C.UTF-8")
         .current_dir(folder)
         .output()
         .unwrap()
@@ -362,5 +364,7 @@ fn names_cannot_control_the_terminal() {
         let is_unsafe = |c| c != '\n' && ciphermq_crypto::text::is_unsafe(c);
         assert!(!output.contains(is_unsafe), "{command}: {output:?}");
         assert!(output.contains("u{202e}"), "{command}: {output}");
+        let forged = output.lines().any(|line| line.starts_with("error: forged"));
+        assert!(!forged, "{command}: {output}");
     }
 }

@@ -68,4 +68,4 @@ pub use server::Server;
 /// Limit on waiting for anything that should take a moment. It is long, because the machine may be
 /// busy, and shorter than the test runner's own limit, so that the test can report what it waited
 /// for.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);
