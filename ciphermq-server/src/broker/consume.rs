@@ -127,7 +127,7 @@ impl ClientSession {
             .broker
             .reader
             .rejected(&self.client_id, request.after.as_ref(), limit);
-        let messages = self.broker.read(read).await?;
+        let messages = self.query(read).await?;
         let more = u32::try_from(messages.len()).is_ok_and(|count| count == limit);
         Ok(Reply::RejectedMessages(RejectedPage { messages, more }))
     }

@@ -107,19 +107,21 @@ impl ClientSession {
         fingerprint: Option<&Fingerprint>,
     ) -> Result<Reply, ErrorReply> {
         let chain = self
-            .broker
-            .read(self.broker.reader.certificate(client_id, fingerprint))
+            .query(self.broker.reader.certificate(client_id, fingerprint))
             .await?;
         Ok(chain.map_or(Reply::CertificateNotFound, Reply::Certificate))
     }
 
-    /// Awaits the key directory within `limits.storage_wait`.
+    /// Awaits the key directory, after the client's earlier queries, within `limits.storage_wait`.
     async fn key<T>(
         &self,
         work: impl Future<Output = Result<T, keys::Error>>,
     ) -> Result<T, ErrorReply> {
-        let result = tokio::time::timeout(self.broker.limits.storage_wait, work).await;
-        match result.unwrap_or(Err(keys::Error::Unavailable)) {
+        match self
+            .in_turn(work)
+            .await
+            .unwrap_or(Err(keys::Error::Unavailable))
+        {
             Ok(value) => Ok(value),
             Err(keys::Error::Invalid(text)) => Err(ErrorReply::new(ErrorCode::BadKey, text)),
             Err(error @ keys::Error::OtherClient(_)) => {

@@ -18,6 +18,7 @@
 //!
 //! The rest serves them:
 //!
+//! - `queries`: whose turn it is to read from the store
 //! - `answer`: replies, ready or waiting for the store
 //! - `dispatcher`: inboxes and connections; `observer`: the effects of a commit on them
 //! - this file: the state that all connections share
@@ -30,6 +31,7 @@ mod keys;
 mod observer;
 mod outcomes;
 mod publish;
+mod queries;
 mod session;
 pub mod topology;
 
@@ -43,10 +45,12 @@ use tokio::sync::mpsc;
 pub(crate) use answer::{AfterWrite, Answer};
 pub use consume::{OutputObserver, Subscription};
 pub use dispatcher::{Activity, Dispatcher};
+use queries::QueryTurn;
 pub use session::ClientSession;
 pub use topology::Topology;
 
 use crate::authorization::{CurrentPolicy, Policy};
+use crate::by_client::ByClient;
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
@@ -70,6 +74,8 @@ pub struct Broker {
     consumers: DashMap<(ClientId, String), ConnectionId>,
     /// Chains that the store is known to hold, by client and fingerprint.
     known_certificates: DashSet<(ClientId, Fingerprint)>,
+    /// Whose turn it is to read from the store, by client.
+    query_turns: ByClient<QueryTurn>,
     /// Held by the client that counts waiting messages.
     counting: tokio::sync::Mutex<()>,
 }
@@ -100,6 +106,7 @@ impl Broker {
             keys,
             consumers,
             known_certificates,
+            query_turns: ByClient::default(),
             counting: tokio::sync::Mutex::new(()),
         })
     }
@@ -158,21 +165,6 @@ impl Broker {
         match tokio::time::timeout(self.limits.storage_wait, writer.change(change)).await {
             Ok(Ok(queue)) => Ok(queue),
             Ok(Err(error)) => Err(write_error_reply(&error)),
-            Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
-        }
-    }
-
-    /// Reads from the store within `limits.storage_wait`.
-    async fn read<T, E: std::fmt::Display>(
-        &self,
-        read: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, ErrorReply> {
-        match tokio::time::timeout(self.limits.storage_wait, read).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "Cannot read from the database");
-                Err(write_error_reply(&WriteError::Unavailable))
-            }
             Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }
     }

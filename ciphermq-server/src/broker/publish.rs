@@ -81,8 +81,7 @@ impl ClientSession {
     /// Executes `resend`.
     pub(super) async fn resend(&self, message_id: &MessageId) -> Result<Reply, ErrorReply> {
         let state = self
-            .broker
-            .read(self.broker.reader.message_state(message_id))
+            .query(self.broker.reader.message_state(message_id))
             .await?;
         let Some(state) = state else {
             return Ok(Reply::MessageIdNotFound);

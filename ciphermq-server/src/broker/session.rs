@@ -6,6 +6,7 @@ use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 use tokio::sync::Notify;
 
+use super::queries::QueryTurn;
 use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
 use crate::store::writer::ClientWriter;
@@ -17,6 +18,8 @@ pub struct ClientSession {
     pub(super) client_id: ClientId,
     /// Submits what this client writes.
     pub(super) writer: ClientWriter,
+    /// Shared by all connections of the client.
+    pub(super) query_turn: Arc<QueryTurn>,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
     /// Records that the client is alive.
@@ -35,6 +38,7 @@ impl ClientSession {
     ) -> Self {
         Self {
             writer: broker.writer.client(&client_id),
+            query_turn: broker.query_turns.get(&client_id, QueryTurn::default),
             broker,
             id,
             client_id,

@@ -38,10 +38,7 @@ impl ClientSession {
         request: WaitingRequest,
     ) -> Result<Reply, ErrorReply> {
         let limit = request.limit.unwrap_or(MESSAGES).clamp(1, MESSAGES);
-        let page = self
-            .broker
-            .read(self.count_keys(request.after, limit))
-            .await?;
+        let page = self.query(self.count_keys(request.after, limit)).await?;
         Ok(Reply::WaitingKeys(page))
     }
 

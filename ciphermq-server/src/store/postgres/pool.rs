@@ -12,8 +12,8 @@ use super::error::error;
 use super::session::{ANSWER_TIMEOUT, answer, prepare};
 use crate::store::Error;
 
-/// More would not make the reads faster.
-const CONNECTIONS: u32 = 4;
+/// The connections of each pool. More would not make the reads faster.
+const CONNECTIONS: u32 = 2;
 
 /// The time limit for getting a connection, connecting included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use super::connect::SessionFactory;
 use super::error::error;
 use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
-use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
+use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, REJECTED, SLICES};
 use super::write::look_up;
 use crate::model::{
     Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
@@ -27,31 +27,34 @@ use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_
 use crate::store::batch::settlement::Settlement;
 use crate::store::{Error, Reader, corrupt};
 
+/// The connections that read: deliveries never wait for clients' queries.
 pub(super) struct PostgresReader {
-    pool: ReadPool,
+    deliveries: ReadPool,
+    queries: ReadPool,
 }
 
 impl PostgresReader {
     /// Creates the reader, which connects at the first read.
     pub(super) fn open(connector: &SessionFactory) -> Self {
         Self {
-            pool: ReadPool::open(connector),
+            deliveries: ReadPool::open(connector),
+            queries: ReadPool::open(connector),
         }
     }
+}
 
-    /// Reads what waits in a lane, as far as it is selected.
-    async fn select(
-        &self,
-        lane: &LaneKey,
-        after: Seq,
-        selection: Selection,
-    ) -> Result<(Selection, HashMap<i64, EnvelopeSlice>), Error> {
-        let mut connection = self.pool.lend().await?;
-        let selection = select(&mut connection, lane, after, selection).await?;
-        let pieces = slices(&mut connection, &selection).await?;
-        give_back(connection);
-        Ok((selection, pieces))
-    }
+/// Reads what waits in a lane, as far as it is selected.
+async fn read_lane(
+    pool: &ReadPool,
+    lane: &LaneKey,
+    after: Seq,
+    selection: Selection,
+) -> Result<(Selection, HashMap<i64, EnvelopeSlice>), Error> {
+    let mut connection = pool.lend().await?;
+    let selection = select(&mut connection, lane, after, selection).await?;
+    let pieces = slices(&mut connection, &selection).await?;
+    give_back(connection);
+    Ok((selection, pieces))
 }
 
 /// Selects what waits in a lane, without the envelopes.
@@ -132,7 +135,7 @@ async fn slices(
 #[async_trait]
 impl Reader for PostgresReader {
     async fn topology(&self) -> Result<StoredTopology, Error> {
-        let mut connection = self.pool.lend().await?;
+        let mut connection = self.queries.lend().await?;
         let read = async {
             // One transaction, so that every binding's queue and exchange are there.
             let mut transaction = connection.begin_with(SNAPSHOT).await?;
@@ -179,7 +182,8 @@ impl Reader for PostgresReader {
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
-        let (selection, pieces) = self.select(lane, after, Selection::new(limit)).await?;
+        let selection = Selection::new(limit);
+        let (selection, pieces) = read_lane(&self.deliveries, lane, after, selection).await?;
         selection.page(&pieces)
     }
 
@@ -187,7 +191,7 @@ impl Reader for PostgresReader {
         let mut seqs: Vec<i64> = seqs.iter().map(|seq| seq.0).collect();
         seqs.sort_unstable();
         seqs.dedup();
-        let mut connection = self.pool.lend().await?;
+        let mut connection = self.deliveries.lend().await?;
         let batches = rows(&mut connection, sqlx::query(BATCHES).bind(&seqs)).await?;
         let mut selection = Selection::new(PageLimit {
             messages: usize::MAX,
@@ -209,7 +213,7 @@ impl Reader for PostgresReader {
             .bind(from.0)
             .bind(i64::from(limit).saturating_add(1));
         let lane = |row: PgRow| <(i64, bool)>::from_row(&row).map_err(error);
-        let looked = self.pool.rows(lanes).await?.into_iter().map(lane);
+        let looked = self.queries.rows(lanes).await?.into_iter().map(lane);
         let mut looked: Vec<(i64, bool)> = looked.collect::<Result<_, _>>()?;
         let next = (count(looked.len()) > i64::from(limit))
             .then(|| looked.pop())
@@ -229,9 +233,8 @@ impl Reader for PostgresReader {
         after: Seq,
         limit: PageLimit,
     ) -> Result<Envelopes, Error> {
-        let (selection, read) = self
-            .select(lane, after, Selection::of_first_copies(limit))
-            .await?;
+        let selection = Selection::of_first_copies(limit);
+        let (selection, read) = read_lane(&self.queries, lane, after, selection).await?;
         Ok(Envelopes {
             envelopes: selection.envelopes(&read),
             seen: selection.len(),
@@ -241,7 +244,7 @@ impl Reader for PostgresReader {
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
-        let mut connection = self.pool.lend().await?;
+        let mut connection = self.queries.lend().await?;
         let mut settlement = Settlement::default();
         answer(look_up(
             &mut connection,
@@ -260,7 +263,7 @@ impl Reader for PostgresReader {
              = $1",
         )
         .bind(client_id.as_str());
-        self.pool
+        self.queries
             .row(key)
             .await?
             .as_ref()
@@ -274,7 +277,7 @@ impl Reader for PostgresReader {
              = $1",
         )
         .bind(client_id.as_str());
-        self.pool
+        self.queries
             .row(key)
             .await?
             .as_ref()
@@ -285,12 +288,12 @@ impl Reader for PostgresReader {
     async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
         // An empty column of an older server is not a key.
         let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
-            let rows = self.pool.rows(sqlx::query(text)).await?;
+            let rows = self.queries.rows(sqlx::query(text)).await?;
             let row = |row: &PgRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
             rows.iter().map(row).collect()
         };
         let adopted = sqlx::query("SELECT EXISTS (SELECT 1 FROM at_rest_adoption)");
-        let adopted = self.pool.row(adopted).await?;
+        let adopted = self.queries.row(adopted).await?;
         Ok(SealedKeys {
             public: read(
                 "SELECT COALESCE(public_key_ciphertext, ''), COALESCE(nonce, ''), COALESCE(tag, \
@@ -324,7 +327,7 @@ impl Reader for PostgresReader {
             )
             .bind(client_id.as_str()),
         };
-        let row = self.pool.row(query).await?;
+        let row = self.queries.row(query).await?;
         let chain = row.map(|row| row.try_get(0)).transpose();
         let chain: Option<String> = chain.map_err(error)?;
         Ok(chain.map(|chain| CertificateChain::from_text(&chain)))
@@ -340,23 +343,17 @@ impl Reader for PostgresReader {
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
-        let rejected = sqlx::query(
-            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, \
-             rejected_time \
-             FROM rejected_messages WHERE (receiver_client_id = $1 OR client_id = $1) \
-             AND (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id LIMIT \
-             $4",
-        )
-        .bind(client_id.as_str())
-        .bind(time)
-        .bind(id)
-        .bind(i64::from(limit));
-        let rejected = self.pool.rows(rejected).await?;
+        let rejected = sqlx::query(REJECTED)
+            .bind(client_id.as_str())
+            .bind(time)
+            .bind(id)
+            .bind(i64::from(limit));
+        let rejected = self.queries.rows(rejected).await?;
         rejected.iter().map(rejected_message).collect()
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        tokio::join!(self.deliveries.close(), self.queries.close());
     }
 }
 

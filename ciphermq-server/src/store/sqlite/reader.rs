@@ -1,7 +1,7 @@
 //! Reads that bypass the committer.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
@@ -9,11 +9,13 @@ use ciphermq_protocol::{
     CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName, RoutingKey,
 };
 use sqlx::Row as _;
-use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow};
 
 use super::error::{decode, error};
 use super::file::DatabaseFile;
-use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, SLICES, json, range_list};
+use super::sql::{
+    BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, REJECTED, SLICES, json, range_list,
+};
 use crate::model::{
     Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
     SealedRow, Seq, StoredTopology,
@@ -25,9 +27,16 @@ use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::{Error, Reader, corrupt};
 
-/// Reads are short; each connection is a thread with memory of its own, some megabytes while it
-/// reads.
+/// The connections for deliveries, and as many for clients' queries. Reads are short; each
+/// connection is a thread with memory of its own, some megabytes while it reads.
 const CONNECTIONS: u32 = 2;
+
+/// The time limit of a statement that a client's query runs.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The number of SQLite's instructions between two looks at the time limit: less than a
+/// millisecond's work.
+const STEPS: i32 = 10_000;
 
 /// The time limit for getting a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,96 +44,123 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which an unused connection is closed: each is a thread, files and a cache.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The connections that read: deliveries never wait for clients' queries.
 pub(super) struct SqliteReader {
-    pool: SqlitePool,
+    deliveries: SqlitePool,
+    queries: SqlitePool,
 }
 
 impl SqliteReader {
     pub(super) async fn open(file: &DatabaseFile) -> Result<Self, Error> {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+        let deliveries = pool()
             .min_connections(1)
-            .idle_timeout(IDLE_TIMEOUT)
-            .max_lifetime(None)
             .connect_with(file.reading())
             .await
             .map_err(error)?;
-        Ok(Self { pool })
+        let queries = pool()
+            .after_connect(|connection, _| Box::pin(limit(connection)))
+            .before_acquire(|connection, _| {
+                Box::pin(async { limit(connection).await.map(|()| true) })
+            })
+            .connect_lazy_with(file.reading());
+        Ok(Self {
+            deliveries,
+            queries,
+        })
     }
 }
 
-impl SqliteReader {
-    /// Selects what waits in a lane, without the envelopes.
-    async fn select(
-        &self,
-        lane: &LaneKey,
-        after: Seq,
-        mut selection: Selection,
-    ) -> Result<Selection, Error> {
-        // The batch that holds the sequence number, or the first one after it.
-        let begun: Option<i64> = sqlx::query_scalar(LANE_START)
+fn pool() -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_lifetime(None)
+}
+
+/// Makes SQLite end what a connection runs once its time limit has passed: whoever asked has been
+/// answered by then, and others wait for the connection.
+async fn limit(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let deadline = Instant::now() + QUERY_TIMEOUT;
+    connection
+        .lock_handle()
+        .await?
+        .set_progress_handler(STEPS, move || Instant::now() < deadline);
+    Ok(())
+}
+
+/// Selects what waits in a lane, without the envelopes.
+async fn select(
+    pool: &SqlitePool,
+    lane: &LaneKey,
+    after: Seq,
+    mut selection: Selection,
+) -> Result<Selection, Error> {
+    // The batch that holds the sequence number, or the first one after it.
+    let begun: Option<i64> = sqlx::query_scalar(LANE_START)
+        .bind(lane.queue.0)
+        .bind(lane.receiver.as_str())
+        .bind(after.0)
+        .fetch_one(pool)
+        .await
+        .map_err(error)?;
+    let mut from = begun.unwrap_or(after.0);
+    for step in read_sizes() {
+        let rows = sqlx::query(LANE_BATCHES)
             .bind(lane.queue.0)
             .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .fetch_one(&self.pool)
+            .bind(from)
+            .bind(step)
+            .fetch_all(pool)
             .await
             .map_err(error)?;
-        let mut from = begun.unwrap_or(after.0);
-        for step in read_sizes() {
-            let rows = sqlx::query(LANE_BATCHES)
-                .bind(lane.queue.0)
-                .bind(lane.receiver.as_str())
-                .bind(from)
-                .bind(step)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(error)?;
-            let is_last = count(rows.len()) < step;
-            for row in &rows {
-                let batch = waiting_batch(row)?;
-                from = batch.first_seq.saturating_add(1);
-                if !selection.select_after(batch, after.0) {
-                    return Ok(selection);
-                }
-            }
-            if is_last {
+        let is_last = count(rows.len()) < step;
+        for row in &rows {
+            let batch = waiting_batch(row)?;
+            from = batch.first_seq.saturating_add(1);
+            if !selection.select_after(batch, after.0) {
                 return Ok(selection);
             }
         }
-        Ok(selection)
-    }
-
-    /// Reads the selected slices.
-    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, EnvelopeSlice>, Error> {
-        let slices = selection.slices();
-        if slices.is_empty() {
-            return Ok(HashMap::new());
+        if is_last {
+            return Ok(selection);
         }
-        let slices = slices
-            .iter()
-            .map(|slice| (slice.batch, slice.start, slice.length));
-        let rows = sqlx::query(SLICES)
-            .bind(json(slices).map_err(corrupt)?)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let slice = |row: &SqliteRow| -> Result<(i64, EnvelopeSlice), Error> {
-            let piece = EnvelopeSlice::new(
-                row.try_get(1).map_err(error)?,
-                row.try_get(2).map_err(error)?,
-            );
-            Ok((row.try_get(0).map_err(error)?, piece))
-        };
-        rows.iter().map(slice).collect()
     }
+    Ok(selection)
+}
+
+/// Reads the selected slices.
+async fn slices(
+    pool: &SqlitePool,
+    selection: &Selection,
+) -> Result<HashMap<i64, EnvelopeSlice>, Error> {
+    let slices = selection.slices();
+    if slices.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let slices = slices
+        .iter()
+        .map(|slice| (slice.batch, slice.start, slice.length));
+    let rows = sqlx::query(SLICES)
+        .bind(json(slices).map_err(corrupt)?)
+        .fetch_all(pool)
+        .await
+        .map_err(error)?;
+    let slice = |row: &SqliteRow| -> Result<(i64, EnvelopeSlice), Error> {
+        let piece = EnvelopeSlice::new(
+            row.try_get(1).map_err(error)?,
+            row.try_get(2).map_err(error)?,
+        );
+        Ok((row.try_get(0).map_err(error)?, piece))
+    };
+    rows.iter().map(slice).collect()
 }
 
 #[async_trait]
 impl Reader for SqliteReader {
     async fn topology(&self) -> Result<StoredTopology, Error> {
         // One transaction, so that every binding's queue and exchange are there.
-        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let mut transaction = self.queries.begin().await.map_err(error)?;
         let queues: Vec<(i64, String)> =
             sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
                 .fetch_all(&mut *transaction)
@@ -167,8 +203,8 @@ impl Reader for SqliteReader {
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
-        let selection = self.select(lane, after, Selection::new(limit)).await?;
-        selection.page(&self.slices(&selection).await?)
+        let selection = select(&self.deliveries, lane, after, Selection::new(limit)).await?;
+        selection.page(&slices(&self.deliveries, &selection).await?)
     }
 
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error> {
@@ -177,7 +213,7 @@ impl Reader for SqliteReader {
         seqs.dedup();
         let rows = sqlx::query(BATCHES)
             .bind(json(seqs.iter()).map_err(corrupt)?)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.deliveries)
             .await
             .map_err(error)?;
         let mut selection = Selection::new(PageLimit {
@@ -189,7 +225,7 @@ impl Reader for SqliteReader {
                 break;
             }
         }
-        selection.page(&self.slices(&selection).await?)
+        selection.page(&slices(&self.deliveries, &selection).await?)
     }
 
     async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error> {
@@ -197,7 +233,7 @@ impl Reader for SqliteReader {
             .bind(receiver.as_str())
             .bind(from.0)
             .bind(i64::from(limit).saturating_add(1))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.queries)
             .await
             .map_err(error)?;
         let next = (count(looked.len()) > i64::from(limit))
@@ -218,10 +254,9 @@ impl Reader for SqliteReader {
         after: Seq,
         limit: PageLimit,
     ) -> Result<Envelopes, Error> {
-        let selection = self
-            .select(lane, after, Selection::of_first_copies(limit))
-            .await?;
-        let read = self.slices(&selection).await?;
+        let selection = Selection::of_first_copies(limit);
+        let selection = select(&self.queries, lane, after, selection).await?;
+        let read = slices(&self.queries, &selection).await?;
         Ok(Envelopes {
             envelopes: selection.envelopes(&read),
             seen: selection.len(),
@@ -234,7 +269,7 @@ impl Reader for SqliteReader {
         let mut settlement = Settlement::default();
         let rows = sqlx::query(LOOK_UP)
             .bind(range_list(&ranges([message_id])).map_err(corrupt)?)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.queries)
             .await
             .map_err(error)?;
         for row in rows {
@@ -251,7 +286,7 @@ impl Reader for SqliteReader {
              = ?",
         )
         .bind(client_id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.queries)
         .await
         .map_err(error)?;
         row.as_ref().map(sealed_row).transpose()
@@ -263,7 +298,7 @@ impl Reader for SqliteReader {
              = ?",
         )
         .bind(client_id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.queries)
         .await
         .map_err(error)?;
         row.as_ref().map(sealed_row).transpose()
@@ -272,7 +307,7 @@ impl Reader for SqliteReader {
     async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
         let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
             let rows = sqlx::query(text)
-                .fetch_all(&self.pool)
+                .fetch_all(&self.queries)
                 .await
                 .map_err(error)?;
             let row = |row: &SqliteRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
@@ -288,7 +323,7 @@ impl Reader for SqliteReader {
             )
             .await?,
             is_adopted: sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM at_rest_adoption)")
-                .fetch_one(&self.pool)
+                .fetch_one(&self.queries)
                 .await
                 .map_err(error)?,
         })
@@ -311,7 +346,7 @@ impl Reader for SqliteReader {
             )
             .bind(client_id.as_str()),
         };
-        let chain: Option<String> = query.fetch_optional(&self.pool).await.map_err(error)?;
+        let chain: Option<String> = query.fetch_optional(&self.queries).await.map_err(error)?;
         Ok(chain.map(|chain| CertificateChain::from_text(&chain)))
     }
 
@@ -325,25 +360,19 @@ impl Reader for SqliteReader {
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
-        let rows = sqlx::query(
-            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, \
-             rejected_time \
-             FROM rejected_messages WHERE (receiver_client_id = ?1 OR client_id = ?1) \
-             AND (rejected_time, message_id) > (?2, ?3) ORDER BY rejected_time, message_id LIMIT \
-             ?4",
-        )
-        .bind(client_id.as_str())
-        .bind(time)
-        .bind(id)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(error)?;
+        let rows = sqlx::query(REJECTED)
+            .bind(client_id.as_str())
+            .bind(time)
+            .bind(id)
+            .bind(i64::from(limit))
+            .fetch_all(&self.queries)
+            .await
+            .map_err(error)?;
         rows.iter().map(rejected_message).collect()
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        tokio::join!(self.deliveries.close(), self.queries.close());
     }
 }
 

@@ -126,6 +126,19 @@ pub(super) const LANES: &str = "SELECT q.queue_id, EXISTS (SELECT 1 FROM waiting
      WHERE w.queue_id = q.queue_id AND w.receiver_client_id = ?1) \
      FROM queues q WHERE q.queue_id >= ?2 ORDER BY q.queue_id LIMIT ?3";
 
+/// Selects what a client has rejected, and what was rejected of its messages, after a time and an
+/// id: at most so many rows.
+///
+/// Each half is read in the order of an index, and no further than wanted.
+pub(super) const REJECTED: &str = "SELECT * FROM (SELECT message_id, client_id, receiver_client_id, exchange_name, \
+     routing_key, reason, rejected_time FROM rejected_messages WHERE receiver_client_id = \
+     ?1 AND (rejected_time, message_id) > (?2, ?3) ORDER BY rejected_time, message_id \
+     LIMIT ?4) UNION ALL SELECT * FROM (SELECT message_id, client_id, receiver_client_id, \
+     exchange_name, routing_key, reason, rejected_time FROM rejected_messages WHERE \
+     client_id = ?1 AND receiver_client_id <> ?1 AND (rejected_time, message_id) > (?2, \
+     ?3) ORDER BY rejected_time, message_id LIMIT ?4) ORDER BY rejected_time, message_id \
+     LIMIT ?4";
+
 /// Formats a list as one parameter for `json_each`.
 pub(super) fn json<T: serde::Serialize>(
     items: impl Iterator<Item = T>,
@@ -174,6 +187,7 @@ mod tests {
             LANE_BATCHES,
             SLICES,
             LANES,
+            REJECTED,
         ];
         for text in texts {
             let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}")))

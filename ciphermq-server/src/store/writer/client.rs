@@ -1,16 +1,15 @@
 //! What one client submits, and its share of the room.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use ciphermq_protocol::ClientId;
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::cost::{self, Cost};
 use super::queue::Submission;
 use super::{Pending, Submitter, WriteError, WriterHandle, WriterSettings};
+use crate::by_client::ByClient;
 use crate::model::{Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection};
 
 /// The memory of a message that waits for its commit, apart from its envelope.
@@ -152,7 +151,7 @@ pub(super) struct Shares {
     bytes: Bounded,
     acks: Bounded,
     part: usize,
-    clients: Mutex<HashMap<ClientId, Weak<Share>>>,
+    clients: ByClient<Share>,
 }
 
 /// One client's room.
@@ -180,36 +179,26 @@ impl Shares {
             bytes: Bounded::new(settings.max_pending_bytes),
             acks: Bounded::new(settings.max_pending_acks),
             part: settings.client_part.max(1),
-            clients: Mutex::default(),
+            clients: ByClient::default(),
         }
     }
 
     /// Returns the share of a client, the same one while it is in use.
     pub(super) fn of(&self, client_id: &ClientId) -> Arc<Share> {
-        let mut clients = self.clients.lock();
-        if let Some(share) = clients.get(client_id).and_then(Weak::upgrade) {
-            return share;
-        }
-        // Forgets those that are gone, at times that keep the cost of each call constant.
-        if clients.len() == clients.capacity() {
-            clients.retain(|_, share| share.strong_count() > 0);
-        }
-        let share = Arc::new(Share {
+        self.clients.get(client_id, || Share {
             bytes: self.bytes.part(self.part),
             acks: self.acks.part(self.part),
-        });
-        clients.insert(client_id.clone(), Arc::downgrade(&share));
-        share
+        })
     }
 
     /// Ends all waiting for room.
     pub(super) fn close(&self) {
         self.bytes.room.close();
         self.acks.room.close();
-        for share in self.clients.lock().values().filter_map(Weak::upgrade) {
+        self.clients.for_each(|share| {
             share.bytes.own.room.close();
             share.acks.own.room.close();
-        }
+        });
     }
 }
 
