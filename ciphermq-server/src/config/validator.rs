@@ -1,180 +1,21 @@
-//! Conversion of the raw form into the validated one: defaults, units, ranges and relations.
+//! Checks of single values: presence, form, range. Errors name the place of the value.
 
-use std::{ops::RangeInclusive, path::Path, path::PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use ciphermq_protocol::text::{holds_key, shown};
 
 use super::{
-    Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
+    Error, Origin,
     error::line_at,
-    file::{self, Boolean, Location, Quantity, Setting, Text},
-    level, limits, older,
-    quantity::{Number, QuantityKind},
+    quantity::QuantityKind,
+    setting::{Boolean, Location, Quantity, Setting, Text},
 };
 
 /// The name of a setting: its section and its field.
 pub(super) type SettingName = (&'static str, &'static str);
-
-/// Validates the whole configuration.
-///
-/// # Errors
-///
-/// [`Error::Setting`] for the first setting that cannot be used.
-pub(super) fn config(file: file::File, validator: &Validator<'_>) -> Result<Config, Error> {
-    let mut warnings = older::warnings(&file, validator);
-    Ok(Config {
-        server: server(&file.server, validator)?,
-        tls: Tls {
-            cert_path: validator.path(
-                ("tls", "cert_path"),
-                file.tls.cert_path.as_ref(),
-                "certs/server.crt",
-            )?,
-            key_path: validator.path(
-                ("tls", "key_path"),
-                file.tls.key_path.as_ref(),
-                "certs/server.key",
-            )?,
-            ca_cert_path: validator.path(
-                ("tls", "ca_cert_path"),
-                file.tls.ca_cert_path.as_ref(),
-                "certs/ca.crt",
-            )?,
-        },
-        logging: logging(&file.logging, validator, &mut warnings)?,
-        database: database::validate(file.database, validator)?,
-        encryption: encryption::validate(file.encryption, validator)?,
-        limits: limits::validate(&file.limits, validator)?,
-        warnings,
-    })
-}
-
-fn server(section: &file::Server, validator: &Validator<'_>) -> Result<Server, Error> {
-    if let Some(kind) = &section.connection_type
-        && !kind.value.0.trim().eq_ignore_ascii_case("tls")
-    {
-        return Err(validator.invalid(
-            ("server", "connection_type"),
-            Some(&kind.location),
-            format!(
-                "`{}` is not supported: clients are identified by their certificates",
-                shown(&kind.value.0)
-            ),
-            "Write connection_type = \"tls\", or leave the line out.",
-        ));
-    }
-    let address = match &section.address {
-        None => String::from("127.0.0.1:5672"),
-        Some(address) if is_address(address.value.0.trim()) => address.value.0.trim().to_owned(),
-        Some(address) => {
-            return Err(validator.invalid(
-                ("server", "address"),
-                Some(&address.location),
-                format!("`{}` is not a host and port", shown(&address.value.0)),
-                "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.",
-            ));
-        }
-    };
-    Ok(Server { address })
-}
-
-/// Returns whether `text` has the form `host:port`. The listener resolves the host.
-fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let is_host_valid = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace())
-        }
-    };
-    is_host_valid && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
-}
-
-fn logging(
-    section: &file::Logging,
-    validator: &Validator<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Logging, Error> {
-    let level = level::validate(section.level.as_ref(), validator, warnings)?;
-    let messages = validator.boolean(("logging", "messages"), section.messages.as_ref(), true)?;
-    let rotation = validator.choice(
-        ("logging", "rotation"),
-        section.rotation.as_ref(),
-        Rotation::Daily,
-        |text| {
-            Some(match text {
-                "hourly" => Rotation::Hourly,
-                "daily" => Rotation::Daily,
-                "never" => Rotation::Never,
-                _ => return None,
-            })
-        },
-        "hourly, daily or never",
-    )?;
-    let info = ("logging", "info_file_path");
-    let debug = ("logging", "debug_file_path");
-    let error = ("logging", "error_file_path");
-    let info_file_path = validator.path(
-        info,
-        section.info_file_path.as_ref(),
-        "logs/server_info.log",
-    )?;
-    let debug_file_path = validator.path(
-        debug,
-        section.debug_file_path.as_ref(),
-        "logs/server_debug.log",
-    )?;
-    let error_file_path = validator.path(
-        error,
-        section.error_file_path.as_ref(),
-        "logs/server_error.log",
-    )?;
-    // Two writers that rotate the same file would rename it under each other. Devices and other
-    // special files are never rotated.
-    let is_shared = |one: &Path, other: &Path| {
-        one == other
-            && std::fs::metadata(one).map_or(true, |metadata| metadata.is_file())
-            && !ciphermq_files::resolve(one)
-                .is_ok_and(|resolved| ciphermq_files::is_descriptor(&resolved))
-    };
-    let conflict = if is_shared(&debug_file_path, &info_file_path) {
-        Some((debug, section.debug_file_path.as_ref(), "info_file_path"))
-    } else if is_shared(&error_file_path, &info_file_path) {
-        Some((error, section.error_file_path.as_ref(), "info_file_path"))
-    } else if is_shared(&error_file_path, &debug_file_path) {
-        Some((error, section.error_file_path.as_ref(), "debug_file_path"))
-    } else {
-        None
-    };
-    if let Some((name, setting, other)) = conflict {
-        return Err(validator.invalid(
-            name,
-            setting.map(|setting| &setting.location),
-            format!("it is the same file as {other}"),
-            "Give each of the three log files its own path.",
-        ));
-    }
-    let megabytes: u64 = validator.quantity::<Number, _>(
-        ("logging", "max_size_mb"),
-        section.max_size_mb.as_ref(),
-        100,
-        0..=1 << 20,
-    )?;
-    Ok(Logging {
-        level,
-        messages,
-        info_file_path,
-        debug_file_path,
-        error_file_path,
-        rotation,
-        max_size_bytes: (megabytes > 0).then_some(megabytes << 20),
-    })
-}
 
 /// Functions that validate values, with the file for the locations in errors.
 pub(super) struct Validator<'a> {
