@@ -1,11 +1,10 @@
-//! The command line. The arguments of each command are defined in the command's module.
+//! The command line as a whole: the flags of every command, and the exit codes.
+//!
+//! Each command's own arguments are defined in the command's module.
 
-use std::path::PathBuf;
+use clap::{ArgAction, Parser};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Parser, Subcommand};
-
-use crate::commands;
+use crate::commands::Command;
 use crate::console::Verbosity;
 
 /// The section of `--help` about exit codes.
@@ -45,42 +44,6 @@ impl Cli {
     pub(crate) fn verbosity(&self) -> Verbosity {
         Verbosity::of(self.quiet, self.verbose)
     }
-}
-
-/// A parser of paths of files that are written. One that ends with a slash names a folder: without
-/// it, a file would be created in the folder's place.
-pub(crate) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().try_map(|path| {
-        let bytes = path.as_encoded_bytes();
-        match [&b"/"[..], b"/.", b"/.."]
-            .iter()
-            .any(|end| bytes.ends_with(end))
-        {
-            true => Err("it ends like the path of a folder: name a file in it"),
-            false => Ok(PathBuf::from(path)),
-        }
-    })
-}
-
-/// The commands. Each one's help is the documentation of its arguments.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Send(commands::send::Args),
-    Receive(commands::receive::Args),
-    Demo(commands::demo::Args),
-    Bench(commands::bench::Args),
-    Keygen(commands::keygen::Args),
-    Certs(commands::certs::Args),
-    RegisterKey(commands::register_key::Args),
-    GetKey(commands::get_key::Args),
-    VerifyKey(commands::verify_key::Args),
-    Keys(commands::keys::Args),
-    Fetch(commands::fetch::Args),
-    Ack(commands::ack::Args),
-    Resend(commands::resend::Args),
-    Rejected(commands::rejected::Args),
-    Status(commands::status::Args),
-    Completions(commands::completions::Args),
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! A flag overrides the environment variable, the variable overrides the file that `--config`
 //! names, and the file overrides the default. The defaults fit what `keygen` writes, so that the
 //! README's examples need no options.
+//!
+//! The variables are read here rather than by clap: an empty one counts as not set, and an error
+//! names the variable in place of the flag.
 
 use std::ffi::OsString;
 use std::io;
@@ -19,6 +22,7 @@ use serde::Deserialize;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::file_roles::FileRoles;
+use crate::value_parsers::duration;
 
 /// The default of `--server`.
 const SERVER: &str = "localhost:5672";
@@ -77,13 +81,13 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "FOLDER")]
     pins: Option<PathBuf>,
     /// The time limit for connecting [env: CIPHERMQ_CONNECT_TIMEOUT] [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
     connect_timeout: Option<Duration>,
     /// The number of tries of a publish or an ack [env: CIPHERMQ_RETRIES] [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     retries: Option<u32>,
     /// The time limit for the answer to one try [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
     retry_timeout: Option<Duration>,
     /// A TOML file with these options under the same names: server = "...", ca = "...",
     /// private-key = "..." [env: CIPHERMQ_CONFIG]
@@ -196,14 +200,14 @@ impl ConnectionArgs {
         let cert = cert.unwrap_or_else(|| identity.certificate().into());
         let key = path("key", self.key, file.key)?;
         let key = key.unwrap_or_else(|| cert.with_extension("key"));
-        let duration = |value: Option<f64>, name: &str| {
+        let duration_in_file = |value: Option<f64>, name: &str| {
             value
-                .map(|value| seconds(&value.to_string()))
+                .map(|seconds| duration(&seconds.to_string()))
                 .transpose()
                 .map_err(|error| bad_value(name, "the configuration file", &error))
         };
-        let connect_timeout = parsed(&env, "CIPHERMQ_CONNECT_TIMEOUT", seconds)?;
-        let retry_timeout = parsed(&env, "CIPHERMQ_RETRY_TIMEOUT", seconds)?;
+        let connect_timeout = parsed(&env, "CIPHERMQ_CONNECT_TIMEOUT", duration)?;
+        let retry_timeout = parsed(&env, "CIPHERMQ_RETRY_TIMEOUT", duration)?;
         let retries = parsed(&env, "CIPHERMQ_RETRIES", at_least_one)?;
         if file.retries == Some(0) {
             return Err(bad_value(
@@ -257,12 +261,12 @@ impl ConnectionArgs {
             connect_timeout: self
                 .connect_timeout
                 .or(connect_timeout)
-                .or(duration(file.connect_timeout, "connect-timeout")?),
+                .or(duration_in_file(file.connect_timeout, "connect-timeout")?),
             retries: self.retries.or(retries).or(file.retries),
             retry_timeout: self
                 .retry_timeout
                 .or(retry_timeout)
-                .or(duration(file.retry_timeout, "retry-timeout")?),
+                .or(duration_in_file(file.retry_timeout, "retry-timeout")?),
         };
         // Checked before files are opened and created.
         let checked = settings.builder().check_settings();
@@ -668,27 +672,6 @@ fn in_plain_words(message: &str) -> String {
             format!("the value must be {expected}")
         }
         _ => command_line_error(message),
-    }
-}
-
-/// Parses a duration: seconds, which may have a fraction.
-///
-/// # Errors
-///
-/// A text for people if it is not a number, or not above zero and within a year.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text
-        .strip_suffix('s')
-        .unwrap_or(text)
-        .parse()
-        .map_err(|_| format!("`{}` is not a number of seconds", shown(text)))?;
-    // More than a year is a mistake, and can exceed the range of timers.
-    match Duration::try_from_secs_f64(value) {
-        Ok(duration) if !duration.is_zero() && value <= 31_536_000.0 => Ok(duration),
-        _ => Err(format!(
-            "`{}` is not a number of seconds above zero and within a year",
-            shown(text)
-        )),
     }
 }
 

@@ -194,15 +194,6 @@ fn keys_in_place_of_paths_are_refused_and_not_shown() {
 }
 
 #[test]
-fn seconds_are_positive_and_finite() {
-    assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
-    assert_eq!(seconds("10s"), Ok(Duration::from_secs(10)));
-    for text in ["", "0", "-1", "inf", "NaN", "1e300", "ten", "99999999999"] {
-        assert!(seconds(text).is_err(), "{text}");
-    }
-}
-
-#[test]
 fn texts_of_libraries_become_sentences() {
     assert_eq!(
         sentence("there is no key file x"),

@@ -10,7 +10,7 @@
 //!
 //! Modules in reading order:
 //!
-//! - [`args`]: the command line
+//! - [`args`]: the command line as a whole
 //! - [`connection`]: connection options from flags, environment, file and defaults
 //! - [`file_roles`]: the check that no file that is written is in use otherwise
 //! - [`commands`]: one module per command
@@ -19,6 +19,7 @@
 //! - [`console`]: standard error
 //! - [`signals`]: the signals that ask the program to end
 //! - [`exit`]: exit codes, and errors with advice
+//! - [`value_parsers`]: parsers of values that several options have
 
 mod args;
 mod commands;
@@ -29,12 +30,13 @@ mod file_roles;
 mod local;
 mod output;
 mod signals;
+mod value_parsers;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use ciphermq_client::text;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
         Ok(cli) => {
             let verbosity = cli.verbosity();
             log_to_stderr(verbosity);
-            commands::run(cli.command, verbosity)
+            commands::run(cli.command, verbosity, Cli::command)
         }
         Err(error) => print_clap(&error),
     };

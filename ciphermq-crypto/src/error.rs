@@ -1,6 +1,8 @@
-//! Errors of keys, sealing and opening.
+//! Errors of sealing and opening.
 //!
-//! Key files have an error of their own: [`crate::KeyFileError`].
+//! Errors of keys, of key files and of randomness are defined where they arise: [`KeyError`] in
+//! [`keys`](crate::keys), [`KeyFileError`](crate::KeyFileError) in
+//! [`key_file`](crate::key_file).
 
 use ciphermq_protocol::envelope::EnvelopeError;
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
@@ -9,33 +11,8 @@ use crate::identity::{Fingerprint, SignError};
 use crate::keys::KeyId;
 use crate::sender::SenderError;
 
-/// An error about missing randomness of the operating system.
-#[derive(Clone, thiserror::Error)]
-#[error("the operating system gave no random bytes: {0}")]
-pub struct RandomError(#[from] pub(crate) rand::rngs::SysError);
-
-ciphermq_protocol::debug_as_report!(RandomError);
-
-/// The reason why a text is not a key.
-#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The text is not canonical base64 with padding (RFC 4648, section 4).
-    #[error("a key is base64 with padding, this is not")]
-    NotBase64,
-    /// The length is not that of a key, in bytes.
-    #[error("a key has {expected} bytes, this one has {actual}")]
-    Length {
-        /// The length of a key of this kind.
-        expected: usize,
-        /// The length of the input.
-        actual: usize,
-    },
-    /// The bytes have the length of a key, but do not encode one.
-    #[error("these bytes are not a key")]
-    Invalid,
-}
-
-ciphermq_protocol::debug_as_report!(KeyError);
+pub use crate::keys::KeyError;
+pub use crate::random::RandomError;
 
 /// The reason why a message was not sealed.
 #[derive(thiserror::Error)]

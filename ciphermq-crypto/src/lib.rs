@@ -32,7 +32,7 @@
 //! - [`seal_older`](mod@seal_older): sealing for older clients
 //! - [`open`]: the receiver's side
 //! - [`stream`]: new streams of message ids
-//! - [`error`]: errors of keys, sealing and opening
+//! - [`error`]: errors of sealing and opening
 
 mod encoding;
 pub mod error;

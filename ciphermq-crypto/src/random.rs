@@ -3,10 +3,15 @@
 //! Only the operating system knows when a virtual machine was copied or restored, so no generator's
 //! state is kept.
 
-use rand::rngs::{StdRng, SysRng};
+use rand::rngs::{StdRng, SysError, SysRng};
 use rand::{SeedableRng, TryRng};
 
-use crate::error::RandomError;
+/// An error about missing randomness of the operating system.
+#[derive(Clone, thiserror::Error)]
+#[error("the operating system gave no random bytes: {0}")]
+pub struct RandomError(#[from] SysError);
+
+ciphermq_protocol::debug_as_report!(RandomError);
 
 /// Fills `out` with random bytes.
 pub(crate) fn fill(out: &mut [u8]) -> Result<(), RandomError> {

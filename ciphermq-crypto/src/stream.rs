@@ -3,8 +3,8 @@
 use ciphermq_protocol::StreamId;
 use jiff::Timestamp;
 
-use crate::error::RandomError;
 use crate::random;
+use crate::random::RandomError;
 
 /// Creates the id of a stream that starts at `now`.
 ///

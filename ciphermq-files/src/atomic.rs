@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::access::Access;
-use crate::folder::{parent, sync_parent};
+use crate::folder::sync_parent;
 use crate::open::create_new;
-use crate::resolve::resolve;
+use crate::resolve::{parent, resolve};
 
 /// The treatment of a file that already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

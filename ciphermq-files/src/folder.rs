@@ -5,16 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::access::Access;
-use crate::resolve::resolve;
+use crate::resolve::{parent, resolve};
 use crate::sync::is_sync_unsupported;
-
-/// Returns the folder that contains a path's last component; `.` for a bare name.
-#[must_use]
-pub fn parent(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
 
 /// Creates a folder and its missing parents, and returns those that were created, topmost first.
 ///

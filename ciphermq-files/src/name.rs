@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::folder::parent;
+use crate::resolve::parent;
 
 /// The length limit for names on nearly every file system, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -33,11 +33,8 @@ pub fn fit_name(folder: &Path, stem: impl AsRef<OsStr>, end: &str) -> OsString {
     if name.len() <= max {
         return name;
     }
-    let hash: String = Sha256::digest(name.as_encoded_bytes())
-        .iter()
-        .take(HASH_DIGITS / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hash = hex::encode(Sha256::digest(name.as_encoded_bytes()));
+    hash.truncate(HASH_DIGITS);
     let room = max.saturating_sub(SEPARATOR.len() + hash.len() + end.len());
     let text = stem.as_ref().to_string_lossy();
     let cut = (0..=room.min(text.len()))

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::access::Access;
 use crate::descriptor::{duplicate_descriptor, own_descriptor};
-use crate::folder::{create_folder, parent, sync_parent};
-use crate::resolve::{is_descriptor, resolve};
+use crate::folder::{create_folder, sync_parent};
+use crate::resolve::{is_descriptor, parent, resolve};
 
 /// Creates a new file for reading and writing; a link in its place counts as an existing file.
 ///

@@ -1,4 +1,4 @@
-//! Resolves paths through links.
+//! Paths: the folder of a file, and the target through links.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,6 +6,14 @@ use std::path::{Component, Path, PathBuf};
 
 /// The limit on links in one path, the same as Linux's.
 const MAX_LINKS: usize = 40;
+
+/// Returns the folder that contains a path's last component; `.` for a bare name.
+#[must_use]
+pub fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
 
 /// Resolves a path to an absolute one without links, whether its target exists or not.
 ///
@@ -112,7 +120,7 @@ fn refuse_foreign_link(link: &Path) -> io::Result<()> {
     {
         use std::os::unix::fs::MetadataExt as _;
         const STICKY_AND_OPEN_TO_ALL: u32 = 0o1002;
-        let folder = std::fs::metadata(crate::folder::parent(link))?;
+        let folder = std::fs::metadata(parent(link))?;
         let owner = std::fs::symlink_metadata(link)?.uid();
         let is_shared = folder.mode() & STICKY_AND_OPEN_TO_ALL == STICKY_AND_OPEN_TO_ALL;
         if is_shared && owner != folder.uid() && owner != rustix::process::geteuid().as_raw() {

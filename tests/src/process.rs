@@ -6,9 +6,10 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -214,9 +215,7 @@ impl Output {
                 }
                 let line = String::from_utf8_lossy(&bytes).into_owned();
                 bytes.clear();
-                let mut lines = written
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut lines = written.lock();
                 lines.push(line);
                 sender.send_replace((lines.len(), false));
             }
@@ -227,10 +226,7 @@ impl Output {
 
     /// The lines so far, without their endings.
     pub fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.lines.lock().clone()
     }
 
     /// The output so far, as one string.
@@ -260,10 +256,7 @@ impl Output {
             loop {
                 let (count, end) = *progress.borrow_and_update();
                 {
-                    let lines = self
-                        .lines
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let lines = self.lines.lock();
                     if let Some(found) = lines
                         .iter()
                         .take(count)

@@ -1,9 +1,7 @@
 //! `completions`: prints a script that completes commands and flags in a shell.
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
@@ -19,23 +17,23 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+/// Prints the script for `program`, the whole command line.
+pub(crate) fn run(args: &Args, mut program: clap::Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    let mut command = Cli::command();
     match args.shell {
         // clap_complete's script for bash treats the hyphen in the program's name inconsistently,
         // and would complete no subcommand. So it is generated for a name without hyphen, and then
         // bound to the real one.
         Shell::Bash => {
             let mut text = Vec::new();
-            clap_complete::generate(Shell::Bash, &mut command, "ciphermq_cli", &mut text);
+            clap_complete::generate(Shell::Bash, &mut program, "ciphermq_cli", &mut text);
             let text = String::from_utf8_lossy(&text);
             script.extend(
                 text.replace("default ciphermq_cli\n", "default ciphermq-cli\n")
                     .into_bytes(),
             );
         }
-        shell => clap_complete::generate(shell, &mut command, "ciphermq-cli", &mut script),
+        shell => clap_complete::generate(shell, &mut program, "ciphermq-cli", &mut script),
     }
     stdout::print(script)?;
     Ok(Exit::Done)

@@ -1,10 +1,13 @@
 //! The commands, one module each: arguments and implementation.
+//!
+//! `events` reports the events of a connection, for the commands that keep one open.
 
 pub(crate) mod ack;
 pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod demo;
+mod events;
 pub(crate) mod fetch;
 pub(crate) mod get_key;
 pub(crate) mod keygen;
@@ -19,19 +22,42 @@ pub(crate) mod verify_key;
 
 use std::future::Future;
 
-use ciphermq_client::keys::Registration;
-use ciphermq_client::{Event, Events};
+use clap::Subcommand;
 
-use crate::args::Command;
 use crate::console::{Console, Role, Verbosity};
 use crate::exit::{Exit, Failure};
 
-/// Runs a command.
+/// The commands. Each one's help is the documentation of its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Send(send::Args),
+    Receive(receive::Args),
+    Demo(demo::Args),
+    Bench(bench::Args),
+    Keygen(keygen::Args),
+    Certs(certs::Args),
+    RegisterKey(register_key::Args),
+    GetKey(get_key::Args),
+    VerifyKey(verify_key::Args),
+    Keys(keys::Args),
+    Fetch(fetch::Args),
+    Ack(ack::Args),
+    Resend(resend::Args),
+    Rejected(rejected::Args),
+    Status(status::Args),
+    Completions(completions::Args),
+}
+
+/// Runs a command. `program` returns the definition of the whole command line.
 ///
 /// # Errors
 ///
 /// [`Failure`] with the error and advice.
-pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    command: Command,
+    verbosity: Verbosity,
+    program: fn() -> clap::Command,
+) -> Result<Exit, Failure> {
     let console = |role| Console::new(role, verbosity);
     match command {
         Command::Send(args) => block_on(send::run(args, console(Role::Sender))),
@@ -49,7 +75,7 @@ pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failur
         Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),
         Command::Rejected(args) => block_on(rejected::run(args, console(Role::Client))),
         Command::Status(args) => block_on(status::run(args)),
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(args) => completions::run(&args, program()),
     }
 }
 
@@ -64,52 +90,4 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     // A thread may still be blocked on standard input: do not wait for it.
     runtime.shutdown_background();
     result
-}
-
-/// Warns if an announcement of keys could not be recorded.
-fn warn_unrecorded(registration: &Registration, console: &Console) {
-    if let Some(reason) = &registration.not_recorded {
-        console.warn(format_args!(
-            "{reason}. If the server's database is restored from a backup, and this machine's clock \
-             is set back, too, senders may refuse the next keys"
-        ));
-    }
-}
-
-/// Reports the events of a connection until it is closed permanently.
-fn report_events(mut events: Events, console: Console) {
-    tokio::spawn(async move {
-        // The first connection is not reported.
-        let mut was_lost = false;
-        while let Some(event) = events.next().await {
-            match &event {
-                Event::Disconnected { reason } => {
-                    console.info(format_args!("Connection lost: {reason}"));
-                }
-                Event::ConnectFailed { reason } => {
-                    console.info(format_args!("No connection yet: {reason}"));
-                }
-                Event::Reconnecting { after, attempt } => {
-                    console.info(format_args!(
-                        "Trying to connect again in {:.1} s (try {attempt})",
-                        after.as_secs_f64()
-                    ));
-                }
-                Event::Connected if was_lost => console.info("Connected again"),
-                Event::KeysAnnounced { registration } => {
-                    console.info(format_args!(
-                        "Public keys registered again, epoch {}",
-                        registration.epoch.unwrap_or_default()
-                    ));
-                    warn_unrecorded(registration, &console);
-                }
-                Event::KeysNotAnnounced { reason } => console.warn(format_args!(
-                    "The public keys are not registered as they should be: {reason}. {}",
-                    reason.advice()
-                )),
-                _ => {}
-            }
-            was_lost |= matches!(event, Event::Disconnected { .. });
-        }
-    });
 }

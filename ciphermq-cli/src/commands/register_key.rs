@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             key.suite()
         ));
     }
-    super::warn_unrecorded(&registration, &console);
+    super::events::warn_unrecorded(&registration, &console);
     if let Some(epoch) = registration.epoch {
         console.info(format_args!("Signed with the epoch {epoch}"));
     } else {

@@ -8,11 +8,12 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use ciphermq_client::text::{self, Escaped};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing_subscriber::field::MakeExt as _;
@@ -108,7 +109,7 @@ pub(crate) fn has_colours() -> bool {
 /// Shows a bar below everything that is written from now on.
 pub(crate) fn show_bar(bar: ProgressBar) {
     bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+    *BAR.lock() = Some(bar);
 }
 
 /// The bar that is shown, or a hidden one.
@@ -118,7 +119,8 @@ pub(crate) fn bar() -> ProgressBar {
 
 /// Removes the bar.
 pub(crate) fn clear_bar() {
-    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // The lock is released before the bar is drawn for the last time.
+    let bar = BAR.lock().take();
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -133,7 +135,7 @@ pub(crate) fn while_hidden<T>(f: impl FnOnce() -> T) -> T {
 }
 
 fn shown() -> Option<ProgressBar> {
-    BAR.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    BAR.lock().clone()
 }
 
 /// The log's writer, which gets one event per write. The fields are escaped by [`fields`] before;

@@ -7,9 +7,11 @@
 //! - [`pipe`]: a pipe that is written no faster than it is read
 //! - [`stdout`]: the only path to standard output
 //! - [`write`](mod@write): writes that are tried again where the system asks for it
+//! - `error`: the errors of output files
 //! - [`sink`], `kind`: the destination of received messages, a file or a stream
 
 mod damage;
+mod error;
 pub(crate) mod file;
 mod kind;
 pub(crate) mod pipe;
@@ -20,6 +22,7 @@ pub(crate) mod sink;
 pub(crate) mod stdout;
 pub(crate) mod write;
 
+pub(crate) use error::OutputError;
 pub(crate) use kind::OutputKind;
 pub(crate) use record::{Payload, Received, Unopened};
 pub(crate) use sink::Sink;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ciphermq_files::{Access, Draft, is_descriptor, open_append, resolve, sync_file};
 
-use super::file::OutputError;
+use super::error::OutputError;
 use super::scan::has_recognised_line;
 use super::write::write_all;
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ciphermq_client::{ClientId, MessageId};
 use ciphermq_files::{duplicate_descriptor, own_descriptor, resolve, sync_data};
 
-use super::file::{OutputError, OutputFile};
+use super::error::OutputError;
+use super::file::OutputFile;
 use super::pipe::{Pipe, WriteOutcome};
 use super::stdout;
 use super::write::write_all;

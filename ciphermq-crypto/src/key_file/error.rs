@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
-use crate::error::{KeyError, RandomError};
-use crate::keys::KeyId;
+use crate::keys::{KeyError, KeyId};
+use crate::random::RandomError;
 use ciphermq_files::FileError;
 use ciphermq_protocol::text::{holds_key, shown};
 

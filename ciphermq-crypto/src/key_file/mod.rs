@@ -37,8 +37,7 @@ pub use keyring::read_keyring;
 pub use names::KeyNames;
 pub use rotate::{Rotated, Rotation, rotate};
 
-use crate::error::KeyError;
-use crate::keys::{PrivateKey, PublicKey, XWingPrivateKey, XWingPublicKey};
+use crate::keys::{KeyError, PrivateKey, PublicKey, XWingPrivateKey, XWingPublicKey};
 use ciphermq_files::{Access, Existing, FileError, NewFiles, exposed_mode};
 
 /// The usual name of a receiver's private key file.

@@ -5,7 +5,9 @@
 //! - [`RecipientKey`]: a public key of either kind, for which sessions are sealed
 //! - [`Keyring`]: a receiver's private keys, new and old
 //! - [`KeyId`]: the id of a key in envelopes
+//! - [`KeyError`]: why a text is not a key
 
+mod error;
 mod key_id;
 mod keyring;
 mod recipient;
@@ -15,8 +17,8 @@ mod x_wing;
 use zeroize::Zeroizing;
 
 use crate::encoding;
-use crate::error::KeyError;
 
+pub use error::KeyError;
 pub use key_id::{KeyId, KeyIdError};
 pub use keyring::Keyring;
 pub use recipient::RecipientKey;

@@ -1,7 +1,6 @@
 //! Public keys of any kind, for which sessions are sealed.
 
-use super::{KeyId, PublicKey, XWingPublicKey};
-use crate::error::KeyError;
+use super::{KeyError, KeyId, PublicKey, XWingPublicKey};
 use crate::suite::Suite;
 
 /// A receiver's public key, whose kind determines the suite.

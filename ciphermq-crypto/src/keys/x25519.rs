@@ -5,11 +5,10 @@ use std::fmt;
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
-use super::{KeyId, decode_key};
+use super::{KeyError, KeyId, decode_key};
 use crate::encoding::encode;
-use crate::error::{KeyError, RandomError};
 use crate::identity::fingerprint;
-use crate::random;
+use crate::random::{self, RandomError};
 
 /// The length of a private or public key, in bytes.
 pub const KEY_BYTES: usize = 32;

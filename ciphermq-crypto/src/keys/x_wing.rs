@@ -9,10 +9,9 @@ use hpke::kem::XWing;
 use hpke::{Deserializable as _, Kem, Serializable as _};
 use zeroize::Zeroizing;
 
-use super::{KeyId, decode_key};
+use super::{KeyError, KeyId, decode_key};
 use crate::encoding::encode;
-use crate::error::{KeyError, RandomError};
-use crate::random;
+use crate::random::{self, RandomError};
 
 /// The length of a seed, in bytes.
 const SEED_BYTES: usize = 32;

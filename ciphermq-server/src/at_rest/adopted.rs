@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::AtRestKey;
 
 const FIRST_LINE: &str = "ciphermq-at-rest-adopted 1";
+/// The length of a key's id, in hexadecimal digits.
+const KEY_ID_DIGITS: usize = 32;
 /// The size limit of the file. It has a line per key, and keys are rarely replaced.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -24,11 +26,9 @@ pub fn key_id(key: &AtRestKey) -> String {
     let mut hash = Sha256::new();
     hash.update(b"CipherMQ at-rest key id\0");
     hash.update(key.bytes());
-    hash.finalize()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut id = hex::encode(hash.finalize());
+    id.truncate(KEY_ID_DIGITS);
+    id
 }
 
 /// The file that records for which keys older rows were adopted.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     Error,
-    file::{Setting, Text},
-    section::{Blank, Section, variable_location},
-    validate::Validator,
+    section::Section,
+    setting::{Blank as _, Location, Setting, Text},
+    validator::Validator,
 };
 use crate::authorization::{Action, Effect, Pattern, PatternError, Policy, Rule, Template};
 
@@ -66,7 +66,7 @@ impl Section for Authorization {
     }
 
     fn set(&mut self, field: &str, value: String, variable: &str) -> bool {
-        let location = variable_location(variable);
+        let location = Location::Variable(variable.to_owned());
         match field {
             "default" => {
                 let value = Text(value);
@@ -280,7 +280,7 @@ impl<'a> RuleReader<'a> {
 
     fn invalid(
         &self,
-        location: Option<&super::file::Location>,
+        location: Option<&Location>,
         problem: impl fmt::Display,
         advice: impl Into<String>,
     ) -> Error {

@@ -7,10 +7,10 @@ use std::{fmt, path::PathBuf};
 use url::Url;
 
 use super::{
-    Error, Secret,
-    file::{self, Quantity, Setting, Text},
+    Error, Secret, file,
     quantity::Number,
-    validate::{SettingName, Validator},
+    setting::{Quantity, Setting, Text},
+    validator::{SettingName, Validator},
 };
 
 const URL: SettingName = ("database", "url");

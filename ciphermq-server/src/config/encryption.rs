@@ -2,11 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Error,
-    file::{self, Setting},
-    validate::Validator,
-};
+use super::{Error, file, setting::Setting, validator::Validator};
 use crate::at_rest::adopted::Notes;
 pub use crate::at_rest::{Algorithm, KeySource, OlderRows};
 use crate::at_rest::{AtRestKey, MAKE_KEY};

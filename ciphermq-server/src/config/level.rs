@@ -11,8 +11,8 @@ use tracing_subscriber::filter::Directive;
 
 use super::{
     Error,
-    file::{Setting, Text},
-    validate::Validator,
+    setting::{Setting, Text},
+    validator::Validator,
 };
 
 const NAME: (&str, &str) = ("logging", "level");

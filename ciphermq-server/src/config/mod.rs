@@ -7,11 +7,12 @@
 //!
 //! Modules, in reading order:
 //!
-//! - `file`: the raw form, and the environment variables;
+//! - `setting`: values as written, each with its location;
 //! - `section`: the macro that defines a section's deserializer and its variables;
-//! - `validate`: the conversion of the raw form into the validated one;
-//! - `limits`: the table of limits, which also generates their documentation;
-//! - `database`, `encryption`: the sections with checks of their own;
+//! - `file`: the raw form, and the environment variables;
+//! - `validator`: checks of single values;
+//! - `server`, `tls`, `logging`, `database`, `encryption`, `limits`: the sections, one module each,
+//!   with defaults and checks; the table of limits also generates their documentation;
 //! - `authorization`: the section with the rules about clients;
 //! - `level`: the log level, or the filter of an older file;
 //! - `older`: sections of older files that have no effect yet;
@@ -26,11 +27,7 @@
 //!
 //! Loading reads only the configuration file: no other file is opened or created.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Read as _, path::Path};
 
 mod authorization;
 mod database;
@@ -39,13 +36,17 @@ mod error;
 mod file;
 mod level;
 mod limits;
+mod logging;
 mod older;
 mod quantity;
 mod secret;
 mod section;
+mod server;
 mod service_link;
+mod setting;
+mod tls;
 mod units;
-mod validate;
+mod validator;
 
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,13 @@ pub use database::{Database, Postgres, SslMode, Target};
 pub use encryption::{Algorithm, Encryption, KeySource, OlderRows};
 pub use error::{Error, Origin};
 pub use limits::Limits;
+pub use logging::{Logging, Rotation};
 pub use secret::Secret;
+pub use server::Server;
+pub use tls::Tls;
+
+use file::File;
+use validator::Validator;
 
 use crate::authorization::Policy;
 
@@ -80,61 +87,6 @@ pub struct Config {
     pub authorization: Policy,
     /// Problems that do not prevent the server from starting, as lines to log.
     pub warnings: Vec<String>,
-}
-
-/// The section `[server]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// The address to listen on, `host:port`.
-    ///
-    /// The host is a name, an IPv4 address, or an IPv6 address in brackets. Port 0 lets the
-    /// operating system choose a free port.
-    pub address: String,
-}
-
-/// The section `[tls]`.
-///
-/// There is no field for `[server] connection_type`, since `tls` is its only value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The PEM file of the server's certificate chain.
-    pub cert_path: PathBuf,
-    /// The PEM file of the certificate's private key.
-    pub key_path: PathBuf,
-    /// The PEM file of the certificate authority that verifies client certificates.
-    pub ca_cert_path: PathBuf,
-}
-
-/// The section `[logging]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    /// The most verbose level that is logged.
-    pub level: tracing::Level,
-    /// Whether every accepted and every acknowledged message is logged, at level INFO.
-    pub messages: bool,
-    /// The file for lines of level INFO.
-    pub info_file_path: PathBuf,
-    /// The file for lines of level DEBUG and TRACE.
-    pub debug_file_path: PathBuf,
-    /// The file for lines of level ERROR and WARN.
-    pub error_file_path: PathBuf,
-    /// The interval at which log files are rotated.
-    pub rotation: Rotation,
-    /// The size in bytes at which a log file is rotated; `None` for no limit.
-    pub max_size_bytes: Option<u64>,
-}
-
-/// The interval at which log files are rotated.
-///
-/// Hours and days are in UTC, like the timestamps of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotation {
-    /// Rotation at every full hour.
-    Hourly,
-    /// Rotation at midnight.
-    Daily,
-    /// Rotation by size only.
-    Never,
 }
 
 impl Config {
@@ -164,9 +116,24 @@ impl Config {
         path: &Path,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
-        let mut file = file::File::parse(text, path)?;
+        let mut file = File::parse(text, path)?;
         file.apply_environment(env)?;
-        validate::config(file, &validate::Validator::new(path, text))
+        Self::validate(file, &Validator::new(path, text))
+    }
+
+    /// Converts the raw form into the validated one, section by section.
+    fn validate(file: File, validator: &Validator<'_>) -> Result<Self, Error> {
+        let mut warnings = older::warnings(file.older_sections(), &file.older_variables, validator);
+        Ok(Self {
+            server: server::validate(&file.server, validator)?,
+            tls: tls::validate(&file.tls, validator)?,
+            logging: logging::validate(&file.logging, validator, &mut warnings)?,
+            database: database::validate(file.database, validator)?,
+            encryption: encryption::validate(file.encryption, validator)?,
+            limits: limits::validate(&file.limits, validator)?,
+            authorization: authorization::validate(&file.authorization, validator)?,
+            warnings,
+        })
     }
 }
 
@@ -177,7 +144,7 @@ impl Config {
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(file::PREFIX)
+        name.starts_with(section::PREFIX)
             .then(|| (name, value.to_string_lossy().into_owned()))
     })
 }
@@ -188,7 +155,7 @@ fn read_file(path: &Path) -> Result<String, Error> {
         source,
     };
     let mut bytes = Vec::new();
-    File::open(path)
+    fs::File::open(path)
         .map_err(failed)?
         .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)

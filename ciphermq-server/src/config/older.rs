@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Origin, error::line_at, file, validate::Validator};
+use super::{Origin, section::PREFIX, setting::Location, validator::Validator};
 
 /// A section with any content, since files of older servers must be accepted unchanged.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl<'de> de::Visitor<'de> for IgnoredTableVisitor {
 }
 
 /// The older sections, each with the behaviour of this server instead.
-const SECTIONS: [(&str, &str); 4] = [
+pub(super) const SECTIONS: [(&str, &str); 4] = [
     (
         "acl",
         "every client with a certificate from the authority may send, receive and declare",
@@ -76,19 +76,20 @@ pub(super) fn section_of(variable: &str) -> Option<(&'static str, &'static str)>
     SECTIONS.into_iter().find(|(section, _)| is_in(section))
 }
 
-/// Returns a warning for each older section in the file, and for each variable of one.
-pub(super) fn warnings(file: &file::File, validator: &Validator<'_>) -> Vec<String> {
-    let found = [&file.acl, &file.admin, &file.rate_limit, &file.performance];
+/// Returns a warning for each older section that the file has, in the order of [`SECTIONS`], and
+/// for each variable of one.
+pub(super) fn warnings(
+    found: [Option<&OlderSection>; 4],
+    variables: &[String],
+    validator: &Validator<'_>,
+) -> Vec<String> {
     let sections = SECTIONS.into_iter().zip(found);
     let sections = sections.filter_map(|(section, found)| {
-        let line = line_at(validator.config_text, found.as_ref()?.offset);
-        Some((
-            Origin::Line(validator.config_path.to_owned(), line),
-            section,
-        ))
+        let location = Location::Offset(found?.offset);
+        Some((validator.origin(Some(&location)), section))
     });
-    let variables = file.older_variables.iter().filter_map(|name| {
-        let section = section_of(name.strip_prefix(file::PREFIX)?)?;
+    let variables = variables.iter().filter_map(|name| {
+        let section = section_of(name.strip_prefix(PREFIX)?)?;
         Some((Origin::Variable(name.clone()), section))
     });
     sections

@@ -1,7 +1,5 @@
 //! Sections of the raw form: a list of fields defines a deserializer and a set of variables.
 
-use super::file::Location;
-
 /// A section of the configuration file, as written.
 pub(super) trait Section {
     /// The name in the section's header, without brackets.
@@ -16,16 +14,30 @@ pub(super) trait Section {
     fn set(&mut self, field: &str, value: String, variable: &str) -> bool;
 }
 
-/// A value that may be blank: empty, or only whitespace.
-pub(super) trait Blank {
-    /// Returns whether the value is blank.
-    fn is_blank(&self) -> bool;
+/// The prefix of the server's environment variables.
+pub(super) const PREFIX: &str = "CIPHERMQ_";
+
+/// Returns the name of a field's environment variable.
+pub(super) fn variable(section: &str, field: &str) -> String {
+    format!(
+        "{PREFIX}{}_{}",
+        section.to_ascii_uppercase(),
+        field.to_ascii_uppercase()
+    )
 }
 
-/// Returns the location of a value that comes from an environment variable.
-pub(super) fn variable_location(variable: &str) -> Location {
-    Location::Variable(variable.to_owned())
-}
+/// Fields for which an empty value is an error.
+///
+/// With the default instead, the server would listen on another address, use another database, or
+/// seal with another key than intended.
+pub(super) const NEVER_BLANK: &[(&str, &str)] = &[
+    ("server", "address"),
+    ("server", "connection_type"),
+    ("database", "url"),
+    ("database", "user"),
+    ("database", "dbname"),
+    ("encryption", "aes_key"),
+];
 
 /// Defines the struct of a section, with all fields optional, and implements [`Section`] for it.
 macro_rules! section {
@@ -35,7 +47,7 @@ macro_rules! section {
         #[serde(default, deny_unknown_fields, expecting = "a section: its name in brackets, \
             its fields below")]
         pub(in crate::config) struct $Section {
-            $(pub(in crate::config) $field: Option<$crate::config::file::Setting<$Kind>>,)*
+            $(pub(in crate::config) $field: Option<$crate::config::setting::Setting<$Kind>>,)*
         }
 
         impl $crate::config::section::Section for $Section {
@@ -43,7 +55,7 @@ macro_rules! section {
             const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
 
             fn drop_blanks(&mut self) {
-                use $crate::config::{file::NEVER_BLANK, section::Blank as _};
+                use $crate::config::{section::NEVER_BLANK, setting::Blank as _};
                 $(
                     if !NEVER_BLANK.contains(&($name, stringify!($field))) {
                         self.$field.take_if(|setting| setting.value.is_blank());
@@ -52,11 +64,10 @@ macro_rules! section {
             }
 
             fn set(&mut self, field: &str, value: String, variable: &str) -> bool {
-                let location = $crate::config::section::variable_location(variable);
                 match field {
                     $(stringify!($field) => {
-                        let value = <$Kind>::from(value);
-                        self.$field = Some($crate::config::file::Setting { value, location });
+                        self.$field =
+                            Some($crate::config::setting::Setting::of_variable(value, variable));
                     })*
                     _ => return false,
                 }

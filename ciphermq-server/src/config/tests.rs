@@ -88,7 +88,7 @@ fn every_field_and_variable_is_documented() {
                 .lines()
                 .find(|line| line.starts_with(&format!("| `{field}` |")));
             let row = row.unwrap_or_else(|| panic!("[{section}] {field} is not documented"));
-            let variable = format!("| `{}` |", file::variable(section, field));
+            let variable = format!("| `{}` |", section::variable(section, field));
             assert!(row.ends_with(&variable), "{row} lacks {variable}");
         }
     }
@@ -154,7 +154,7 @@ fn an_older_servers_file_is_accepted_unchanged() {
 fn every_field_has_its_variable() {
     for (section, fields) in file::SECTIONS {
         for field in *fields {
-            let name = file::variable(section, field);
+            let name = section::variable(section, field);
             let base = match (*section, *field) {
                 ("database", "url")
                 | ("server" | "tls" | "logging" | "encryption" | "limits", _) => "",

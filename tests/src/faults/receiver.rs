@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
@@ -101,7 +102,7 @@ impl Receiver {
 
     /// Number of connections made so far.
     pub fn connections(&self) -> usize {
-        lock(&self.journal).connections
+        self.journal.lock().connections
     }
 
     /// Aborts the receiver at once, and drops its connection.
@@ -111,22 +112,18 @@ impl Receiver {
 
     /// Number of messages in the output.
     pub fn written(&self) -> usize {
-        lock(&self.journal).output.len()
+        self.journal.lock().output.len()
     }
 
     /// Returns the output, the events observed on connections, and the anomalies.
     pub fn record(&self) -> (Vec<Received>, Vec<WireEvent>, Vec<String>) {
-        let journal = lock(&self.journal);
+        let journal = self.journal.lock();
         (
             journal.output.clone(),
             journal.wire.clone(),
             journal.anomalies.clone(),
         )
     }
-}
-
-fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
-    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// State of the receiver's task.
@@ -149,7 +146,7 @@ impl ReceiverTask {
             )
             .await
             {
-                lock(&self.journal).connections += 1;
+                self.journal.lock().connections += 1;
                 // Returns only with an error of the connection.
                 let _: std::io::Result<()> = self.receive(&mut client).await;
             }
@@ -204,7 +201,7 @@ impl ReceiverTask {
         unacked: &mut Vec<String>,
         acked: &mut HashMap<String, u32>,
     ) {
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal.lock();
         if let Some(rest) = line.strip_prefix("Message: ") {
             let Some(received) = parse(rest) else {
                 journal

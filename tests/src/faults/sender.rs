@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
@@ -127,7 +128,7 @@ impl Sender {
 
     /// Number of connections made so far.
     pub fn connections(&self) -> usize {
-        lock(&self.journal).connections
+        self.journal.lock().connections
     }
 
     /// Aborts the sender at once, and drops its connection.
@@ -138,7 +139,9 @@ impl Sender {
     /// Gives up all messages without a reply: their outcome stays unknown. Must not be called while
     /// the sender runs.
     pub fn give_up(&self) {
-        for entry in lock(&self.journal)
+        for entry in self
+            .journal
+            .lock()
             .entries
             .iter_mut()
             .filter(|entry| entry.outcome.is_none())
@@ -158,7 +161,7 @@ impl Sender {
 
     /// Returns the number of messages created, and the number of those that have an outcome.
     pub fn progress(&self) -> (usize, usize) {
-        let journal = lock(&self.journal);
+        let journal = self.journal.lock();
         let answered = journal
             .entries
             .iter()
@@ -170,12 +173,12 @@ impl Sender {
     /// Number of replies that asked to retry: `storage_unavailable`, `storage_full` or
     /// `shutting_down`.
     pub fn deferred(&self) -> u64 {
-        lock(&self.journal).deferred
+        self.journal.lock().deferred
     }
 
     /// Returns the messages sent, and the anomalies.
     pub fn record(&self) -> (Vec<Sent>, Vec<String>) {
-        let journal = lock(&self.journal);
+        let journal = self.journal.lock();
         let sent = journal.entries.iter().map(|entry| Sent {
             sender: self.name.clone(),
             id: Some(entry.id.clone()),
@@ -184,10 +187,6 @@ impl Sender {
         });
         (sent.collect(), journal.anomalies.clone())
     }
-}
-
-fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
-    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// State of the sender's task.
@@ -212,7 +211,7 @@ impl SenderTask {
             )
             .await
             {
-                lock(&self.journal).connections += 1;
+                self.journal.lock().connections += 1;
                 // An error ends only the connection.
                 if let Ok(()) = self.send(&mut client).await {
                     return;
@@ -263,7 +262,7 @@ impl SenderTask {
     }
 
     fn unanswered(&self) -> Vec<usize> {
-        let journal = lock(&self.journal);
+        let journal = self.journal.lock();
         let open = journal
             .entries
             .iter()
@@ -280,7 +279,7 @@ impl SenderTask {
     /// bound.
     fn create_messages(&mut self) -> Vec<usize> {
         let count = self.random.random_range(1..=40);
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal.lock();
         (0..count)
             .map(|_| {
                 let index = journal.entries.len();
@@ -309,7 +308,7 @@ impl SenderTask {
     /// Encodes the lines that publish these messages, one by one, or in a batch for each run of
     /// messages with the same routing key.
     fn encode(&self, indices: &[usize], is_batch: bool, lines: &mut String) {
-        let journal = lock(&self.journal);
+        let journal = self.journal.lock();
         let entries: Vec<&Entry> = indices
             .iter()
             .filter_map(|index| journal.entries.get(*index))
@@ -335,7 +334,9 @@ impl SenderTask {
 
     /// Records the reply to a message. Returns whether the message was deferred.
     fn handle_reply(&self, index: usize, line: &str) -> bool {
-        let id = lock(&self.journal)
+        let id = self
+            .journal
+            .lock()
             .entries
             .get(index)
             .map(|entry| entry.id.clone())
@@ -352,10 +353,11 @@ impl SenderTask {
         .iter()
         .any(|code| line.starts_with(code))
         {
-            lock(&self.journal).deferred += 1;
+            self.journal.lock().deferred += 1;
             return true;
         } else {
-            lock(&self.journal)
+            self.journal
+                .lock()
                 .anomalies
                 .push(format!("unexpected reply to {id}: {line:?}"));
         }
@@ -363,7 +365,7 @@ impl SenderTask {
     }
 
     fn settle(&self, index: usize, outcome: Outcome) {
-        if let Some(entry) = lock(&self.journal).entries.get_mut(index) {
+        if let Some(entry) = self.journal.lock().entries.get_mut(index) {
             // The first outcome counts: a sender that takes sent messages for acknowledged ignores
             // the reply.
             entry.outcome.get_or_insert(outcome);

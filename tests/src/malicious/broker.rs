@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -128,7 +129,7 @@ impl MaliciousBroker {
         &self,
         script: impl Fn(Line<'_>) -> Vec<L> + Send + Sync + 'static,
     ) {
-        *lock(&self.state.script) =
+        *self.state.script.lock() =
             Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
     }
 
@@ -146,12 +147,14 @@ impl MaliciousBroker {
     /// The lines received from both sides so far, before any change: all that TLS hides from
     /// others.
     pub fn recorded(&self) -> Vec<Recorded> {
-        lock(&self.state.recorded).clone()
+        self.state.recorded.lock().clone()
     }
 
     /// The publish commands that `client` has sent so far.
     pub fn published_by(&self, client: &str) -> Vec<String> {
-        lock(&self.state.recorded)
+        self.state
+            .recorded
+            .lock()
             .iter()
             .filter(|line| line.client == client && line.direction == Direction::ToServer)
             .filter(|line| line.text.starts_with("publish"))
@@ -164,10 +167,6 @@ impl Drop for MaliciousBroker {
     fn drop(&mut self) {
         self.listening.abort();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn connection(client: TcpStream, acceptor: TlsAcceptor, state: &State) -> io::Result<()> {
@@ -208,7 +207,7 @@ async fn pump(
             return to.shutdown().await;
         }
         let text = text.trim_end_matches(['\r', '\n']);
-        lock(&state.recorded).push(Recorded {
+        state.recorded.lock().push(Recorded {
             client: client.to_owned(),
             direction,
             text: text.to_owned(),
@@ -221,7 +220,7 @@ async fn pump(
             direction,
             text: unpacked.as_deref().unwrap_or(text),
         };
-        let script = Arc::clone(&lock(&state.script));
+        let script = Arc::clone(&state.script.lock());
         for mut passed in script(line) {
             passed.push(b'\n');
             to.write_all(&passed).await?;

@@ -10,19 +10,10 @@ use crate::process::Process;
 /// The encodings in which a secret could appear: raw, in hexadecimal, and in base64, both on its
 /// own and as part of a longer value.
 pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
-    let hex = |upper: bool| -> String {
-        secret
-            .iter()
-            .map(|byte| match upper {
-                true => format!("{byte:02X}"),
-                false => format!("{byte:02x}"),
-            })
-            .collect()
-    };
     let mut forms = vec![
         secret.to_vec(),
-        hex(false).into_bytes(),
-        hex(true).into_bytes(),
+        hex::encode(secret).into_bytes(),
+        hex::encode_upper(secret).into_bytes(),
     ];
     // The base64 of a secret that follows 0, 1 or 2 other bytes, without the characters that also
     // depend on its neighbours.

@@ -256,10 +256,7 @@ fn with_checksum(checkpoint: &str) -> String {
         .split_inclusive('\n')
         .filter(|line| !line.starts_with("sha256 "));
     let body: String = body.collect();
-    let hash: String = Sha256::digest(&body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex::encode(Sha256::digest(&body));
     format!("{body}sha256 {hash}\n")
 }
 

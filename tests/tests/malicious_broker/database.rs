@@ -44,7 +44,7 @@ impl Operator<'_> {
 
     /// The SQL literal of a blob.
     fn blob(&self, bytes: &[u8]) -> String {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex::encode(bytes);
         match self.backend.is_postgres() {
             true => format!("'\\x{digits}'::bytea"),
             false => format!("x'{digits}'"),

@@ -17,8 +17,7 @@ fn reply(identity: &Identity) -> String {
 }
 
 fn fingerprint(identity: &Identity) -> String {
-    let digest = Sha256::digest(identity.certificate_der());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(identity.certificate_der()))
 }
 
 /// Repeats a command until the reply is `expected`: a certificate is stored concurrently with the

@@ -1,8 +1,9 @@
 //! The latencies of the server's acknowledgements.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::latencies::{self, Latencies};
 use super::payload::RunClock;
@@ -30,21 +31,21 @@ impl AckLatencies {
 
     /// Adds a publisher, and returns its number.
     pub(super) fn add_publisher(&self) -> usize {
-        let unacknowledged = &mut self.lock().unacknowledged;
+        let unacknowledged = &mut self.0.lock().unacknowledged;
         unacknowledged.push(VecDeque::new());
         unacknowledged.len() - 1
     }
 
     /// Records that a publisher sends a message at `time` of the run.
     pub(super) fn sent(&self, publisher: usize, time: Duration) {
-        if let Some(times) = self.lock().unacknowledged.get_mut(publisher) {
+        if let Some(times) = self.0.lock().unacknowledged.get_mut(publisher) {
             times.push_back(time);
         }
     }
 
     /// Records the acknowledgement of a publisher's oldest message.
     pub(super) fn acknowledged(&self, publisher: usize) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let times = state.unacknowledged.get_mut(publisher);
         if let Some(sent) = times.and_then(VecDeque::pop_front) {
             let age = state.run.elapsed().saturating_sub(sent);
@@ -54,12 +55,8 @@ impl AckLatencies {
 
     pub(super) fn take(&self) -> Result<Latencies, Failure> {
         Ok(std::mem::replace(
-            &mut self.lock().latencies,
+            &mut self.0.lock().latencies,
             latencies::empty()?,
         ))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

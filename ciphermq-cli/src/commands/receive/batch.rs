@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Message, Timestamp, Unopenable};
 
-use crate::output::file::OutputError;
+use crate::output::OutputError;
 use crate::output::pipe::WriteOutcome;
 use crate::output::sink::{SinkError, Stream};
 use crate::output::{Received, Sink, Unopened};

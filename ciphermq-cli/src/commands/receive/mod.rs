@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        value_parser = crate::args::file_path(),
+        value_parser = crate::value_parsers::file_path(),
         value_hint = clap::ValueHint::AnyPath,
         default_value = "data/received_messages.jsonl"
     )]
@@ -78,7 +78,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        value_parser = crate::args::file_path(),
+        value_parser = crate::value_parsers::file_path(),
         value_hint = clap::ValueHint::AnyPath
     )]
     checkpoint: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        value_parser = crate::args::file_path(),
+        value_parser = crate::value_parsers::file_path(),
         value_hint = clap::ValueHint::AnyPath
     )]
     quarantine: Option<PathBuf>,
@@ -98,7 +98,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
     /// End once no message has arrived for this long while connected
-    #[arg(long, value_name = "SECONDS", value_parser = crate::connection::seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::value_parsers::duration)]
     idle_exit: Option<Duration>,
     /// The maximum number of delivered and not yet acknowledged messages [default: 1024; into a
     /// pipe, as many as its reader keeps up with]
@@ -188,10 +188,10 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     };
     // The consumer has its own connection.
     drop(client);
-    super::report_events(consumer.events(), console.clone());
+    super::events::report_events(consumer.events(), console.clone());
     console.message(format_args!("Public key registered, key id {key_id}"));
     if let Some(registration) = consumer.registration() {
-        super::warn_unrecorded(registration, &console);
+        super::events::warn_unrecorded(registration, &console);
     }
     console.info(format_args!(
         "Receiving from {} as {}, into {}",

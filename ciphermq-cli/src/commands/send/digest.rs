@@ -19,8 +19,7 @@ pub(super) struct FileDigest {
 impl FileDigest {
     /// Creates a digest of `bytes` bytes, all of which `hash` has been updated with.
     pub(super) fn new(bytes: u64, hash: Sha256) -> Self {
-        let hash = hash.finalize();
-        let sha256 = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(hash.finalize());
         Self { bytes, sha256 }
     }
 

@@ -14,13 +14,15 @@
 //! - [`resume`], [`resume_plan`]: checkpoints, and what remains to be sent
 //! - [`lines`]: messages, one per line, read once for all recipients
 //! - [`recipient`]: one receiver's publisher, streams and checkpoint
-//! - [`report`], [`send_result`]: progress, and the results at the end
+//! - [`report`]: progress, and the summary at the end
+//! - [`send_result`], [`overall_result`]: the result for one receiver, and for all
 
 mod digest;
 mod file_scan;
 mod form;
 mod input;
 mod lines;
+mod overall_result;
 mod recipient;
 mod report;
 mod resume;
@@ -31,21 +33,23 @@ mod verified_reader;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use ciphermq_client::{ClientId, ExchangeName, Form, Publisher, RoutingKey, keys};
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use self::file_scan::FileScan;
 use self::form::FormParser;
 use self::input::{Input, InputFile};
 use self::lines::{InputPosition, SharedChunk};
+use self::overall_result::{all_failed, overall_result};
 use self::recipient::{Recipient, SendContext};
 use self::report::Report;
 use self::resume::{Checkpoint, SendPlan, StreamAction};
-use self::send_result::{SendResult, overall_result};
+use self::send_result::SendResult;
 use self::verified_reader::VerifiedReader;
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::{Console, Count};
@@ -87,7 +91,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        value_parser = crate::args::file_path(),
+        value_parser = crate::value_parsers::file_path(),
         value_hint = clap::ValueHint::AnyPath,
         requires = "file",
         conflicts_with = "message"
@@ -148,14 +152,14 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         tokio::task::block_in_place(|| SendJob::prepare(&args, &settings, &console))?;
     if plans.iter().all(Result::is_err) {
         let failures = plans.into_iter().filter_map(Result::err);
-        return send_result::all_failed(args.to.iter().cloned().zip(failures));
+        return all_failed(args.to.iter().cloned().zip(failures));
     }
     let mut signals = Signals::listen()?;
     let client = tokio::select! {
         client = settings.connect() => client?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
-    super::report_events(client.events(), console.clone());
+    super::events::report_events(client.events(), console.clone());
 
     let report = Report::new(
         console.clone(),

@@ -1,10 +1,11 @@
 //! Sending to one receiver: its publisher, its streams, its checkpoint.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use ciphermq_client::error::{PublishError, PublishErrorKind};
 use ciphermq_client::resume::{ResumableStream, StreamState};
 use ciphermq_client::{BatchLimits, Client, ClientId, Outcome, Publisher, StreamId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use super::Args;
@@ -59,7 +60,7 @@ type StreamObserver = Arc<OnceLock<Box<dyn Fn(Outcome<'_>) + Send + Sync>>>;
 
 impl SendContext {
     pub(super) fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock()
     }
 
     /// Starts a publisher to a receiver, for the stream of `state`, or else for a new one.

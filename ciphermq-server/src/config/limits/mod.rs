@@ -1,6 +1,6 @@
 //! The section `[limits]`: bounds on time, memory and disk that no client can exceed.
 
-use super::{Error, units, validate::Validator};
+use super::{Error, units, validator::Validator};
 
 #[cfg(test)]
 mod row;

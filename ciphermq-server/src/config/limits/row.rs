@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::table;
-use crate::config::{file::variable, quantity::QuantityKind};
+use crate::config::{quantity::QuantityKind, section::variable};
 
 /// The environment variable that, set to 1, makes the test write the documentation instead of
 /// comparing it.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::row::Row;
 use crate::config::{
     Error,
-    file::Quantity,
     quantity::{Number, Retention, Size, Time},
     section::section,
-    validate::Validator,
+    setting::Quantity,
+    validator::Validator,
 };
 
 /// Defines every limit.

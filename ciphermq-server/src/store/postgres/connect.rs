@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
+use super::endpoint::Endpoint;
 use super::error::{NARROW, POOLED, code, error, has_waited, is_pooled, server_message};
-use super::{pem_files, session};
-use crate::config::{Postgres, SslMode, Target};
+use super::session;
 use crate::store::{Error, described};
 
 /// The time limit of connecting, TLS and password included.
@@ -18,81 +17,17 @@ const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A factory of sessions.
 #[derive(Clone)]
-pub(super) struct SessionFactory {
-    options: PgConnectOptions,
-    /// Names this process in `pg_stat_activity`, to distinguish its lost sessions from those of
-    /// another server.
-    instance: String,
-}
+pub(super) struct SessionFactory(Endpoint);
 
 impl SessionFactory {
-    pub(super) fn new(settings: &Postgres) -> Result<Self, Error> {
-        let instance = format!("ciphermq-server {:016x}", rand::random::<u64>());
-        let mut options = match &settings.target {
-            // The error of a URL may show the URL.
-            Target::Url(url) => url.expose().parse::<PgConnectOptions>().map_err(|_| {
-                Error::Unusable(String::from(
-                    "[database] url cannot be read; write \
-                     postgres://user:password@host:5432/dbname, with special \
-                     characters of the password percent-encoded",
-                ))
-            })?,
-            Target::Fields {
-                host,
-                port,
-                user,
-                password,
-                dbname,
-            } => {
-                let options = PgConnectOptions::new()
-                    .host(host)
-                    .port(*port)
-                    .username(user)
-                    .database(dbname);
-                match password {
-                    Some(password) => options.password(password.expose()),
-                    None => options,
-                }
-            }
-        };
-        if let Some(mode) = settings.sslmode {
-            options = options.ssl_mode(match mode {
-                SslMode::Disable => PgSslMode::Disable,
-                SslMode::Allow => PgSslMode::Allow,
-                SslMode::Prefer => PgSslMode::Prefer,
-                SslMode::Require => PgSslMode::Require,
-                SslMode::VerifyCa => PgSslMode::VerifyCa,
-                SslMode::VerifyFull => PgSslMode::VerifyFull,
-            });
-        }
-        if let Some(certificate) = &settings.sslrootcert {
-            options = options.ssl_root_cert(certificate);
-        }
-        pem_files::check(settings, options.get_ssl_mode())?;
-        // Poolers refuse `extra_float_digits`, and no number here has a fraction.
-        let options = options
-            .application_name(&instance)
-            .extra_float_digits(None)
-            .disable_statement_logging();
-        Ok(Self { options, instance })
+    /// Creates a factory of sessions with this endpoint.
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self(endpoint)
     }
 
-    /// Returns the database's name for people.
-    pub(super) fn place(&self) -> String {
-        format!(
-            "PostgreSQL database \"{}\" at {}",
-            self.database(),
-            self.address()
-        )
-    }
-
-    /// Returns the name of this process in `pg_stat_activity`.
-    pub(super) fn instance(&self) -> &str {
-        &self.instance
-    }
-
-    pub(super) fn options(&self) -> &PgConnectOptions {
-        &self.options
+    /// Returns the endpoint of the sessions.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.0
     }
 
     /// Opens a session that may write: it is set up and checked, and holds the lock.
@@ -118,7 +53,7 @@ impl SessionFactory {
     }
 
     async fn connect(&self) -> Result<PgConnection, Error> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.0.options().connect()).await {
             Ok(connected) => connected.map_err(|source| self.connect_error(source)),
             Err(elapsed) => Err(self.unreachable(elapsed)),
         }
@@ -132,7 +67,7 @@ impl SessionFactory {
         let sessions = two_sessions(connection, &mut other);
         let answered = tokio::time::timeout(session::ANSWER_TIMEOUT, sessions).await;
         let _ = other.close().await;
-        let pooled = |what: &str| Err(Error::Unusable(format!("{}: {what}", self.place())));
+        let pooled = |what: &str| Err(Error::Unusable(format!("{}: {what}", self.0.place())));
         match answered {
             Ok(Ok(Sessions::Own)) => Ok(()),
             Ok(Ok(Sessions::Shared)) => pooled(POOLED),
@@ -152,8 +87,8 @@ impl SessionFactory {
     async fn ready(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let ready = async {
             session::prepare(connection).await.map_err(error)?;
-            session::check(connection, self).await?;
-            session::lock(connection, self).await
+            session::check(connection, &self.0).await?;
+            session::lock(connection, &self.0).await
         };
         // One of its answers may never come.
         match tokio::time::timeout(session::ANSWER_TIMEOUT, ready).await {
@@ -162,38 +97,18 @@ impl SessionFactory {
         }
     }
 
-    /// Returns the role that connects.
-    pub(super) fn user(&self) -> &str {
-        self.options.get_username()
-    }
-
-    /// Returns the database's name.
-    pub(super) fn database(&self) -> &str {
-        // PostgreSQL's own default.
-        self.options
-            .get_database()
-            .unwrap_or_else(|| self.options.get_username())
-    }
-
-    fn address(&self) -> String {
-        match self.options.get_socket() {
-            Some(socket) => socket.display().to_string(),
-            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
-        }
-    }
-
     fn unreachable(&self, source: impl Into<crate::store::BoxError>) -> Error {
         let what = format!(
             "cannot reach PostgreSQL at {}; check that it runs, and host and port in [database] \
              (or its url)",
-            self.address()
+            self.0.address()
         );
         Error::Unavailable(described(what, source))
     }
 
     /// Explains a failed connection. The password is in none of the texts.
     fn connect_error(&self, source: sqlx::Error) -> Error {
-        let (address, user, what) = (self.address(), self.user(), server_message(&source));
+        let (address, user, what) = (self.0.address(), self.0.user(), server_message(&source));
         match (code(&source).as_deref(), &source) {
             // Invalid authorization, invalid password.
             (Some("28000" | "28P01"), _) => Error::Unusable(format!(
@@ -205,14 +120,14 @@ impl SessionFactory {
                 "there is no database \"{}\" on PostgreSQL at {address}; make it (createdb -O \
                  {user} {}), or check \
                  dbname in [database] (or its url)",
-                self.database(),
-                self.database()
+                self.0.database(),
+                self.0.database()
             )),
             (Some("42501"), _) => Error::Unusable(format!(
                 "user \"{user}\" may not connect to {}: {what}; GRANT CONNECT ON DATABASE to it, \
                  or check user and \
                  dbname in [database]",
-                self.place()
+                self.0.place()
             )),
             (None, _) if is_tls(&source) => Error::Unusable(format!(
                 "no TLS connection to PostgreSQL at {address}: {what}; check sslmode and \

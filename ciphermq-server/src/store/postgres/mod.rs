@@ -1,5 +1,6 @@
 //! The store on a PostgreSQL server.
 //!
+//! - `endpoint`: the database to connect to, and its names in messages
 //! - `connect`: connections to the server, and explanations of their failures
 //! - `pem_files`: the certificates and the key for TLS to the server
 //! - `session`: the setup of a session, and the lock against a second server
@@ -14,6 +15,7 @@
 mod change;
 mod committer;
 mod connect;
+mod endpoint;
 mod error;
 mod pem_files;
 mod pool;
@@ -31,14 +33,16 @@ use super::{Error, Store, TABLES, lacks_table};
 use crate::config;
 use committer::PostgresCommitter;
 use connect::SessionFactory;
+use endpoint::Endpoint;
 use reader::PostgresReader;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
 
 pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
-    let connector = SessionFactory::new(settings)?;
+    let endpoint = Endpoint::new(settings)?;
+    let connector = SessionFactory::new(endpoint.clone());
     let mut session = connector.writing().await?;
-    if let Err(error) = migrate(&connector, &mut session).await {
+    if let Err(error) = migrate(&endpoint, &mut session).await {
         let _ = session.close().await;
         return Err(error);
     }
@@ -50,8 +54,8 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
     })
 }
 
-async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Result<(), Error> {
-    let (place, user, database) = (connector.place(), connector.user(), connector.database());
+async fn migrate(endpoint: &Endpoint, session: &mut PgConnection) -> Result<(), Error> {
+    let (place, user, database) = (endpoint.place(), endpoint.user(), endpoint.database());
     // The lock that keeps other servers out keeps their migrations out too.
     MIGRATIONS.run_direct(None, &mut *session, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => Error::Unusable(format!(

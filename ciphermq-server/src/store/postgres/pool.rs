@@ -42,7 +42,7 @@ impl ReadPool {
             // Finds a connection that PostgreSQL has dropped before it is used.
             .test_before_acquire(true)
             .after_connect(|connection, _| Box::pin(prepare_to_read(connection)))
-            .connect_lazy_with(connector.options().clone());
+            .connect_lazy_with(connector.endpoint().options().clone());
         Self(pool)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Row as _};
 
-use super::connect::SessionFactory;
+use super::endpoint::Endpoint;
 use super::error::{code, error};
 use crate::store::{Error, TABLES};
 
@@ -62,11 +62,8 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
 }
 
 /// Refuses a PostgreSQL that cannot keep a commit's promise.
-pub(super) async fn check(
-    connection: &mut PgConnection,
-    connector: &SessionFactory,
-) -> Result<(), Error> {
-    let place = connector.place();
+pub(super) async fn check(connection: &mut PgConnection, endpoint: &Endpoint) -> Result<(), Error> {
+    let place = endpoint.place();
     let row = sqlx::query(
         "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
          current_setting('fsync'), pg_is_in_recovery(), current_setting('server_encoding')",
@@ -104,12 +101,12 @@ pub(super) async fn check(
              promote this one"
         )));
     }
-    usable(connection, connector).await
+    usable(connection, endpoint).await
 }
 
 /// Refuses a role that cannot write, or that does not find the tables.
-async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Result<(), Error> {
-    let (place, user, database) = (connector.place(), connector.user(), connector.database());
+async fn usable(connection: &mut PgConnection, endpoint: &Endpoint) -> Result<(), Error> {
+    let (place, user, database) = (endpoint.place(), endpoint.user(), endpoint.database());
     // Schemas that hold the server's tables, except the one where they would be created; and of
     // that one the tables that the role may not use.
     let row = sqlx::query(
@@ -255,10 +252,7 @@ impl fmt::Display for Source {
 }
 
 /// Takes the lock. Waits a while for a lost session to release it.
-pub(super) async fn lock(
-    connection: &mut PgConnection,
-    connector: &SessionFactory,
-) -> Result<(), Error> {
+pub(super) async fn lock(connection: &mut PgConnection, endpoint: &Endpoint) -> Result<(), Error> {
     let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
         .bind(LOCK)
         .fetch_one(&mut *connection)
@@ -268,7 +262,7 @@ pub(super) async fn lock(
         return Ok(());
     }
     if let Some(holder) = holder(connection).await?
-        && holder.application == connector.instance()
+        && holder.application == endpoint.instance()
     {
         // This process has given that session up. Whatever it was doing is committed or rolled back
         // when it has ended.
@@ -288,12 +282,12 @@ pub(super) async fn lock(
         // Lock not available.
         Err(failure) if code(&failure).as_deref() == Some("55P03") => {
             match holder(connection).await? {
-                Some(holder) if holder.application != connector.instance() => {
+                Some(holder) if holder.application != endpoint.instance() => {
                     Err(Error::Unusable(format!(
                         "another server uses the {}: \"{}\" from {}, backend process {}; stop it, \
                          or choose another database \
                  in [database]",
-                        connector.place(),
+                        endpoint.place(),
                         holder.application,
                         holder.address.as_deref().unwrap_or("a local socket"),
                         holder.process,

@@ -1,0 +1,54 @@
+//! Reports of what happens to a connection while a command runs.
+
+use ciphermq_client::keys::Registration;
+use ciphermq_client::{Event, Events};
+
+use crate::console::Console;
+
+/// Warns if an announcement of keys could not be recorded.
+pub(super) fn warn_unrecorded(registration: &Registration, console: &Console) {
+    if let Some(reason) = &registration.not_recorded {
+        console.warn(format_args!(
+            "{reason}. If the server's database is restored from a backup, and this machine's clock \
+             is set back, too, senders may refuse the next keys"
+        ));
+    }
+}
+
+/// Reports the events of a connection until it is closed permanently.
+pub(super) fn report_events(mut events: Events, console: Console) {
+    tokio::spawn(async move {
+        // The first connection is not reported.
+        let mut was_lost = false;
+        while let Some(event) = events.next().await {
+            match &event {
+                Event::Disconnected { reason } => {
+                    console.info(format_args!("Connection lost: {reason}"));
+                }
+                Event::ConnectFailed { reason } => {
+                    console.info(format_args!("No connection yet: {reason}"));
+                }
+                Event::Reconnecting { after, attempt } => {
+                    console.info(format_args!(
+                        "Trying to connect again in {:.1} s (try {attempt})",
+                        after.as_secs_f64()
+                    ));
+                }
+                Event::Connected if was_lost => console.info("Connected again"),
+                Event::KeysAnnounced { registration } => {
+                    console.info(format_args!(
+                        "Public keys registered again, epoch {}",
+                        registration.epoch.unwrap_or_default()
+                    ));
+                    warn_unrecorded(registration, &console);
+                }
+                Event::KeysNotAnnounced { reason } => console.warn(format_args!(
+                    "The public keys are not registered as they should be: {reason}. {}",
+                    reason.advice()
+                )),
+                _ => {}
+            }
+            was_lost |= matches!(event, Event::Disconnected { .. });
+        }
+    });
+}
