@@ -24,6 +24,7 @@
 //! - [`certificate`]: fingerprints and chains of certificates
 //! - [`hello`]: the JSON of `hello`: versions, identity and limits
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
+//! - [`topology`]: the JSON of `list_queues`, `list_exchanges` and `list_bindings`
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
 //! - [`json`]: JSON objects without duplicate keys
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
@@ -42,6 +43,7 @@ mod number;
 pub mod rejected;
 pub mod reply;
 pub mod text;
+pub mod topology;
 pub mod waiting;
 
 pub use certificate::{CertificateChain, Fingerprint};

@@ -15,6 +15,7 @@ pub(crate) mod rejected;
 pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod status;
+pub(crate) mod topology;
 pub(crate) mod verify_key;
 
 use std::future::Future;
@@ -48,6 +49,9 @@ pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failur
         Command::Ack(args) => block_on(ack::run(args, console(Role::Receiver))),
         Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),
         Command::Rejected(args) => block_on(rejected::run(args, console(Role::Client))),
+        Command::Queues(args) => block_on(topology::queues::run(args, console(Role::Client))),
+        Command::Exchanges(args) => block_on(topology::exchanges::run(args, console(Role::Client))),
+        Command::Bindings(args) => block_on(topology::bindings::run(args, console(Role::Client))),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),
     }

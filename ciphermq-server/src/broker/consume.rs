@@ -59,7 +59,7 @@ impl ClientSession {
         queue: &QueueName,
         prefetch: Option<u32>,
     ) -> Result<Subscription, ErrorReply> {
-        let queue = self.broker.queue_id(queue).await?;
+        let queue = self.broker.queue_id(queue, &self.client_id).await?;
         self.consuming = true;
         let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
         Ok(Subscription { queue, messages })
@@ -176,13 +176,18 @@ impl OutputObserver {
         } else {
             Prefetch::until_confirmed(messages)
         };
-        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
+        let exists = self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
             // The reading half may have ended meanwhile, and nobody would ever end this
-            // subscription.
-            if self.dispatcher.is_connected(self.id) {
+            // subscription. The queue may have been deleted, and nothing would ever come.
+            let exists = self.dispatcher.topology.purged_to(queue).is_some();
+            if exists && self.dispatcher.is_connected(self.id) {
                 inbox.subscribe(queue, self.id, prefetch);
             }
+            exists
         });
+        if !exists {
+            self.dispatcher.close(self.id);
+        }
     }
 
     /// Frees credit: the answers to acks of these messages are in the output, and deliveries may

@@ -48,7 +48,7 @@ pub use topology::Topology;
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
-use crate::model::{Change, QueueId};
+use crate::model::{Change, ChangeOutcome, QueueId};
 use crate::store::Reader;
 use crate::store::writer::{WriteError, WriterHandle};
 
@@ -139,9 +139,9 @@ impl Broker {
     }
 
     /// Writes a change within `limits.storage_wait`.
-    async fn change(&self, change: Change) -> Result<Option<QueueId>, ErrorReply> {
+    async fn change(&self, change: Change) -> Result<ChangeOutcome, ErrorReply> {
         match tokio::time::timeout(self.limits.storage_wait, self.writer.change(change)).await {
-            Ok(Ok(queue)) => Ok(queue),
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(write_error_reply(&error)),
             Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }
@@ -162,15 +162,22 @@ impl Broker {
         }
     }
 
-    async fn queue_id(&self, queue: &QueueName) -> Result<QueueId, ErrorReply> {
+    /// Returns a queue's number; the client makes it if it does not exist.
+    async fn queue_id(
+        &self,
+        queue: &QueueName,
+        client_id: &ClientId,
+    ) -> Result<QueueId, ErrorReply> {
         if let Some(id) = self.topology.queue(queue) {
             return Ok(id);
         }
         check_new("queue", queue.as_str())?;
-        let id = self.change(Change::DeclareQueue(queue.clone())).await?;
-        let id = id.ok_or_else(|| write_error_reply(&WriteError::Unavailable))?;
-        self.topology.add_queue(queue.clone(), id);
-        Ok(id)
+        let declare = Change::DeclareQueue {
+            queue: queue.clone(),
+            made_by: client_id.clone(),
+        };
+        let id = self.change(declare).await?.queue();
+        id.ok_or_else(|| write_error_reply(&WriteError::Unavailable))
     }
 }
 

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 
 use super::Committer;
 use crate::model::{
-    Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time,
+    Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection, Seq, Time,
 };
 use queue::Submission;
 pub use thread::WriterThread;
@@ -115,6 +115,10 @@ pub trait CommitObserver: Send + Sync {
         acks: &[Settled<'_>],
         rejections: &[Settled<'_>],
     );
+
+    /// Called with all changes of a commit and their outcomes, after its messages. Called by the
+    /// writer's task: must not block.
+    fn changed(&self, changes: &[Change], outcomes: &[ChangeOutcome]);
 }
 
 /// The answer to a submission, when it arrives.
@@ -251,10 +255,9 @@ impl WriterHandle {
         room.acquire_many_owned(permits).await.ok()
     }
 
-    /// Submits a change; the answer is the queue's number if it declares one. It waits for the
-    /// database without a limit.
+    /// Submits a change. It waits for the database without a limit.
     #[must_use]
-    pub fn change(&self, change: Change) -> Pending<Option<QueueId>> {
+    pub fn change(&self, change: Change) -> Pending<ChangeOutcome> {
         let (answer, pending) = oneshot::channel();
         self.submit(Submission::Change { change, answer });
         Pending(pending)

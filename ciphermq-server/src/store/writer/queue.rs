@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::outcome::Results;
 use super::{WriteError, WriterSettings};
 use crate::model::{
-    Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Time, Transaction,
+    Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection, Time, Transaction,
 };
 
 type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
@@ -39,7 +39,7 @@ pub(super) enum Submission {
     },
     Change {
         change: Change,
-        answer: Answer<Option<QueueId>>,
+        answer: Answer<ChangeOutcome>,
     },
     Deliver {
         deliveries: Vec<(MessageId, Time)>,
