@@ -1,5 +1,7 @@
 //! The handle of a connection, and its requests.
 
+mod topology;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +24,14 @@ use crate::event::Events;
 use crate::keys::{self, AnnounceError, PinsError, Registration};
 use crate::publisher::PublisherBuilder;
 
+pub use self::topology::DeleteQueue;
 pub use crate::connection::Connection;
 
 /// A connection to the server. Cheap to clone; clones share the connection.
 ///
 /// Requests are pipelined with publishes on the same connection and may be made by any number of
-/// tasks at once. Unanswered ones are sent again after a reconnect; all requests are idempotent.
+/// tasks at once. Unanswered ones are sent again after a reconnect; all requests are idempotent,
+/// except that what was deleted is not found any more.
 ///
 /// Unless [`Client::close`] is called, the connection ends when the last clone and its last
 /// publisher are dropped and everything that they sent is settled.

@@ -82,7 +82,7 @@ pub mod resume;
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;
 pub use checkpoint::CheckpointError;
-pub use client::{Client, Connection, ResendOutcome};
+pub use client::{Client, Connection, DeleteQueue, ResendOutcome};
 pub use consumer::{
     AckSummary, Acker, ConsumeError, Consumer, ConsumerBuilder, Message, Rejection, Unopenable,
     UnopenableReason,
@@ -107,6 +107,10 @@ pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::{NameError, StaticName};
 pub use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage, RejectedPage};
 pub use ciphermq_protocol::text;
+pub use ciphermq_protocol::topology::{
+    BindingCursor, BindingInfo, BindingsPage, BindingsRequest, ExchangeInfo, ExchangesPage,
+    ExchangesRequest, QueueInfo, QueuesPage, QueuesRequest,
+};
 pub use ciphermq_protocol::waiting::WaitingKey;
 pub use ciphermq_protocol::{
     CertificateChain, ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode,

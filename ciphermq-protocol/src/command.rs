@@ -18,6 +18,7 @@ use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, Routi
 use crate::number;
 use crate::rejected::RejectedRequest;
 use crate::reply::{ErrorReply, Missing, Reply};
+use crate::topology::{BindingsRequest, ExchangesRequest, QueuesRequest};
 use crate::waiting::WaitingRequest;
 
 /// A command of a client.
@@ -45,6 +46,42 @@ pub enum Command {
         /// The routing key.
         routing_key: RoutingKey,
     },
+    /// `unbind <queue> <exchange> <routing_key>`: removes a binding.
+    Unbind {
+        /// The queue.
+        queue: QueueName,
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The routing key.
+        routing_key: RoutingKey,
+    },
+    /// `delete_queue <queue> [if-empty] [if-unused]`: deletes a queue; its messages are rejected.
+    DeleteQueue {
+        /// The queue.
+        queue: QueueName,
+        /// Whether to delete it only if no message waits in it.
+        if_empty: bool,
+        /// Whether to delete it only if nobody consumes from it.
+        if_unused: bool,
+    },
+    /// `delete_exchange <exchange> [if-unused]`: deletes an exchange with its bindings.
+    DeleteExchange {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// Whether to delete it only if no queue is bound to it.
+        if_unused: bool,
+    },
+    /// `purge_queue <queue>`: rejects the messages that wait in a queue.
+    PurgeQueue {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// `list_queues [<json>]`: asks for queues.
+    ListQueues(QueuesRequest),
+    /// `list_exchanges [<json>]`: asks for exchanges.
+    ListExchanges(ExchangesRequest),
+    /// `list_bindings [<json>]`: asks for bindings.
+    ListBindings(BindingsRequest),
     /// `publish <exchange> <routing_key> <json>`: publishes one envelope.
     Publish {
         /// The exchange.
@@ -241,15 +278,44 @@ impl Command {
                 exchange: exchange(rest, Missing::ExchangeName)?,
             }),
             "bind" => {
-                let (queue_name, rest) = split(rest);
-                let (exchange_name, routing_key_name) = split(rest);
-                required(routing_key_name, Missing::Parameters)?;
+                let (queue, exchange, routing_key) = binding(rest)?;
                 Ok(Self::Bind {
-                    queue: queue(queue_name)?,
-                    exchange: exchange(exchange_name, Missing::Parameters)?,
-                    routing_key: routing_key(routing_key_name)?,
+                    queue,
+                    exchange,
+                    routing_key,
                 })
             }
+            "unbind" => {
+                let (queue, exchange, routing_key) = binding(rest)?;
+                Ok(Self::Unbind {
+                    queue,
+                    exchange,
+                    routing_key,
+                })
+            }
+            "delete_queue" => {
+                let (queue_name, conditions) = split(rest);
+                let [if_empty, if_unused] = flags(conditions, [IF_EMPTY, IF_UNUSED])?;
+                Ok(Self::DeleteQueue {
+                    queue: queue(queue_name)?,
+                    if_empty,
+                    if_unused,
+                })
+            }
+            "delete_exchange" => {
+                let (exchange_name, conditions) = split(rest);
+                let [if_unused] = flags(conditions, [IF_UNUSED])?;
+                Ok(Self::DeleteExchange {
+                    exchange: exchange(exchange_name, Missing::ExchangeName)?,
+                    if_unused,
+                })
+            }
+            "purge_queue" => Ok(Self::PurgeQueue {
+                queue: queue(rest)?,
+            }),
+            "list_queues" => Ok(Self::ListQueues(object("list_queues", rest)?)),
+            "list_exchanges" => Ok(Self::ListExchanges(object("list_exchanges", rest)?)),
+            "list_bindings" => Ok(Self::ListBindings(object("list_bindings", rest)?)),
             "publish" => {
                 let (exchange, routing_key, json) = route(rest)?;
                 let (exchange, routing_key) = route_names(exchange, routing_key)?;
@@ -371,18 +437,34 @@ impl Command {
                 exchange,
                 routing_key,
             } => {
-                put(
-                    out,
-                    &[
-                        "bind ",
-                        queue.as_str(),
-                        " ",
-                        exchange.as_str(),
-                        " ",
-                        routing_key.as_str(),
-                    ],
-                );
+                put_binding(out, "bind ", queue, exchange, routing_key);
             }
+            Self::Unbind {
+                queue,
+                exchange,
+                routing_key,
+            } => {
+                put_binding(out, "unbind ", queue, exchange, routing_key);
+            }
+            Self::DeleteQueue {
+                queue,
+                if_empty,
+                if_unused,
+            } => {
+                put(out, &["delete_queue ", queue.as_str()]);
+                put_flags(out, &[(IF_EMPTY, *if_empty), (IF_UNUSED, *if_unused)]);
+            }
+            Self::DeleteExchange {
+                exchange,
+                if_unused,
+            } => {
+                put(out, &["delete_exchange ", exchange.as_str()]);
+                put_flags(out, &[(IF_UNUSED, *if_unused)]);
+            }
+            Self::PurgeQueue { queue } => put(out, &["purge_queue ", queue.as_str()]),
+            Self::ListQueues(request) => put_json(out, "list_queues ", request),
+            Self::ListExchanges(request) => put_json(out, "list_exchanges ", request),
+            Self::ListBindings(request) => put_json(out, "list_bindings ", request),
             Self::Publish {
                 exchange,
                 routing_key,
@@ -509,12 +591,63 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
     }
 }
 
+fn put_binding(
+    out: &mut BytesMut,
+    word: &str,
+    queue: &QueueName,
+    exchange: &ExchangeName,
+    routing_key: &RoutingKey,
+) {
+    put(out, &[word, queue.as_str(), " ", exchange.as_str()]);
+    put(out, &[" ", routing_key.as_str()]);
+}
+
+fn put_flags(out: &mut BytesMut, flags: &[(&str, bool)]) {
+    for (flag, _) in flags.iter().filter(|(_, is_set)| *is_set) {
+        put(out, &[" ", flag]);
+    }
+}
+
 /// Writes the beginning of a publish, up to the envelopes.
 fn put_route(out: &mut BytesMut, word: &str, exchange: &ExchangeName, routing_key: &RoutingKey) {
     put(
         out,
         &[word, exchange.as_str(), " ", routing_key.as_str(), " "],
     );
+}
+
+/// The condition of a deletion that no message waits.
+const IF_EMPTY: &str = "if-empty";
+/// The condition of a deletion that nobody consumes, or that nothing is bound.
+const IF_UNUSED: &str = "if-unused";
+
+/// Reads flags, in any order. A flag that is not known must not be ignored: it may forbid what
+/// would be done without it.
+fn flags<const N: usize>(text: &str, known: [&str; N]) -> Result<[bool; N], CommandError> {
+    let mut set = [false; N];
+    for word in text.split(' ').filter(|_| !text.is_empty()) {
+        let at = known.iter().position(|flag| *flag == word);
+        match at.and_then(|at| set.get_mut(at)) {
+            Some(flag) => *flag = true,
+            None => {
+                let text = format!("the conditions are {}", known.join(" and "));
+                return Err(CommandError::BadArgument(text));
+            }
+        }
+    }
+    Ok(set)
+}
+
+/// Reads the arguments of `bind` and `unbind`.
+fn binding(rest: &str) -> Result<(QueueName, ExchangeName, RoutingKey), CommandError> {
+    let (queue_name, rest) = split(rest);
+    let (exchange_name, routing_key_name) = split(rest);
+    required(routing_key_name, Missing::Parameters)?;
+    Ok((
+        queue(queue_name)?,
+        exchange(exchange_name, Missing::Parameters)?,
+        routing_key(routing_key_name)?,
+    ))
 }
 
 /// Splits a text at the first space.

@@ -59,6 +59,16 @@ fn lines() -> Vec<String> {
         r#"hello {"consumer":"c"}"#.into(),
         r#"list_rejected {"limit":10}"#.into(),
         r#"list_waiting_keys {"after":{"queue":1,"seq":2}}"#.into(),
+        "unbind q e k".into(),
+        "delete_queue q".into(),
+        "delete_queue q if-empty".into(),
+        "delete_queue q if-empty if-unused".into(),
+        "delete_exchange e".into(),
+        "delete_exchange e if-unused".into(),
+        "purge_queue q".into(),
+        r#"list_queues {"after":"q","limit":10}"#.into(),
+        r#"list_exchanges {"exchange":"e"}"#.into(),
+        r#"list_bindings {"after":{"exchange":"e","routing_key":"k","queue":7}}"#.into(),
         "ping".into(),
         "heartbeat".into(),
     ]
@@ -82,6 +92,16 @@ fn older_spellings_are_equivalent() {
         parse("list_rejected").unwrap(),
         parse("list_rejected {}").unwrap()
     );
+    assert_eq!(
+        parse("delete_queue q if-unused if-empty").unwrap(),
+        parse("delete_queue q if-empty if-unused").unwrap()
+    );
+    for word in ["list_queues", "list_exchanges", "list_bindings"] {
+        assert_eq!(
+            parse(word).unwrap(),
+            parse(&format!("{word} {{}}")).unwrap()
+        );
+    }
     assert_eq!(
         parse("list_waiting_keys").unwrap(),
         parse("list_waiting_keys {}").unwrap()
@@ -115,6 +135,11 @@ fn missing_arguments_get_the_documented_replies() {
         ("get_key", "Missing client ID\n"),
         ("get_signed_key", "Missing client ID\n"),
         ("get_certificate", "Missing client ID\n"),
+        ("unbind", "Missing parameters\n"),
+        ("unbind q e", "Missing parameters\n"),
+        ("delete_queue", "Missing queue name\n"),
+        ("delete_exchange", "Missing exchange name\n"),
+        ("purge_queue", "Missing queue name\n"),
         ("register_signed_key", "Missing public key\n"),
     ] {
         assert_eq!(reply_to(line), reply, "{line:?}");
@@ -176,6 +201,12 @@ fn malformed_arguments_are_refused_with_a_code() {
         "list_rejected null",
         "list_rejected {\"limit\":-1}",
         "list_waiting_keys [null,null]",
+        "delete_queue q if-emptied",
+        "delete_queue q if-empty ",
+        "delete_exchange e if-empty",
+        "list_queues {\"after\":\"a b\"}",
+        "list_exchanges []",
+        "list_bindings {\"after\":{}}",
     ] {
         assert!(
             reply_to(line).starts_with("Error: bad_argument: "),
@@ -321,7 +352,7 @@ fn reply_lines_are_counted() {
 
 proptest! {
     #[test]
-    fn no_line_panics_and_every_command_round_trips(line in "\\PC*|(publish|publish_packed|ack|bind|consume|hello|reject|get_certificate) \
+    fn no_line_panics_and_every_command_round_trips(line in "\\PC*|(publish|publish_packed|ack|bind|delete_queue|consume|hello|reject|get_certificate) \
         \\PC*") {
         if let Ok(command) = parse(&line) {
             prop_assert_eq!(parse(encode(&command).trim_end_matches('\n')).unwrap(), command);

@@ -83,6 +83,10 @@ error_codes! {
     LineTooLong = "line_too_long", definite: true;
     /// The command is `fetch` on a connection that consumes.
     Consuming = "consuming", definite: true;
+    /// The queue or exchange is in use or not empty, and stays as it is.
+    InUse = "in_use", definite: true;
+    /// A limit of the server is reached.
+    LimitReached = "limit_reached", definite: true;
     /// The store is full; acks still work and free space.
     StorageFull = "storage_full", definite: true;
     /// The store refuses this one message.

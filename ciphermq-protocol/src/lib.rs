@@ -25,6 +25,7 @@
 //! - [`hello`]: the JSON of `hello`: versions, identity and limits
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
 //! - [`permission`]: the actions of authorization rules, and the JSON of `can_i`
+//! - [`topology`]: the JSON of `list_queues`, `list_exchanges` and `list_bindings`
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
 //! - [`json`]: JSON objects without duplicate keys
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
@@ -44,6 +45,7 @@ pub mod permission;
 pub mod rejected;
 pub mod reply;
 pub mod text;
+pub mod topology;
 pub mod waiting;
 
 pub use certificate::{CertificateChain, Fingerprint};

@@ -15,6 +15,7 @@ use crate::hello::HelloReply;
 use crate::json;
 use crate::name::MessageId;
 use crate::rejected::RejectedPage;
+use crate::topology::{BindingsPage, ExchangesPage, QueuesPage};
 use crate::waiting::WaitingPage;
 
 /// A reply or a delivery.
@@ -28,6 +29,20 @@ pub enum Reply {
     ExchangeDeclared,
     /// `Queue bound`
     QueueBound,
+    /// `Queue unbound`
+    QueueUnbound,
+    /// `Queue deleted`
+    QueueDeleted,
+    /// `Exchange deleted`
+    ExchangeDeleted,
+    /// `Queue purged`
+    QueuePurged,
+    /// `Queues: <json>`
+    Queues(QueuesPage),
+    /// `Exchanges: <json>`
+    Exchanges(ExchangesPage),
+    /// `Bindings: <json>`
+    Bindings(BindingsPage),
     /// `ACK <message_id>`: the message is durable.
     Ack(MessageId),
     /// `Subscribed to queue`
@@ -326,6 +341,9 @@ impl Reply {
             Self::Hello(reply) => put_json(out, "Hello: ", reply),
             Self::RejectedMessages(page) => put_json(out, "Rejected messages: ", page),
             Self::WaitingKeys(page) => put_json(out, "Waiting keys: ", page),
+            Self::Queues(page) => put_json(out, "Queues: ", page),
+            Self::Exchanges(page) => put_json(out, "Exchanges: ", page),
+            Self::Bindings(page) => put_json(out, "Bindings: ", page),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -348,6 +366,10 @@ const FIXED_REPLIES: &[(Reply, &str)] = &[
     (Reply::QueueDeclared, "Queue declared"),
     (Reply::ExchangeDeclared, "Exchange declared"),
     (Reply::QueueBound, "Queue bound"),
+    (Reply::QueueUnbound, "Queue unbound"),
+    (Reply::QueueDeleted, "Queue deleted"),
+    (Reply::ExchangeDeleted, "Exchange deleted"),
+    (Reply::QueuePurged, "Queue purged"),
     (Reply::Subscribed, "Subscribed to queue"),
     (Reply::NoMessages, "No messages"),
     (Reply::ResendRequested, "Resend requested"),
@@ -421,6 +443,15 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Waiting keys: ") {
         return parse_json(rest).map(Reply::WaitingKeys);
+    }
+    if let Some(rest) = text.strip_prefix("Queues: ") {
+        return parse_json(rest).map(Reply::Queues);
+    }
+    if let Some(rest) = text.strip_prefix("Exchanges: ") {
+        return parse_json(rest).map(Reply::Exchanges);
+    }
+    if let Some(rest) = text.strip_prefix("Bindings: ") {
+        return parse_json(rest).map(Reply::Bindings);
     }
     if let Some(rest) = text.strip_prefix("Certificate: ") {
         return Some(Reply::Certificate(CertificateChain::from_text(rest)));

@@ -1,6 +1,7 @@
 use super::*;
 use crate::hello::HelloLimits;
-use crate::name::ClientId;
+use crate::name::{ClientId, ExchangeName, QueueName, RoutingKey};
+use crate::topology::{BindingCursor, ExchangeInfo, QueueInfo};
 use proptest::prelude::*;
 
 fn id(text: &str) -> MessageId {
@@ -50,6 +51,48 @@ fn texts() -> Vec<(Reply, &'static str)> {
         (Reply::QueueDeclared, "Queue declared\n"),
         (Reply::ExchangeDeclared, "Exchange declared\n"),
         (Reply::QueueBound, "Queue bound\n"),
+        (Reply::QueueUnbound, "Queue unbound\n"),
+        (Reply::QueueDeleted, "Queue deleted\n"),
+        (Reply::ExchangeDeleted, "Exchange deleted\n"),
+        (Reply::QueuePurged, "Queue purged\n"),
+        (
+            Reply::Queues(QueuesPage {
+                queues: vec![QueueInfo {
+                    queue: QueueName::new("q").unwrap(),
+                    made_by: Some(ClientId::new("c").unwrap()),
+                    bindings: 1,
+                    consumers: 2,
+                    messages: 3,
+                    more_messages: false,
+                }],
+                next: Some(QueueName::new("q").unwrap()),
+            }),
+            "Queues: {\"queues\":[{\"queue\":\"q\",\"made_by\":\"c\",\"bindings\":1,\
+             \"consumers\":2,\"messages\":3}],\"next\":\"q\"}\n",
+        ),
+        (
+            Reply::Exchanges(ExchangesPage {
+                exchanges: vec![ExchangeInfo {
+                    exchange: ExchangeName::new("e").unwrap(),
+                    made_by: None,
+                    bindings: 1,
+                }],
+                next: None,
+            }),
+            "Exchanges: {\"exchanges\":[{\"exchange\":\"e\",\"made_by\":null,\"bindings\":1}]}\n",
+        ),
+        (
+            Reply::Bindings(BindingsPage {
+                bindings: Vec::new(),
+                next: Some(BindingCursor {
+                    exchange: ExchangeName::new("e").unwrap(),
+                    routing_key: RoutingKey::new("k").unwrap(),
+                    queue: 7,
+                }),
+            }),
+            "Bindings: {\"bindings\":[],\"next\":{\"exchange\":\"e\",\"routing_key\":\"k\",\
+             \"queue\":7}}\n",
+        ),
         (Reply::Ack(id("m-1")), "ACK m-1\n"),
         (Reply::Subscribed, "Subscribed to queue\n"),
         (Reply::NoMessages, "No messages\n"),

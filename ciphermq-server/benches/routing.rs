@@ -43,6 +43,7 @@ fn stored(queues: usize) -> StoredTopology {
                 queue: queue(number),
             })
             .collect(),
+        ..StoredTopology::default()
     }
 }
 

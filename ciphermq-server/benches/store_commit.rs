@@ -47,7 +47,10 @@ impl Bench {
         let runtime = Runtime::new().unwrap();
         let mut store = runtime.block_on(store::open(settings)).unwrap();
         let declare = Transaction {
-            changes: vec![Change::DeclareQueue(QueueName::new("bench").unwrap())],
+            changes: vec![Change::DeclareQueue {
+                queue: QueueName::new("bench").unwrap(),
+                made_by: ClientId::new("bench").unwrap(),
+            }],
             ..Transaction::default()
         };
         let outcomes = runtime.block_on(store.committer.commit(&declare)).unwrap();
@@ -56,7 +59,7 @@ impl Bench {
         Self {
             runtime,
             store,
-            queue: outcomes.changes[0].unwrap(),
+            queue: outcomes.changes[0].queue().unwrap(),
             stream: StreamId::new(
                 u64::try_from(millis).unwrap(),
                 u64::from(std::process::id()),

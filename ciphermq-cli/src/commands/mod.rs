@@ -18,6 +18,7 @@ pub(crate) mod rejected;
 pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod status;
+pub(crate) mod topology;
 pub(crate) mod verify_key;
 
 use std::future::Future;
@@ -44,6 +45,9 @@ pub(crate) enum Command {
     Ack(ack::Args),
     Resend(resend::Args),
     Rejected(rejected::Args),
+    Queues(topology::queues::Args),
+    Exchanges(topology::exchanges::Args),
+    Bindings(topology::bindings::Args),
     Status(status::Args),
     Completions(completions::Args),
 }
@@ -74,6 +78,9 @@ pub(crate) fn run(
         Command::Ack(args) => block_on(ack::run(args, console(Role::Receiver))),
         Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),
         Command::Rejected(args) => block_on(rejected::run(args, console(Role::Client))),
+        Command::Queues(args) => block_on(topology::queues::run(args, console(Role::Client))),
+        Command::Exchanges(args) => block_on(topology::exchanges::run(args, console(Role::Client))),
+        Command::Bindings(args) => block_on(topology::bindings::run(args, console(Role::Client))),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args, program()),
     }

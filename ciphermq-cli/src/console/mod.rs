@@ -6,6 +6,7 @@
 //!
 //! Times are UTC. On a terminal, and without `-v`, a progress bar is shown below the lines.
 
+pub(crate) mod columns;
 pub(crate) mod rate;
 pub(crate) mod stderr;
 pub(crate) mod table;

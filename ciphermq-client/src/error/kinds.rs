@@ -84,6 +84,10 @@ kinds! {
         StaleKey: Peer, retryable: false;
         /// The command would be longer than the longest line that the server accepts.
         TooLarge: Caller, retryable: false;
+        /// The queue or exchange is in use, or not empty.
+        InUse: Caller, retryable: false;
+        /// A limit of the server is reached.
+        LimitReached: Caller, retryable: false;
         /// The server does not know the command.
         Unsupported: Peer, retryable: false;
         /// The server refused for a reason without a kind of its own.
@@ -198,6 +202,8 @@ impl OperationKind for RequestErrorKind {
         match code {
             Some(ErrorCode::NotFound | ErrorCode::NoRoute) => Self::NotFound,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
+            Some(ErrorCode::InUse) => Self::InUse,
+            Some(ErrorCode::LimitReached) => Self::LimitReached,
             Some(ErrorCode::BadKey) => Self::BadKey,
             Some(ErrorCode::StaleKey) => Self::StaleKey,
             Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => {

@@ -26,6 +26,24 @@ impl ClientSession {
                 exchange,
                 routing_key,
             } => self.bind(&queue, exchange, routing_key).await,
+            Command::Unbind {
+                queue,
+                exchange,
+                routing_key,
+            } => self.unbind(&queue, exchange, routing_key).await,
+            Command::DeleteQueue {
+                queue,
+                if_empty,
+                if_unused,
+            } => self.delete_queue(queue, if_empty, if_unused).await,
+            Command::DeleteExchange {
+                exchange,
+                if_unused,
+            } => self.delete_exchange(exchange, if_unused).await,
+            Command::PurgeQueue { queue } => self.purge_queue(queue).await,
+            Command::ListQueues(request) => self.list_queues(request).await,
+            Command::ListExchanges(request) => self.list_exchanges(request).await,
+            Command::ListBindings(request) => self.list_bindings(request).await,
 
             Command::Publish {
                 exchange,

@@ -151,13 +151,18 @@ impl OutputObserver {
         } else {
             Prefetch::until_confirmed(messages)
         };
-        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
+        let exists = self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
             // The reading half may have ended meanwhile, and nobody would ever end this
-            // subscription.
-            if self.dispatcher.is_connected(self.id) {
+            // subscription. The queue may have been deleted, and nothing would ever come.
+            let exists = self.dispatcher.topology.purged_to(queue).is_some();
+            if exists && self.dispatcher.is_connected(self.id) {
                 inbox.subscribe(queue, self.id, prefetch);
             }
+            exists
         });
+        if !exists {
+            self.dispatcher.close(self.id);
+        }
     }
 
     /// Frees credit: the answers to acks of these messages are in the output, and deliveries may

@@ -3,6 +3,7 @@
 
 mod activity;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use super::observer::CommitDispatcher;
 use crate::config::Limits;
 use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
-use crate::model::{LaneKey, Now, Page, PageLimit, Time};
+use crate::model::{LaneKey, Now, Page, PageLimit, QueueId, Seq, Time};
 use crate::store::writer::CommitObserver;
 use crate::store::{self, Reader};
 
@@ -64,6 +65,17 @@ pub struct Dispatcher {
     runtime: Handle,
     /// Notified whenever a page has arrived from the store.
     loaded: Notify,
+    /// Deleted and purged queues of which the inboxes are yet to learn.
+    emptied: Mutex<HashMap<QueueId, Emptied>>,
+}
+
+/// What has happened to a queue whose messages are set aside.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Emptied {
+    /// It was deleted, by a connection that stays open even if it consumes from the queue.
+    Deleted { by: ConnectionId },
+    /// It was purged up to this message.
+    Purged { up_to: Seq },
 }
 
 impl Dispatcher {
@@ -93,6 +105,7 @@ impl Dispatcher {
             budget,
             runtime: Handle::current(),
             loaded: Notify::new(),
+            emptied: Mutex::default(),
         })
     }
 
@@ -180,6 +193,58 @@ impl Dispatcher {
             self.schedule_check(receiver.clone(), time);
         }
         result
+    }
+
+    /// Notes that a queue was deleted or purged. The inboxes learn of it in a task of its own: there
+    /// may be many of them.
+    pub(super) fn emptied(self: &Arc<Self>, queue: QueueId, how: Emptied) {
+        let mut emptied = self.emptied.lock();
+        let is_first = emptied.is_empty();
+        emptied.insert(queue, how);
+        if is_first {
+            let dispatcher = Arc::clone(self);
+            self.runtime.spawn(async move { dispatcher.empty_lanes() });
+        }
+    }
+
+    /// Removes what inboxes hold of deleted and purged queues, and ends the connections that consume
+    /// from deleted ones. A client that connects again consumes from what is then there.
+    fn empty_lanes(self: &Arc<Self>) {
+        let emptied = std::mem::take(&mut *self.emptied.lock());
+        let receivers: Vec<ClientId> = self
+            .inboxes
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect();
+        for receiver in receivers {
+            let ended = self.with_inbox(&receiver, |inbox, _| {
+                let mut ended = Vec::new();
+                for (queue, how) in &emptied {
+                    match *how {
+                        Emptied::Deleted { by } => {
+                            let consumers = inbox.remove_queue(*queue).into_iter();
+                            ended.extend(consumers.filter(|consumer| *consumer != by));
+                        }
+                        Emptied::Purged { up_to } => inbox.purge_queue(*queue, up_to),
+                    }
+                }
+                ended
+            });
+            for connection in ended {
+                self.close(connection);
+            }
+        }
+    }
+
+    /// Counts the connections that consume from each queue, with their clients.
+    pub(super) fn consumers(&self) -> Vec<(QueueId, ClientId, usize)> {
+        let mut consumers = Vec::new();
+        for entry in &self.inboxes {
+            let inbox = entry.value().lock();
+            let of_client = inbox.consumers();
+            consumers.extend(of_client.map(|(queue, count)| (queue, entry.key().clone(), count)));
+        }
+        consumers
     }
 
     /// Takes one message of the lane for a connection that does not consume.
@@ -324,8 +389,13 @@ impl Dispatcher {
     }
 
     async fn read(&self, lane: &LaneKey, what: &LoadScope) -> Result<Page, store::Error> {
+        let Some(purged_to) = self.topology.purged_to(lane.queue) else {
+            return Ok(Page::default());
+        };
         match what {
-            LoadScope::After(seq, limit) => self.reader.lane(lane, *seq, *limit).await,
+            LoadScope::After(seq, limit) => {
+                self.reader.lane(lane, purged_to.max(*seq), *limit).await
+            }
             LoadScope::Again(seqs, bytes) => self.reader.messages(seqs, *bytes).await,
         }
     }

@@ -54,7 +54,7 @@ use crate::by_client::ByClient;
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
-use crate::model::{Change, QueueId};
+use crate::model::{Change, ChangeOutcome};
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
 
@@ -161,9 +161,9 @@ impl Broker {
         &self,
         writer: &ClientWriter,
         change: Change,
-    ) -> Result<Option<QueueId>, ErrorReply> {
+    ) -> Result<ChangeOutcome, ErrorReply> {
         match tokio::time::timeout(self.limits.storage_wait, writer.change(change)).await {
-            Ok(Ok(queue)) => Ok(queue),
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(write_error_reply(&error)),
             Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }

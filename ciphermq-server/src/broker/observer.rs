@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ciphermq_protocol::{ClientId, QueueName};
 
 use super::Dispatcher;
+use super::dispatcher::Emptied;
 use crate::logging::MessageLog;
-use crate::model::{Ack, AckOutcome, Publish, QueueId, Seq};
+use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, QueueId, Seq};
 use crate::store::writer::{CommitObserver, Settled};
 
 /// An observer that delivers committed messages and forgets acked ones.
@@ -65,6 +66,28 @@ impl CommitObserver for CommitDispatcher {
             });
         }
         self.log(publishes, acks);
+    }
+
+    fn changed(&self, changes: &[Change], outcomes: &[ChangeOutcome]) {
+        self.dispatcher.topology.changed(changes, outcomes);
+        for (change, outcome) in changes.iter().zip(outcomes) {
+            match (change, outcome) {
+                (
+                    Change::DeleteQueue {
+                        queue, connection, ..
+                    },
+                    ChangeOutcome::QueueDeleted(_),
+                ) => {
+                    let how = Emptied::Deleted { by: *connection };
+                    self.dispatcher.emptied(*queue, how);
+                }
+                (Change::PurgeQueue { queue, .. }, ChangeOutcome::Purged(up_to)) => {
+                    let how = Emptied::Purged { up_to: *up_to };
+                    self.dispatcher.emptied(*queue, how);
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -209,6 +209,10 @@ fn acknowledged(outcome: PublishOutcome) -> Result<(), ErrorReply> {
             ErrorCode::IdInUse,
             "another message has this id; give this one a new id",
         )),
+        PublishOutcome::NoQueue => Err(ErrorReply::new(
+            ErrorCode::NoRoute,
+            "the queues that it was to go to were deleted meanwhile; bind one first",
+        )),
     }
 }
 

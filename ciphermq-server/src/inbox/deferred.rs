@@ -172,6 +172,12 @@ impl Deferred {
         })
     }
 
+    /// Takes out messages that are gone, up to one.
+    pub(super) fn remove_up_to(&mut self, up_to: Seq) {
+        self.parked.retain(|seq, _| *seq > up_to);
+        self.due.retain(|(_, seq)| *seq > up_to);
+    }
+
     /// Takes the message that has been due for longest.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Seq, Waiting)> {
         let first = *self.due.first()?;

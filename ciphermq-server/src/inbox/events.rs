@@ -27,6 +27,50 @@ impl Inbox {
         self.dirty.insert(queue);
     }
 
+    /// Forgets a queue that was deleted, with everything in it: also what is handed out. Acks of
+    /// that are answered by the store. Returns the connections that have consumed from it.
+    pub fn remove_queue(&mut self, queue: QueueId) -> Vec<ConnectionId> {
+        let Some(mut lane) = self.lanes.remove(&queue) else {
+            return Vec::new();
+        };
+        lane.unload(&self.budget);
+        self.dirty.remove(&queue);
+        for peer in self.peers.values_mut() {
+            peer.queues.remove(&queue);
+        }
+        self.take_copies(|lease| lease.queue == queue);
+        lane.into_consumers()
+    }
+
+    /// Forgets what is in a queue up to a message, since it was purged: also what is handed out.
+    pub fn purge_queue(&mut self, queue: QueueId, up_to: Seq) {
+        let Some(lane) = self.lanes.get_mut(&queue) else {
+            return;
+        };
+        lane.purge(up_to, &self.budget);
+        let leases = self.take_copies(|lease| lease.queue == queue && lease.seq <= up_to);
+        self.free_all(&leases);
+        self.dirty.insert(queue);
+    }
+
+    /// Takes out the leases that `which` names, even if an ack is under way.
+    fn take_copies(&mut self, which: impl Fn(&Lease) -> bool) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        self.in_flight.retain(|_, in_flight| {
+            leases.extend(in_flight.extract(&which));
+            !in_flight.is_done()
+        });
+        leases
+    }
+
+    /// Returns the queues that are consumed from, each with the number of connections.
+    pub fn consumers(&self) -> impl Iterator<Item = (QueueId, usize)> {
+        let lanes = self.lanes.iter();
+        lanes
+            .map(|(queue, lane)| (*queue, lane.consumer_count()))
+            .filter(|(_, count)| *count > 0)
+    }
+
     /// Takes a message for this receiver that was committed.
     pub fn committed(
         &mut self,

@@ -6,10 +6,7 @@ use ciphermq_protocol::{Delivery, MessageId};
 
 use crate::model::{PageLimit, QueueId, Seq};
 
-/// A connection of the receiver, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub u64);
-
+pub use crate::model::ConnectionId;
 /// The limits of an inbox.
 #[derive(Debug, Clone)]
 pub struct Policy {

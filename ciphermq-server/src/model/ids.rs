@@ -12,6 +12,10 @@ pub struct Seq(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub i64);
 
+/// A connection of a client, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
 /// A commit's number, one more than that of the commit before.
 ///
 /// After a commit with an unknown outcome, the number in the database shows whether it happened.

@@ -41,6 +41,8 @@ pub enum PublishOutcome {
     Duplicate,
     /// The id belongs to another message.
     IdInUse,
+    /// None of its queues exists any more. Nothing was stored.
+    NoQueue,
 }
 
 /// A message as the store holds it.

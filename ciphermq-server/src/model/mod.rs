@@ -16,12 +16,15 @@ mod time;
 mod topology;
 mod transaction;
 
-pub use ids::{CommitNumber, LaneKey, QueueId, Seq};
+pub use ids::{CommitNumber, ConnectionId, LaneKey, QueueId, Seq};
 pub use keys::{AdoptedRow, RowKind, SealedKeys, SealedRow};
 pub use message::{
     Envelopes, Lanes, MessageState, Page, PageLimit, Publish, PublishOutcome, StoredMessage,
 };
 pub use settlement::{Ack, AckOutcome, Rejection};
 pub use time::{Now, Time};
-pub use topology::{Binding, StoredTopology};
+pub use topology::{
+    Binding, ChangeOutcome, ListScope, Listed, ListedBinding, ListedExchange, ListedQueue, MadeBy,
+    Refusal, Requester, RouteLimits, StoredTopology,
+};
 pub use transaction::{Change, Outcomes, Transaction};

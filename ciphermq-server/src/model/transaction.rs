@@ -7,8 +7,8 @@ use ciphermq_protocol::{
 };
 
 use super::{
-    Ack, AckOutcome, AdoptedRow, Binding, CommitNumber, Publish, PublishOutcome, QueueId,
-    Rejection, SealedRow, Time,
+    Ack, AckOutcome, AdoptedRow, Binding, ChangeOutcome, CommitNumber, ConnectionId, Publish,
+    PublishOutcome, QueueId, Rejection, Requester, RouteLimits, SealedRow, Time,
 };
 
 /// Everything that one commit writes.
@@ -47,11 +47,70 @@ impl Transaction {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// Declares a queue unless it exists.
-    DeclareQueue(QueueName),
+    DeclareQueue {
+        /// The queue.
+        queue: QueueName,
+        /// The client that makes it.
+        made_by: ClientId,
+    },
     /// Declares an exchange unless it exists.
-    DeclareExchange(ExchangeName),
-    /// Binds a queue to an exchange, both known to exist.
-    Bind(Binding),
+    DeclareExchange {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The client that makes it.
+        made_by: ClientId,
+    },
+    /// Binds a queue to an exchange, if both exist and the route has room.
+    Bind {
+        /// The binding.
+        binding: Binding,
+        /// The client that makes it.
+        made_by: ClientId,
+        /// How many queues the route may have.
+        limits: RouteLimits,
+    },
+    /// Removes a binding.
+    Unbind {
+        /// The binding.
+        binding: Binding,
+        /// Who asks.
+        by: Requester,
+    },
+    /// Deletes a queue with its bindings; its messages are set aside, a few at a time.
+    DeleteQueue {
+        /// The queue's number.
+        queue: QueueId,
+        /// Its name.
+        name: QueueName,
+        /// Whether nothing may wait in it.
+        if_empty: bool,
+        /// Who asks.
+        by: Requester,
+        /// The connection that asks: it stays, even if it consumes from the queue.
+        connection: ConnectionId,
+        /// When it was asked for.
+        time: Time,
+    },
+    /// Deletes an exchange with its bindings.
+    DeleteExchange {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// Whether no queue may be bound to it.
+        if_unused: bool,
+        /// Who asks.
+        by: Requester,
+    },
+    /// Sets aside what waits in a queue, a few messages at a time.
+    PurgeQueue {
+        /// The queue's number.
+        queue: QueueId,
+        /// Its name.
+        name: QueueName,
+        /// Who asks.
+        by: Requester,
+        /// When it was asked for.
+        time: Time,
+    },
     /// Stores a client's public key and replaces an older one.
     PublicKey(ClientId, SealedRow),
     /// Stores a client's signed key and replaces an older one.
@@ -81,15 +140,28 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether the change comes last in its transaction, after the messages: then what the same
+    /// commit stores in a queue is found by the change that removes it.
+    pub(crate) fn comes_last(&self) -> bool {
+        matches!(
+            self,
+            Self::DeleteQueue { .. } | Self::DeleteExchange { .. } | Self::PurgeQueue { .. }
+        )
+    }
+}
+
 /// The outcomes of a commit, item by item, in the order of the [`Transaction`].
 #[derive(Debug, Default)]
 pub struct Outcomes {
     /// The commit's number.
     pub commit: CommitNumber,
-    /// For each change, the queue's number if it declared one.
-    pub changes: Vec<Option<QueueId>>,
+    /// One for each change.
+    pub changes: Vec<ChangeOutcome>,
     /// One for each publish.
     pub publishes: Vec<PublishOutcome>,
+    /// Publishes, by index, of which some queues exist no more, as they were stored: without these.
+    pub narrowed: Vec<(usize, Arc<Publish>)>,
     /// One for each ack.
     pub acks: Vec<AckOutcome>,
     /// One for each rejection.

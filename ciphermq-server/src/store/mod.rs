@@ -27,11 +27,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
-use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint, MessageId};
+use ciphermq_protocol::topology::BindingCursor;
+use ciphermq_protocol::{
+    CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName,
+};
 
 use crate::model::{
-    CommitNumber, Envelopes, LaneKey, Lanes, MessageState, Outcomes, Page, PageLimit, QueueId,
-    SealedKeys, SealedRow, Seq, StoredTopology, Time, Transaction,
+    CommitNumber, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
+    ListedQueue, MessageState, Outcomes, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
+    StoredTopology, Time, Transaction,
 };
 
 /// An error of the store.
@@ -83,7 +87,8 @@ pub trait Committer: Send {
     /// Commits everything in one transaction, which is synced to disk when this returns.
     ///
     /// Within the transaction, changes come first, then publishes, acks, rejections and deliveries,
-    /// each in their order. Publishes get ascending sequence numbers in their order.
+    /// each in their order, and at last the changes that remove queues and exchanges. Publishes get
+    /// ascending sequence numbers in their order.
     ///
     /// # Errors
     ///
@@ -103,8 +108,8 @@ pub trait Committer: Send {
     /// Whether there is room for more messages. While there is none, acks still work.
     fn has_room(&self) -> bool;
 
-    /// Gives back disk space and forgets metadata of acknowledged messages accepted before
-    /// `forget_before`, a little at a time.
+    /// Sets aside the messages of deleted and purged queues, gives back disk space, and forgets
+    /// metadata of acknowledged messages accepted before `forget_before`, a little at a time.
     ///
     /// Called when nothing waits. Returns whether there is more to do.
     ///
@@ -177,6 +182,33 @@ pub trait Reader: Send + Sync {
         limit: u32,
     ) -> Result<Vec<RejectedMessage>, Error>;
 
+    /// Returns queues in the order of their names, after one of them: those that the client may
+    /// see, and those that it may only see if it consumes from them, marked as not visible.
+    async fn list_queues(
+        &self,
+        scope: &ListScope,
+        after: Option<&QueueName>,
+        only: Option<&QueueName>,
+    ) -> Result<Listed<ListedQueue, QueueName>, Error>;
+
+    /// Returns exchanges in the order of their names, after one of them.
+    async fn list_exchanges(
+        &self,
+        scope: &ListScope,
+        after: Option<&ExchangeName>,
+        only: Option<&ExchangeName>,
+    ) -> Result<Listed<ListedExchange, ExchangeName>, Error>;
+
+    /// Returns bindings in the order of their exchanges, routing keys and queues' numbers, after
+    /// one of them.
+    async fn list_bindings(
+        &self,
+        scope: &ListScope,
+        after: Option<&BindingCursor>,
+        exchange: Option<&ExchangeName>,
+        queue: Option<&QueueName>,
+    ) -> Result<Listed<ListedBinding, BindingCursor>, Error>;
+
     /// Closes the connections.
     async fn close(&self);
 }
@@ -246,6 +278,7 @@ const TABLES: &[&str] = &[
     "exchanges",
     "queues",
     "bindings",
+    "removals",
     "batches",
     "fates",
     "envelopes",

@@ -6,14 +6,21 @@ use std::sync::Arc;
 use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
 use dashmap::DashMap;
 
-use crate::model::{Binding, QueueId, StoredTopology};
+use crate::model::{Binding, Change, ChangeOutcome, QueueId, Seq, StoredTopology};
 
-/// The routes from exchanges to queues. It only grows, and only after the store has committed.
+/// The routes from exchanges to queues. The store's commits change it, in their order.
 #[derive(Debug, Default)]
 pub struct Topology {
     queues: DashMap<QueueName, QueueId>,
-    names: DashMap<QueueId, QueueName>,
+    names: DashMap<QueueId, NamedQueue>,
     exchanges: DashMap<ExchangeName, HashMap<RoutingKey, Arc<[QueueId]>>>,
+}
+
+#[derive(Debug)]
+struct NamedQueue {
+    name: QueueName,
+    /// The last message of its last purge.
+    purged_to: Seq,
 }
 
 /// The reason why a message has no route.
@@ -37,7 +44,10 @@ impl Topology {
             topology.add_exchange(exchange);
         }
         for binding in stored.bindings {
-            topology.add_binding(binding);
+            topology.add_binding(&binding);
+        }
+        for (queue, up_to) in stored.purged {
+            topology.purge(queue, up_to);
         }
         topology
     }
@@ -51,7 +61,14 @@ impl Topology {
     /// Returns the name of a queue.
     #[must_use]
     pub fn queue_name(&self, queue: QueueId) -> Option<QueueName> {
-        self.names.get(&queue).map(|name| name.clone())
+        self.names.get(&queue).map(|queue| queue.name.clone())
+    }
+
+    /// Returns the message after which a queue's messages begin; `None` if the queue does not exist
+    /// any more.
+    #[must_use]
+    pub fn purged_to(&self, queue: QueueId) -> Option<Seq> {
+        self.names.get(&queue).map(|queue| queue.purged_to)
     }
 
     /// Whether the exchange exists.
@@ -80,25 +97,94 @@ impl Topology {
         self.queues.len()
     }
 
-    pub(in crate::broker) fn add_queue(&self, name: QueueName, id: QueueId) {
-        self.names.insert(id, name.clone());
+    /// Applies the changes of a commit.
+    pub(in crate::broker) fn changed(&self, changes: &[Change], outcomes: &[ChangeOutcome]) {
+        // In the order in which the store has made them.
+        for last in [false, true] {
+            let made = changes.iter().zip(outcomes);
+            for (change, outcome) in made.filter(|(change, _)| change.comes_last() == last) {
+                self.apply(change, outcome);
+            }
+        }
+    }
+
+    fn apply(&self, change: &Change, outcome: &ChangeOutcome) {
+        match (change, outcome) {
+            (Change::DeclareQueue { queue, .. }, ChangeOutcome::Queue(id)) => {
+                self.add_queue(queue.clone(), *id);
+            }
+            (Change::DeclareExchange { exchange, .. }, ChangeOutcome::Done) => {
+                self.add_exchange(exchange.clone());
+            }
+            (Change::Bind { binding, .. }, ChangeOutcome::Done) => self.add_binding(binding),
+            (Change::Unbind { binding, .. }, ChangeOutcome::Done) => self.remove_binding(binding),
+            (Change::DeleteQueue { queue, name, .. }, ChangeOutcome::QueueDeleted(unbound)) => {
+                self.names.remove(queue);
+                self.queues.remove_if(name, |_, id| id == queue);
+                for (exchange, routing_key) in unbound {
+                    self.remove_binding(&Binding {
+                        exchange: exchange.clone(),
+                        routing_key: routing_key.clone(),
+                        queue: *queue,
+                    });
+                }
+            }
+            (Change::DeleteExchange { exchange, .. }, ChangeOutcome::Done) => {
+                self.exchanges.remove(exchange);
+            }
+            (Change::PurgeQueue { queue, .. }, ChangeOutcome::Purged(up_to)) => {
+                self.purge(*queue, *up_to);
+            }
+            _ => {}
+        }
+    }
+
+    fn add_queue(&self, name: QueueName, id: QueueId) {
+        self.names.entry(id).or_insert_with(|| NamedQueue {
+            name: name.clone(),
+            purged_to: Seq::default(),
+        });
         self.queues.insert(name, id);
     }
 
-    pub(in crate::broker) fn add_exchange(&self, name: ExchangeName) {
+    fn add_exchange(&self, name: ExchangeName) {
         self.exchanges.entry(name).or_default();
     }
 
-    pub(in crate::broker) fn add_binding(&self, binding: Binding) {
+    fn add_binding(&self, binding: &Binding) {
         let Binding {
             exchange,
             routing_key,
             queue,
         } = binding;
-        let mut bindings = self.exchanges.entry(exchange).or_default();
-        let queues = bindings.entry(routing_key).or_insert_with(|| Arc::new([]));
-        if !queues.contains(&queue) {
-            *queues = queues.iter().copied().chain([queue]).collect();
+        let mut bindings = self.exchanges.entry(exchange.clone()).or_default();
+        let queues = bindings
+            .entry(routing_key.clone())
+            .or_insert_with(|| Arc::new([]));
+        if !queues.contains(queue) {
+            *queues = queues.iter().copied().chain([*queue]).collect();
+        }
+    }
+
+    fn remove_binding(&self, binding: &Binding) {
+        let Some(mut bindings) = self.exchanges.get_mut(&binding.exchange) else {
+            return;
+        };
+        if let Some(queues) = bindings.get_mut(&binding.routing_key) {
+            *queues = queues
+                .iter()
+                .copied()
+                .filter(|queue| *queue != binding.queue)
+                .collect();
+            if queues.is_empty() {
+                bindings.remove(&binding.routing_key);
+            }
+        }
+    }
+
+    fn purge(&self, queue: QueueId, up_to: Seq) {
+        if let Some(mut queue) = self.names.get_mut(&queue) {
+            queue.purged_to = queue.purged_to.max(up_to);
         }
     }
 }
@@ -118,13 +204,13 @@ mod tests {
         topology.add_exchange(exchange.clone());
         assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoBinding));
         for queue in [3, 1, 3] {
-            topology.add_binding(Binding {
+            topology.add_binding(&Binding {
                 exchange: exchange.clone(),
                 routing_key: key.clone(),
                 queue: QueueId(queue),
             });
         }
-        topology.add_binding(Binding {
+        topology.add_binding(&Binding {
             exchange: exchange.clone(),
             routing_key: RoutingKey::new("other").unwrap(),
             queue: QueueId(9),

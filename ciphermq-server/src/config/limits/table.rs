@@ -122,6 +122,14 @@ limits! {
     /// is never dropped.
     max_redeliveries: u32 = Number(10, 1..=1_000_000);
 
+    /// The most queues that are bound to an exchange by one routing key; each of them gets every
+    /// message. 0 for no limit. What is bound already stays.
+    max_queues_per_route: u32 = Number(64, 0..=1_000_000);
+
+    /// The part of `max_queues_per_route` that one client may bind which is not an administrator. 0
+    /// for no limit.
+    max_queues_per_route_and_client: u32 = Number(4, 0..=1_000_000);
+
     /// How long the metadata of acknowledged messages is kept. Their ids are forgotten with it: a
     /// later retry of a publish is stored as a new message.
     metadata_retention: Option<Duration> =

@@ -54,6 +54,15 @@ impl Lane {
         !self.consumers.is_empty()
     }
 
+    pub(in crate::inbox) fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Returns the connections that consume.
+    pub(in crate::inbox) fn into_consumers(self) -> Vec<ConnectionId> {
+        self.consumers.into_keys().collect()
+    }
+
     /// Puts a consumer at the end of the turns if it has credit.
     pub(in crate::inbox) fn enlist(&mut self, connection: ConnectionId) {
         if let Some(consumer) = self.consumers.get_mut(&connection)

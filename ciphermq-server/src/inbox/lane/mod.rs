@@ -291,6 +291,33 @@ impl Lane {
         self.deferred.remove(seq)
     }
 
+    /// Removes everything up to a message, which the store is about to set aside.
+    pub(super) fn purge(&mut self, up_to: Seq, budget: &Budget) {
+        let mut freed = 0;
+        self.returned.retain(|seq, returned| {
+            let stays = *seq > up_to;
+            if !stays {
+                freed += returned.envelope.as_ref().map_or(0, EnvelopeBytes::len);
+            }
+            stays
+        });
+        self.fresh.retain(|fresh| {
+            let stays = fresh.seq > up_to;
+            if !stays {
+                freed += fresh.envelope.len();
+            }
+            stays
+        });
+        budget.give(freed);
+        self.deferred.remove_up_to(up_to);
+        if self.cursor < up_to {
+            // What is being read begins before the next message, and is not used.
+            self.loading.overflow(budget);
+            self.cursor = up_to;
+            self.more = true;
+        }
+    }
+
     pub(super) fn leased(&mut self) {
         self.in_flight += 1;
     }

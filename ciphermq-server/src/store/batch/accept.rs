@@ -62,6 +62,13 @@ impl<'a> Accepted<'a> {
             let outcome = match verdict {
                 Verdict::New => accepted.store(publish),
                 Verdict::Known(outcome) => outcome,
+                // The earlier one had lost its queues.
+                Verdict::Repeats(first)
+                    if accepted.outcomes.get(first) == Some(&PublishOutcome::NoQueue) =>
+                {
+                    by_id.insert(publish.envelope.message_id.as_str(), at);
+                    accepted.store(publish)
+                }
                 Verdict::Repeats(first) => duplicate_if(
                     publishes
                         .get(first)
@@ -74,6 +81,9 @@ impl<'a> Accepted<'a> {
     }
 
     fn store(&mut self, publish: &'a Publish) -> PublishOutcome {
+        if publish.queues.is_empty() {
+            return PublishOutcome::NoQueue;
+        }
         let first = self.copies;
         self.copies += count(publish.queues.len());
         let (stream, position) = split_id(&publish.envelope.message_id);

@@ -22,11 +22,17 @@
 //! - [`tail_cache`]: batches that need not be looked up
 //! - [`select`]: from batches back to messages
 //! - [`forget`]: old batches
+//! - [`removal`]: the messages of deleted and purged queues
+//! - [`list`]: pages of queues, exchanges and bindings
+//! - [`live`]: messages whose queues were deleted meanwhile
 
 pub(super) mod accept;
 pub(super) mod disposition;
 pub(super) mod forget;
 pub(super) mod id;
+pub(super) mod list;
+pub(super) mod live;
+pub(super) mod removal;
 pub(super) mod select;
 pub(super) mod settlement;
 pub(super) mod tail_cache;

@@ -19,6 +19,8 @@ pub(in crate::store) struct WaitingBatch {
     pub(in crate::store) copies: i64,
     /// The index of the lane's copy of each message.
     pub(in crate::store) copy: i64,
+    /// Whether none of the copies before this one waits any more.
+    pub(in crate::store) is_first: bool,
     pub(in crate::store) stream: String,
     pub(in crate::store) position: i64,
     pub(in crate::store) sent_time: Option<String>,
@@ -88,7 +90,7 @@ struct ReadMessage<'a> {
 #[derive(Debug)]
 pub(in crate::store) struct Selection {
     limit: PageLimit,
-    /// Whether only the envelopes of first copies are wanted.
+    /// Whether only the envelopes of first copies are wanted, among those that wait.
     of_first_copies: bool,
     batches: Vec<WaitingBatch>,
     selected: Vec<Selected>,
@@ -291,7 +293,7 @@ impl Selection {
     }
 
     fn wants_envelopes(&self, batch: &WaitingBatch) -> bool {
-        !self.of_first_copies || batch.copy == 0
+        !self.of_first_copies || batch.is_first
     }
 
     /// Returns the number of selected messages.

@@ -186,6 +186,55 @@ impl Settlement {
         }
     }
 
+    /// Sets aside all messages of a batch that are not settled: they have lost their last queue.
+    ///
+    /// One that was never delivered gets the same time for its delivery.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if its ids are invalid.
+    pub(in crate::store) fn set_aside(
+        &mut self,
+        first_seq: i64,
+        reason: &str,
+        time: Time,
+    ) -> Result<(), NameError> {
+        let time = self.settled.text(time);
+        let batches = self.entries.iter_mut();
+        for entry in batches.filter(|entry| entry.batch.first_seq == first_seq) {
+            for index in 0..length(entry.batch.messages) {
+                let position = match entry.batch.position {
+                    first if first < 0 => first,
+                    first => first.saturating_add(count(index)),
+                };
+                let delivered = entry.delivered(Arc::clone(&time));
+                let message_id = message_id(&entry.batch.stream, position)?;
+                let Some(disposition) = entry.disposition(index) else {
+                    continue;
+                };
+                let delivered = match disposition {
+                    Some(disposition) if disposition.is_settled() => continue,
+                    Some(disposition) => Arc::clone(&disposition.delivered),
+                    None => delivered,
+                };
+                let time = later(&delivered, &time);
+                *disposition = Some(Disposition {
+                    delivered,
+                    acknowledged: None,
+                    rejected: Some(Arc::clone(&time)),
+                });
+                self.rejected.push(Rejected {
+                    batch: first_seq,
+                    index: count(index),
+                    message_id,
+                    reason: reason.to_owned(),
+                    time,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Records the first delivery of a message that stays unsettled for a while.
     pub(in crate::store) fn deliver(&mut self, id: &MessageId, time: Time) {
         let delivered = self.delivered.text(time);

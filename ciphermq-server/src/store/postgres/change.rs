@@ -2,49 +2,49 @@
 
 use sqlx::PgConnection;
 
-use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, RowKind, SealedRow, Time};
+use super::topology;
+use crate::model::{AdoptedRow, Change, ChangeOutcome, CommitNumber, RowKind, SealedRow, Time};
 
-/// Makes one change. Returns the queue's number if it declared one.
+/// Makes one change.
 pub(super) async fn change(
     connection: &mut PgConnection,
     commit: CommitNumber,
     change: &Change,
-) -> Result<Option<QueueId>, sqlx::Error> {
+) -> Result<ChangeOutcome, sqlx::Error> {
     match change {
-        Change::DeclareQueue(name) => {
-            sqlx::query(
-                "INSERT INTO queues (queue_name) VALUES ($1) ON CONFLICT (queue_name) DO NOTHING",
-            )
-            .bind(name.as_str())
-            .execute(&mut *connection)
-            .await?;
-            let id = sqlx::query_scalar("SELECT queue_id FROM queues WHERE queue_name = $1")
-                .bind(name.as_str())
-                .fetch_one(connection)
-                .await?;
-            return Ok(Some(QueueId(id)));
+        Change::DeclareQueue { queue, made_by } => {
+            return topology::declare_queue(connection, queue, made_by).await;
         }
-        Change::DeclareExchange(name) => {
-            sqlx::query("INSERT INTO exchanges (exchange_name) VALUES ($1) ON CONFLICT DO NOTHING")
-                .bind(name.as_str())
-                .execute(connection)
-                .await?;
+        Change::DeclareExchange { exchange, made_by } => {
+            return topology::declare_exchange(connection, exchange, made_by).await;
         }
-        Change::Bind(Binding {
-            exchange,
-            routing_key,
+        Change::Bind {
+            binding,
+            made_by,
+            limits,
+        } => return topology::bind(connection, binding, made_by, *limits).await,
+        Change::Unbind { binding, by } => return topology::unbind(connection, binding, by).await,
+        Change::DeleteQueue {
             queue,
-        }) => {
-            sqlx::query(
-                "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES ($1, $2, $3) \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(exchange.as_str())
-            .bind(routing_key.as_str())
-            .bind(queue.0)
-            .execute(connection)
-            .await?;
+            name,
+            if_empty,
+            by,
+            time,
+            connection: _,
+        } => {
+            return topology::delete_queue(connection, *queue, name, *if_empty, by, *time).await;
         }
+        Change::DeleteExchange {
+            exchange,
+            if_unused,
+            by,
+        } => return topology::delete_exchange(connection, exchange, *if_unused, by).await,
+        Change::PurgeQueue {
+            queue,
+            name,
+            by,
+            time,
+        } => return topology::purge_queue(connection, *queue, name, by, *time).await,
         Change::PublicKey(client_id, row) => {
             sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?;
         }
@@ -107,7 +107,7 @@ pub(super) async fn change(
             .await?;
         }
     }
-    Ok(None)
+    Ok(ChangeOutcome::Done)
 }
 
 const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, \

@@ -1,20 +1,30 @@
 //! Commits transactions in the session that holds the lock.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
 
 use super::change::change;
 use super::connect::SessionFactory;
 use super::error::{decode, error, is_definite};
+use super::removal;
 use super::session::answer;
 use super::sql::FORGET;
-use super::write::{Advance, Position, look_up, set_aside, write};
-use crate::model::{CommitNumber, Outcomes, Time, Transaction};
+use super::write::{Advance, Position, existing, look_up, set_aside, write};
+use crate::model::{Change, ChangeOutcome, CommitNumber, Outcomes, Publish, Time, Transaction};
 use crate::store::batch::accept::Accepted;
 use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
+use crate::store::batch::live::{Narrowed, narrow, queues_of};
+use crate::store::batch::removal::LastDeletion;
 use crate::store::batch::settlement::SettlementRows;
 use crate::store::batch::tail_cache::TailCache;
 use crate::store::{CommitError, Committer, Error, described};
+
+/// The publishes to store, and those of them that go to fewer queues than they were meant for.
+type Live<'a> = (Cow<'a, [Arc<Publish>]>, Narrowed);
 
 pub(super) struct PostgresCommitter {
     connector: SessionFactory,
@@ -24,6 +34,7 @@ pub(super) struct PostgresCommitter {
     position: Position,
     tail_cache: TailCache,
     forget_cursor: ForgetCursor,
+    last_deletion: LastDeletion,
 }
 
 impl PostgresCommitter {
@@ -38,6 +49,7 @@ impl PostgresCommitter {
             position,
             tail_cache: TailCache::default(),
             forget_cursor: ForgetCursor::default(),
+            last_deletion: LastDeletion::default(),
         })
     }
 
@@ -45,6 +57,27 @@ impl PostgresCommitter {
         self.session
             .take()
             .ok_or_else(|| Error::Unavailable("the connection to PostgreSQL is lost".into()))
+    }
+
+    /// Leaves out queues that were deleted while messages waited for this commit.
+    async fn live<'a>(
+        &self,
+        session: &mut PgConnection,
+        publishes: &'a [Arc<Publish>],
+    ) -> Result<Live<'a>, sqlx::Error> {
+        let wanted = match self.last_deletion.is_recent() {
+            true => queues_of(publishes),
+            false => HashSet::new(),
+        };
+        if wanted.is_empty() {
+            return Ok((Cow::Borrowed(publishes), Vec::new()));
+        }
+        let exist = answer(existing(session, &wanted)).await?;
+        if exist.len() == wanted.len() {
+            return Ok((Cow::Borrowed(publishes), Vec::new()));
+        }
+        let (publishes, narrowed) = narrow(publishes, &exist);
+        Ok((Cow::Owned(publishes), narrowed))
     }
 
     /// Returns the error of a transaction of which nothing was committed. Keeps the session if it
@@ -69,7 +102,14 @@ impl Committer for PostgresCommitter {
             Ok(ends) => ends,
             Err(failure) => return Err(self.failed(session, failure)),
         };
-        let mut accepted = Accepted::new(&transaction.publishes, &settlement);
+        if transaction.changes.iter().any(Change::comes_last) {
+            self.last_deletion.note();
+        }
+        let (publishes, narrowed) = match self.live(&mut session, &transaction.publishes).await {
+            Ok(live) => live,
+            Err(failure) => return Err(self.failed(session, failure)),
+        };
+        let mut accepted = Accepted::new(&publishes, &settlement);
         accepted.assign_seqs(self.position.next_seq());
         let position = self.position.after(accepted.copies);
         for batch in &accepted.batches {
@@ -79,6 +119,7 @@ impl Committer for PostgresCommitter {
         }
         let mut outcomes = Outcomes {
             commit: position.commit(),
+            narrowed,
             ..Outcomes::default()
         };
         settlement.apply(transaction, &mut outcomes);
@@ -124,6 +165,7 @@ impl Committer for PostgresCommitter {
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
         self.session = None;
         self.tail_cache.clear();
+        self.last_deletion.prolong();
         let mut session = self.connector.reconnect().await?;
         self.position = current_position(&mut session).await?;
         self.session = Some(session);
@@ -136,11 +178,17 @@ impl Committer for PostgresCommitter {
     }
 
     async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
-        let Some(before) = forget_before else {
-            return Ok(false);
-        };
         // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
+        let removal = removal::step(&mut session, self.position);
+        let sets_aside = answer(removal).await.map_err(error)?;
+        if sets_aside {
+            self.tail_cache.clear();
+        }
+        let Some(before) = forget_before else {
+            self.session = Some(session);
+            return Ok(sets_aside);
+        };
         let forget = sqlx::query_as(FORGET)
             .bind(before.to_string())
             .bind(self.forget_cursor.after())
@@ -152,9 +200,10 @@ impl Committer for PostgresCommitter {
         if forgotten > 0 {
             self.tail_cache.clear();
         }
-        Ok(self
+        let forgets = self
             .forget_cursor
-            .advance(ForgetStep { last, batches, old }))
+            .advance(ForgetStep { last, batches, old });
+        Ok(sets_aside || forgets)
     }
 
     async fn close(self: Box<Self>) {
@@ -216,7 +265,10 @@ async fn commit_in_steps(
         // Rolled back when it is dropped.
         let mut steps = session.begin().await?;
         for given in &transaction.changes {
-            let changed = change(&mut steps, advance.to.commit(), given).await?;
+            let changed = match given.comes_last() {
+                true => ChangeOutcome::Done,
+                false => change(&mut steps, advance.to.commit(), given).await?,
+            };
             outcomes.changes.push(changed);
         }
         write(
@@ -232,6 +284,11 @@ async fn commit_in_steps(
             ..advance
         };
         write(&mut steps, stay, &[], entries).await?;
+        for (outcome, given) in outcomes.changes.iter_mut().zip(&transaction.changes) {
+            if given.comes_last() {
+                *outcome = change(&mut steps, advance.to.commit(), given).await?;
+            }
+        }
         Ok(steps)
     };
     let steps = answer(steps).await.map_err(Failure::Step)?;

@@ -5,8 +5,11 @@
 //! - `pem_files`: the certificates and the key for TLS to the server
 //! - `session`: the setup of a session, and the lock against a second server
 //! - `sql`: the statements that every message goes through
-//! - `committer`: one transaction; `write` for its messages, `change` for its rare parts
-//! - `reader`: reads that bypass the committer; `pool`, the connections for it
+//! - `committer`: one transaction; `write` for its messages, `change` and `topology` for its rare
+//!   parts
+//! - `removal`: what remains to be done for deleted and purged queues
+//! - `reader`: reads that bypass the committer; `list` for queues, exchanges and bindings; `pool`,
+//!   the connections for it
 //! - `error`: the meaning of PostgreSQL's error codes
 //!
 //! The committer's session holds an advisory lock. If the session ends, so does its transaction,
@@ -17,11 +20,14 @@ mod committer;
 mod connect;
 mod endpoint;
 mod error;
+mod list;
 mod pem_files;
 mod pool;
 mod reader;
+mod removal;
 mod session;
 mod sql;
+mod topology;
 mod write;
 
 use std::sync::Arc;

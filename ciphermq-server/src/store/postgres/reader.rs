@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
+use ciphermq_protocol::topology::BindingCursor;
 use ciphermq_protocol::{
     CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName, RoutingKey,
 };
@@ -12,13 +13,15 @@ use sqlx::{Connection as _, FromRow as _, PgConnection, Row as _};
 
 use super::connect::SessionFactory;
 use super::error::error;
+use super::list;
 use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, REJECTED, SLICES};
 use super::write::look_up;
 use crate::model::{
-    Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
-    SealedRow, Seq, StoredTopology,
+    Binding, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
+    ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
+    StoredTopology,
 };
 use crate::store::batch::count;
 use crate::store::batch::disposition::disposition_ranges;
@@ -26,6 +29,10 @@ use crate::store::batch::id::ranges;
 use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_ends, read_sizes};
 use crate::store::batch::settlement::Settlement;
 use crate::store::{Error, Reader, corrupt};
+
+/// Queues that are being purged, and up to which message.
+const PURGED: &str = "SELECT r.queue_id, MAX(r.up_to_seq) FROM removals r \
+                      JOIN queues q ON q.queue_id = r.queue_id GROUP BY r.queue_id";
 
 /// The connections that read: deliveries never wait for clients' queries.
 pub(super) struct PostgresReader {
@@ -153,12 +160,18 @@ impl Reader for PostgresReader {
             )
             .fetch_all(&mut *transaction)
             .await?;
+            let purged: Vec<(i64, i64)> =
+                sqlx::query_as(PURGED).fetch_all(&mut *transaction).await?;
             transaction.commit().await?;
-            Ok((queues, exchanges, bindings))
+            Ok((queues, exchanges, bindings, purged))
         };
-        let (queues, exchanges, bindings) = answer(read).await.map_err(error)?;
+        let (queues, exchanges, bindings, purged) = answer(read).await.map_err(error)?;
         give_back(connection);
         Ok(StoredTopology {
+            purged: purged
+                .into_iter()
+                .map(|(queue, up_to)| (QueueId(queue), Seq(up_to)))
+                .collect(),
             queues: queues
                 .into_iter()
                 .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
@@ -352,6 +365,34 @@ impl Reader for PostgresReader {
         rejected.iter().map(rejected_message).collect()
     }
 
+    async fn list_queues(
+        &self,
+        scope: &ListScope,
+        after: Option<&QueueName>,
+        only: Option<&QueueName>,
+    ) -> Result<Listed<ListedQueue, QueueName>, Error> {
+        list::queues(&self.queries, scope, after, only).await
+    }
+
+    async fn list_exchanges(
+        &self,
+        scope: &ListScope,
+        after: Option<&ExchangeName>,
+        only: Option<&ExchangeName>,
+    ) -> Result<Listed<ListedExchange, ExchangeName>, Error> {
+        list::exchanges(&self.queries, scope, after, only).await
+    }
+
+    async fn list_bindings(
+        &self,
+        scope: &ListScope,
+        after: Option<&BindingCursor>,
+        exchange: Option<&ExchangeName>,
+        queue: Option<&QueueName>,
+    ) -> Result<Listed<ListedBinding, BindingCursor>, Error> {
+        list::bindings(&self.queries, scope, after, exchange, queue).await
+    }
+
     async fn close(&self) {
         tokio::join!(self.deliveries.close(), self.queries.close());
     }
@@ -371,6 +412,7 @@ fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
         ends: parse_ends(json(6)?).map_err(corrupt)?,
         dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
+        is_first: row.try_get(9).map_err(error)?,
     })
 }
 

@@ -9,6 +9,25 @@ macro_rules! dispositions {
     };
 }
 
+/// Selects the columns of a batch, from the third on.
+macro_rules! batch_columns {
+    () => {
+        concat!(
+            "b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
+             b.receiver_client_id, b.sent_time, b.has_suite, b.digests, ",
+            dispositions!(),
+            ", b.exchange_name, b.routing_key "
+        )
+    };
+}
+
+/// Selects batches, with the columns of [`LOOK_UP`].
+pub(super) const BATCH: &str = concat!(
+    "SELECT 0::int8, FALSE, ",
+    batch_columns!(),
+    "FROM batches b WHERE b.first_seq = ANY($1::int8[]) ORDER BY b.first_seq"
+);
+
 /// Looks up batches by their messages' ids.
 ///
 /// Each given range is a stream, the position after which its batches begin, and its first and its
@@ -16,12 +35,9 @@ macro_rules! dispositions {
 /// above the range.
 pub(super) const LOOK_UP: &str = concat!(
     "SELECT g.at - 1, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND \
-     n.id_position > g.last), \
-     b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
-     b.receiver_client_id, \
-     b.sent_time, b.has_suite, b.digests, ",
-    dispositions!(),
-    ", b.exchange_name, b.routing_key FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) \
+     n.id_position > g.last), ",
+    batch_columns!(),
+    "FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) \
      WITH ORDINALITY \
      AS g (stream, after, first, last, at) \
      LEFT JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position \
@@ -72,6 +88,29 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
      ON CONFLICT DO NOTHING";
 
+/// Selects the removal to go on with.
+pub(super) const REMOVAL: &str = "SELECT queue_id, up_to_seq, reason, after_receiver, after_seq \
+                                  FROM removals ORDER BY queue_id, up_to_seq LIMIT 1";
+
+/// Selects the batches that wait in a queue, after one of them.
+pub(super) const REMOVABLE: &str = "SELECT w.receiver_client_id, w.first_seq, b.messages, \
+     length(e.envelopes) + b.messages * COALESCE(length(e.shared), 0) \
+     FROM waiting w JOIN batches b ON b.first_seq = w.first_seq \
+     JOIN envelopes e ON e.first_seq = w.first_seq \
+     WHERE w.queue_id = $1 AND (w.receiver_client_id, w.first_seq) > ($2, $3) \
+     ORDER BY w.receiver_client_id, w.first_seq LIMIT $4";
+
+/// Selects those of the batches that wait in another queue than this one.
+pub(super) const WAITS_IN: &str = "SELECT b.first_seq FROM batches b WHERE b.first_seq = \
+     ANY($1::int8[]) AND EXISTS (SELECT 1 FROM json_array_elements_text(b.queues::json) AS g \
+     (queue) JOIN waiting w ON w.queue_id = g.queue::int8 AND w.receiver_client_id = \
+     b.receiver_client_id AND w.first_seq = b.first_seq WHERE g.queue::int8 <> $2)";
+
+/// Removes batches from a queue, by their receivers and numbers.
+pub(super) const LEAVE: &str = "DELETE FROM waiting w USING unnest($2::text[], $3::int8[]) AS g \
+     (receiver, batch) WHERE w.queue_id = $1 AND w.receiver_client_id = g.receiver AND \
+     w.first_seq = g.batch";
+
 /// Examines some batches, and deletes those that are old and of which nothing waits, with their
 /// dispositions.
 ///
@@ -91,23 +130,31 @@ pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, sent_time < $
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
      WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq <= $3";
 
-/// Selects a batch with waiting messages, without its envelopes.
+/// Selects a batch with waiting messages, without its envelopes, and whether this is the first of
+/// its copies that wait.
 macro_rules! waiting_batch {
-    ($copy:literal) => {
+    ($copy:literal, $is_first:literal) => {
         concat!(
             "SELECT b.first_seq, ",
             $copy,
             ", json_array_length(b.queues::json)::int8, b.id_stream, b.id_position, b.sent_time, \
              e.ends, ",
             dispositions!(),
-            ", COALESCE(length(e.shared), 0)::int8"
+            ", COALESCE(length(e.shared), 0)::int8, ",
+            $is_first
         )
     };
 }
 
 /// Selects a lane's batches in order, starting with one of them.
 pub(super) const LANE_BATCHES: &str = concat!(
-    waiting_batch!("w.copy"),
+    waiting_batch!(
+        "w.copy",
+        "w.copy = 0 OR NOT EXISTS (SELECT 1 FROM json_array_elements_text(b.queues::json) WITH \
+         ORDINALITY AS g (queue, at) JOIN waiting w2 ON w2.queue_id = g.queue::int8 AND \
+         w2.receiver_client_id = w.receiver_client_id AND w2.first_seq = w.first_seq \
+         WHERE g.at <= w.copy)"
+    ),
     " FROM waiting w JOIN batches b ON b.first_seq = w.first_seq JOIN envelopes e ON e.first_seq = \
      w.first_seq \
      WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq >= $3 ORDER BY \
@@ -116,7 +163,7 @@ pub(super) const LANE_BATCHES: &str = concat!(
 
 /// Selects the batches that these sequence numbers may be in.
 pub(super) const BATCHES: &str = concat!(
-    waiting_batch!("0::int8"),
+    waiting_batch!("0::int8", "TRUE"),
     " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= g.seq) \
      AS first_seq \
      FROM unnest($1::int8[]) AS g (seq)) s JOIN batches b ON b.first_seq = s.first_seq \

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
-use crate::model::CommitNumber;
+use crate::model::{CommitNumber, QueueId};
 use crate::store::batch::accept::NewBatch;
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
@@ -83,28 +84,48 @@ pub(super) async fn look_up(
         if row.try_get(1)? {
             goes_on.insert(row.try_get(0)?);
         }
-        let Some(first_seq) = row.try_get(2)? else {
-            continue;
-        };
-        let queue_ids: &str = row.try_get(4)?;
-        let dispositions: &str = row.try_get(12)?;
-        let batch = BatchRow {
-            first_seq,
-            messages: row.try_get(3)?,
-            queues: queues(queue_ids).map_err(decode)?,
-            stream: row.try_get(5)?,
-            position: row.try_get(6)?,
-            sender: row.try_get(7)?,
-            receiver: row.try_get(8)?,
-            sent_time: row.try_get(9)?,
-            route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
-            has_suite: row.try_get(10)?,
-            digests: row.try_get(11)?,
-            dispositions: disposition_ranges(dispositions).map_err(decode)?,
-        };
-        settlement.add(batch).map_err(decode)?;
+        if let Some(batch) = batch_row(&row)? {
+            settlement.add(batch).map_err(decode)?;
+        }
     }
     Ok(stream_ends(ranges, &goes_on))
+}
+
+/// Reads the batch of a row of [`LOOK_UP`], if there is one.
+pub(super) fn batch_row(row: &PgRow) -> Result<Option<BatchRow>, sqlx::Error> {
+    let Some(first_seq) = row.try_get(2)? else {
+        return Ok(None);
+    };
+    let queue_ids: &str = row.try_get(4)?;
+    let dispositions: &str = row.try_get(12)?;
+    Ok(Some(BatchRow {
+        first_seq,
+        messages: row.try_get(3)?,
+        queues: queues(queue_ids).map_err(decode)?,
+        stream: row.try_get(5)?,
+        position: row.try_get(6)?,
+        sender: row.try_get(7)?,
+        receiver: row.try_get(8)?,
+        sent_time: row.try_get(9)?,
+        route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
+        has_suite: row.try_get(10)?,
+        digests: row.try_get(11)?,
+        dispositions: disposition_ranges(dispositions).map_err(decode)?,
+    }))
+}
+
+/// Returns those of the queues that exist.
+pub(super) async fn existing(
+    session: &mut PgConnection,
+    queues: &HashSet<QueueId>,
+) -> Result<HashSet<QueueId>, sqlx::Error> {
+    let numbers: Vec<i64> = queues.iter().map(|queue| queue.0).collect();
+    let found: Vec<i64> =
+        sqlx::query_scalar("SELECT queue_id FROM queues WHERE queue_id = ANY($1)")
+            .bind(numbers)
+            .fetch_all(session)
+            .await?;
+    Ok(found.into_iter().map(QueueId).collect())
 }
 
 /// Writes new batches, dispositions and the database's new position in one statement, if its

@@ -2,44 +2,47 @@
 
 use rusqlite::{Connection, params};
 
-use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, RowKind, SealedRow, Time};
+use super::topology;
+use crate::model::{AdoptedRow, Change, ChangeOutcome, CommitNumber, RowKind, SealedRow, Time};
 
-/// Makes one change. Returns the queue's number if it declared one.
+/// Makes one change.
 pub(super) fn change(
     connection: &Connection,
     commit: CommitNumber,
     change: &Change,
-) -> rusqlite::Result<Option<QueueId>> {
+) -> rusqlite::Result<ChangeOutcome> {
     match change {
-        Change::DeclareQueue(name) => {
-            connection.execute(
-                "INSERT INTO queues (queue_name) VALUES (?) ON CONFLICT (queue_name) DO NOTHING",
-                [name.as_str()],
-            )?;
-            let id = connection.query_row(
-                "SELECT queue_id FROM queues WHERE queue_name = ?",
-                [name.as_str()],
-                |row| row.get(0),
-            )?;
-            return Ok(Some(QueueId(id)));
+        Change::DeclareQueue { queue, made_by } => {
+            return topology::declare_queue(connection, queue, made_by);
         }
-        Change::DeclareExchange(name) => {
-            connection.execute(
-                "INSERT INTO exchanges (exchange_name) VALUES (?) ON CONFLICT DO NOTHING",
-                [name.as_str()],
-            )?;
+        Change::DeclareExchange { exchange, made_by } => {
+            return topology::declare_exchange(connection, exchange, made_by);
         }
-        Change::Bind(Binding {
-            exchange,
-            routing_key,
+        Change::Bind {
+            binding,
+            made_by,
+            limits,
+        } => return topology::bind(connection, binding, made_by, *limits),
+        Change::Unbind { binding, by } => return topology::unbind(connection, binding, by),
+        Change::DeleteQueue {
             queue,
-        }) => {
-            connection.execute(
-                "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON \
-                 CONFLICT DO NOTHING",
-                params![exchange.as_str(), routing_key.as_str(), queue.0],
-            )?;
-        }
+            name,
+            if_empty,
+            by,
+            time,
+            connection: _,
+        } => return topology::delete_queue(connection, *queue, name, *if_empty, by, *time),
+        Change::DeleteExchange {
+            exchange,
+            if_unused,
+            by,
+        } => return topology::delete_exchange(connection, exchange, *if_unused, by),
+        Change::PurgeQueue {
+            queue,
+            name,
+            by,
+            time,
+        } => return topology::purge_queue(connection, *queue, name, by, *time),
         Change::PublicKey(client_id, row) => {
             sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?;
         }
@@ -98,7 +101,7 @@ pub(super) fn change(
             )?;
         }
     }
-    Ok(None)
+    Ok(ChangeOutcome::Done)
 }
 
 const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, \

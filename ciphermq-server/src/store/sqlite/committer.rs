@@ -7,11 +7,13 @@ use rusqlite::Connection;
 
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
+use super::removal;
 use super::sql::{FORGET_BATCHES, FORGET_DISPOSITIONS, FORGETTABLE};
 use super::thread::DatabaseThread;
 use super::write::{SessionCache, WrittenTransaction, write};
-use crate::model::{CommitNumber, Outcomes, Time, Transaction};
+use crate::model::{Change, CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
+use crate::store::batch::removal::LastDeletion;
 use crate::store::{CommitError, Committer, Error};
 
 /// The number of pages that one step gives back to the disk.
@@ -29,6 +31,7 @@ pub(super) struct SqliteCommitter {
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
     forget_cursor: ForgetCursor,
+    last_deletion: LastDeletion,
 }
 
 /// A connection, and its cache of the database.
@@ -59,6 +62,7 @@ impl SqliteCommitter {
             session: Some(session),
             log_used: false,
             forget_cursor: ForgetCursor::default(),
+            last_deletion: LastDeletion::default(),
         })
     }
 
@@ -82,13 +86,18 @@ impl Committer for SqliteCommitter {
         self.log_used = true;
         // Cheap: the messages are shared.
         let transaction = transaction.clone();
-        let work = move || commit(session, &transaction);
+        if transaction.changes.iter().any(Change::comes_last) {
+            self.last_deletion.note();
+        }
+        let checks_queues = self.last_deletion.is_recent();
+        let work = move || commit(session, &transaction, checks_queues);
         let (session, outcomes) = self.thread.run(work).await?;
         self.session = session;
         outcomes
     }
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
+        self.last_deletion.prolong();
         let (old, file) = (self.session.take(), Arc::clone(&self.file));
         let work = move || {
             // Errors of closing it do not matter: it is given up because of its errors.
@@ -152,13 +161,14 @@ fn open(file: &DatabaseFile) -> Result<WriteSession, Error> {
 fn commit(
     mut session: WriteSession,
     transaction: &Transaction,
+    checks_queues: bool,
 ) -> (Option<WriteSession>, Result<Outcomes, CommitError>) {
     let WriteSession { connection, cache } = &mut session;
     let WrittenTransaction {
         outcomes,
         settlement,
         ends,
-    } = match write(connection, cache, transaction) {
+    } = match write(connection, cache, transaction, checks_queues) {
         Ok(written) => written,
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
@@ -195,7 +205,11 @@ impl Maintenance {
         forget_before: Option<Time>,
     ) -> Result<bool, Error> {
         let WriteSession { connection, cache } = session;
-        let mut more = false;
+        let mut more = removal::step(connection).map_err(write_error)?;
+        if more {
+            self.log_used = true;
+            cache.batches.clear();
+        }
         if let Some(before) = forget_before {
             let (looked, forgotten) = self.forget(connection, before).map_err(write_error)?;
             if forgotten > 0 {

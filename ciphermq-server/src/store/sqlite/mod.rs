@@ -3,8 +3,9 @@
 //! - `file`: the file, its lock against a second server, and connections to it
 //! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction, on the one thread that writes (`thread`); `write` for its
-//!   messages, `change` for its rare parts
-//! - `reader`: reads that bypass the committer
+//!   messages, `change` and `topology` for its rare parts
+//! - `removal`: what remains to be done for deleted and purged queues
+//! - `reader`: reads that bypass the committer; `list` for queues, exchanges and bindings
 //! - `error`: the meaning of SQLite's result codes
 //!
 //! In WAL mode with `synchronous = FULL` a transaction is one append to the log and one `fsync`;
@@ -14,9 +15,12 @@ mod change;
 mod committer;
 mod error;
 mod file;
+mod list;
 mod reader;
+mod removal;
 mod sql;
 mod thread;
+mod topology;
 mod write;
 
 use std::path::Path;

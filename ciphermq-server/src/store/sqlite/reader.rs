@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
+use ciphermq_protocol::topology::BindingCursor;
 use ciphermq_protocol::{
     CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName, RoutingKey,
 };
@@ -13,12 +14,14 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow};
 
 use super::error::{decode, error};
 use super::file::DatabaseFile;
+use super::list;
 use super::sql::{
     BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, REJECTED, SLICES, json, range_list,
 };
 use crate::model::{
-    Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
-    SealedRow, Seq, StoredTopology,
+    Binding, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
+    ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
+    StoredTopology,
 };
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
@@ -43,6 +46,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time after which an unused connection is closed: each is a thread, files and a cache.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Queues that are being purged, and up to which message.
+const PURGED: &str = "SELECT r.queue_id, MAX(r.up_to_seq) FROM removals r \
+                      JOIN queues q ON q.queue_id = r.queue_id GROUP BY r.queue_id";
 
 /// The connections that read: deliveries never wait for clients' queries.
 pub(super) struct SqliteReader {
@@ -178,8 +185,16 @@ impl Reader for SqliteReader {
         .fetch_all(&mut *transaction)
         .await
         .map_err(error)?;
+        let purged: Vec<(i64, i64)> = sqlx::query_as(PURGED)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error)?;
         transaction.commit().await.map_err(error)?;
         Ok(StoredTopology {
+            purged: purged
+                .into_iter()
+                .map(|(queue, up_to)| (QueueId(queue), Seq(up_to)))
+                .collect(),
             queues: queues
                 .into_iter()
                 .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
@@ -371,6 +386,34 @@ impl Reader for SqliteReader {
         rows.iter().map(rejected_message).collect()
     }
 
+    async fn list_queues(
+        &self,
+        scope: &ListScope,
+        after: Option<&QueueName>,
+        only: Option<&QueueName>,
+    ) -> Result<Listed<ListedQueue, QueueName>, Error> {
+        list::queues(&self.queries, scope, after, only).await
+    }
+
+    async fn list_exchanges(
+        &self,
+        scope: &ListScope,
+        after: Option<&ExchangeName>,
+        only: Option<&ExchangeName>,
+    ) -> Result<Listed<ListedExchange, ExchangeName>, Error> {
+        list::exchanges(&self.queries, scope, after, only).await
+    }
+
+    async fn list_bindings(
+        &self,
+        scope: &ListScope,
+        after: Option<&BindingCursor>,
+        exchange: Option<&ExchangeName>,
+        queue: Option<&QueueName>,
+    ) -> Result<Listed<ListedBinding, BindingCursor>, Error> {
+        list::bindings(&self.queries, scope, after, exchange, queue).await
+    }
+
     async fn close(&self) {
         tokio::join!(self.deliveries.close(), self.queries.close());
     }
@@ -409,6 +452,7 @@ fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {
         ends: parse_ends(json(6)?).map_err(corrupt)?,
         dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
+        is_first: row.try_get(9).map_err(error)?,
     })
 }
 

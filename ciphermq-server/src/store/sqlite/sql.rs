@@ -32,6 +32,25 @@ macro_rules! dispositions {
     };
 }
 
+/// Selects the columns of a batch, from the third on.
+macro_rules! batch_columns {
+    () => {
+        concat!(
+            "b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
+             b.receiver_client_id, b.sent_time, b.has_suite, b.digests, ",
+            dispositions!(),
+            ", b.exchange_name, b.routing_key "
+        )
+    };
+}
+
+/// Selects a batch, with the columns of [`LOOK_UP`].
+pub(super) const BATCH: &str = concat!(
+    "SELECT 0, 0, ",
+    batch_columns!(),
+    "FROM batches b WHERE b.first_seq = ?"
+);
+
 /// Looks up batches by their messages' ids.
 ///
 /// Each given range is a stream, the position after which its batches begin, and its first and its
@@ -39,12 +58,9 @@ macro_rules! dispositions {
 /// above the range.
 pub(super) const LOOK_UP: &str = concat!(
     "SELECT g.key, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.value ->> 0 AND \
-     n.id_position > g.value ->> 3), \
-     b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
-     b.receiver_client_id, \
-     b.sent_time, b.has_suite, b.digests, ",
-    dispositions!(),
-    ", b.exchange_name, b.routing_key FROM json_each(?) g LEFT JOIN batches b ON b.id_stream = \
+     n.id_position > g.value ->> 3), ",
+    batch_columns!(),
+    "FROM json_each(?) g LEFT JOIN batches b ON b.id_stream = \
      g.value ->> 0 AND b.id_position > g.value ->> 1 \
      AND b.id_position <= g.value ->> 3 AND b.id_position + b.messages > g.value ->> 2"
 );
@@ -64,6 +80,22 @@ pub(super) const REMOVE_ENVELOPES: &str = "DELETE FROM envelopes WHERE first_seq
 
 pub(super) const REMOVE_WAITING: &str =
     "DELETE FROM waiting WHERE queue_id = ? AND receiver_client_id = ? AND first_seq = ?";
+
+/// Selects the removal to go on with.
+pub(super) const REMOVAL: &str = "SELECT queue_id, up_to_seq, reason, after_receiver, after_seq \
+                                  FROM removals r ORDER BY queue_id, up_to_seq LIMIT 1";
+
+/// Selects the batches that wait in a queue, after one of them.
+pub(super) const REMOVABLE: &str = "SELECT w.receiver_client_id, w.first_seq, b.messages, \
+     length(e.envelopes) + b.messages * COALESCE(length(e.shared), 0) \
+     FROM waiting w CROSS JOIN batches b ON b.first_seq = w.first_seq \
+     CROSS JOIN envelopes e ON e.first_seq = w.first_seq \
+     WHERE w.queue_id = ? AND (w.receiver_client_id, w.first_seq) > (?, ?) \
+     ORDER BY w.receiver_client_id, w.first_seq LIMIT ?";
+
+/// Whether a batch waits in a queue.
+pub(super) const WAITS_IN: &str = "SELECT 1 FROM waiting w WHERE w.queue_id = ? AND \
+                                   w.receiver_client_id = ? AND w.first_seq = ?";
 
 /// Examines some batches. Returns those that are old and of which nothing waits, the last one
 /// examined, the number examined, and the number of those that are old or have no time.
@@ -85,22 +117,29 @@ pub(super) const FORGET_DISPOSITIONS: &str =
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
      WHERE w.queue_id = ? AND w.receiver_client_id = ? AND w.first_seq <= ?";
 
-/// Selects a batch with waiting messages, without its envelopes.
+/// Selects a batch with waiting messages, without its envelopes, and whether this is the first of
+/// its copies that wait.
 macro_rules! waiting_batch {
-    ($copy:literal) => {
+    ($copy:literal, $is_first:literal) => {
         concat!(
             "SELECT b.first_seq, ",
             $copy,
             ", json_array_length(b.queues), b.id_stream, b.id_position, b.sent_time, e.ends, ",
             dispositions!(),
-            ", COALESCE(length(e.shared), 0)"
+            ", COALESCE(length(e.shared), 0), ",
+            $is_first
         )
     };
 }
 
 /// Selects a lane's batches in order, starting with one of them.
 pub(super) const LANE_BATCHES: &str = concat!(
-    waiting_batch!("w.copy"),
+    waiting_batch!(
+        "w.copy",
+        "w.copy = 0 OR NOT EXISTS (SELECT 1 FROM json_each(b.queues) g CROSS JOIN waiting w2 ON \
+         w2.queue_id = g.value AND w2.receiver_client_id = w.receiver_client_id AND w2.first_seq = \
+         w.first_seq WHERE g.key < w.copy)"
+    ),
     " FROM waiting w CROSS JOIN batches b ON b.first_seq = w.first_seq \
      CROSS JOIN envelopes e ON e.first_seq = w.first_seq \
      WHERE w.queue_id = ? AND w.receiver_client_id = ? AND w.first_seq >= ? ORDER BY w.first_seq \
@@ -109,7 +148,7 @@ pub(super) const LANE_BATCHES: &str = concat!(
 
 /// Selects the batches that these sequence numbers may be in.
 pub(super) const BATCHES: &str = concat!(
-    waiting_batch!("0"),
+    waiting_batch!("0", "TRUE"),
     " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= \
      g.value) AS first_seq \
      FROM json_each(?) g) s CROSS JOIN batches b ON b.first_seq = s.first_seq \
@@ -180,6 +219,10 @@ mod tests {
             SET_ASIDE,
             REMOVE_ENVELOPES,
             REMOVE_WAITING,
+            BATCH,
+            REMOVABLE,
+            REMOVAL,
+            WAITS_IN,
             FORGETTABLE,
             FORGET_BATCHES,
             FORGET_DISPOSITIONS,
@@ -198,7 +241,7 @@ mod tests {
             // The aliases of the tables in the statements, or the tables' own names.
             let reads_all = |step: &String| {
                 [
-                    "SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN q", "SCAN m", "SCAN n",
+                    "SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN w2", "SCAN q", "SCAN m", "SCAN n",
                 ]
                 .iter()
                 .any(|scan| step.starts_with(scan))

@@ -1,6 +1,8 @@
 //! Writes the messages of a transaction, up to the commit itself.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
@@ -10,10 +12,11 @@ use super::sql::{
     INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION, REMOVE_ENVELOPES,
     REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
 };
-use crate::model::{CommitNumber, Outcomes, Transaction};
+use crate::model::{ChangeOutcome, CommitNumber, Outcomes, Publish, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
+use crate::store::batch::live::{Narrowed, narrow, queues_of};
 use crate::store::batch::settlement::{Settlement, SettlementRows, lanes};
 use crate::store::batch::tail_cache::{TailCache, stream_ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
@@ -26,17 +29,20 @@ pub(super) struct WrittenTransaction {
     pub(super) ends: Vec<Range>,
 }
 
-/// Writes everything, up to the commit itself.
+/// Writes everything, up to the commit itself. `checks_queues`: whether queues of the messages may
+/// have been deleted.
 pub(super) fn write(
     connection: &Connection,
     tail_cache: &mut SessionCache,
     transaction: &Transaction,
+    checks_queues: bool,
 ) -> rusqlite::Result<WrittenTransaction> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     tail_cache.forget_if_changed(connection)?;
     let (mut settlement, unknown) = tail_cache.batches.recall(transaction.message_ids());
     let ends = look_up(connection, unknown, &mut settlement)?;
-    let mut accepted = Accepted::new(&transaction.publishes, &settlement);
+    let (publishes, narrowed) = live(connection, checks_queues, &transaction.publishes)?;
+    let mut accepted = Accepted::new(&publishes, &settlement);
     let (commit, last): (i64, i64) = connection
         .prepare_cached(
             "UPDATE server_state SET commit_number = commit_number + 1, last_seq = last_seq + ? \
@@ -49,9 +55,11 @@ pub(super) fn write(
         ..Outcomes::default()
     };
     for given in &transaction.changes {
-        outcomes
-            .changes
-            .push(change(connection, outcomes.commit, given)?);
+        let outcome = match given.comes_last() {
+            true => ChangeOutcome::Done,
+            false => change(connection, outcomes.commit, given)?,
+        };
+        outcomes.changes.push(outcome);
     }
     for batch in &accepted.batches {
         let row = batch.row();
@@ -61,11 +69,49 @@ pub(super) fn write(
     outcomes.publishes = accepted.outcomes;
     settlement.apply(transaction, &mut outcomes);
     record(connection, &settlement.rows())?;
+    for (outcome, given) in outcomes.changes.iter_mut().zip(&transaction.changes) {
+        if given.comes_last() {
+            *outcome = change(connection, outcomes.commit, given)?;
+        }
+    }
+    outcomes.narrowed = narrowed;
     Ok(WrittenTransaction {
         outcomes,
         settlement,
         ends,
     })
+}
+
+/// The publishes to store, and those of them that go to fewer queues than they were meant for.
+type Live<'a> = (Cow<'a, [Arc<Publish>]>, Narrowed);
+
+/// Leaves out queues that were deleted while messages waited for this commit.
+fn live<'a>(
+    connection: &Connection,
+    checks_queues: bool,
+    publishes: &'a [Arc<Publish>],
+) -> rusqlite::Result<Live<'a>> {
+    if !checks_queues {
+        return Ok((Cow::Borrowed(publishes), Vec::new()));
+    }
+    let mut exist = queues_of(publishes);
+    let wanted = exist.len();
+    let mut find = connection.prepare_cached("SELECT 1 FROM queues WHERE queue_id = ?")?;
+    let mut failure = None;
+    exist.retain(|queue| {
+        find.exists([queue.0]).unwrap_or_else(|error| {
+            failure = Some(error);
+            true
+        })
+    });
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if exist.len() == wanted {
+        return Ok((Cow::Borrowed(publishes), Vec::new()));
+    }
+    let (publishes, narrowed) = narrow(publishes, &exist);
+    Ok((Cow::Owned(publishes), narrowed))
 }
 
 /// A connection's cache of the database.
@@ -117,26 +163,29 @@ fn look_up(
         if row.get(1)? {
             goes_on.insert(row.get(0)?);
         }
-        let Some(first_seq) = row.get(2)? else {
-            continue;
-        };
-        let batch = BatchRow {
-            first_seq,
-            messages: row.get(3)?,
-            queues: queues(row.get_ref(4)?.as_str()?).map_err(corrupt_row)?,
-            stream: row.get(5)?,
-            position: row.get(6)?,
-            sender: row.get(7)?,
-            receiver: row.get(8)?,
-            sent_time: row.get(9)?,
-            route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
-            has_suite: row.get(10)?,
-            digests: row.get(11)?,
-            dispositions: disposition_ranges(row.get_ref(12)?.as_str()?).map_err(corrupt_row)?,
-        };
-        settlement.add(batch).map_err(corrupt_row)?;
+        if row.get::<_, Option<i64>>(2)?.is_some() {
+            settlement.add(batch_row(row)?).map_err(corrupt_row)?;
+        }
     }
     Ok(stream_ends(ranges, &goes_on))
+}
+
+/// Reads the batch of a row of [`LOOK_UP`].
+pub(super) fn batch_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<BatchRow> {
+    Ok(BatchRow {
+        first_seq: row.get(2)?,
+        messages: row.get(3)?,
+        queues: queues(row.get_ref(4)?.as_str()?).map_err(corrupt_row)?,
+        stream: row.get(5)?,
+        position: row.get(6)?,
+        sender: row.get(7)?,
+        receiver: row.get(8)?,
+        sent_time: row.get(9)?,
+        route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
+        has_suite: row.get(10)?,
+        digests: row.get(11)?,
+        dispositions: disposition_ranges(row.get_ref(12)?.as_str()?).map_err(corrupt_row)?,
+    })
 }
 
 fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusqlite::Result<()> {
@@ -170,7 +219,10 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
 }
 
 /// Writes and removes dispositions.
-fn record(connection: &Connection, entries: &SettlementRows<'_>) -> rusqlite::Result<()> {
+pub(super) fn record(
+    connection: &Connection,
+    entries: &SettlementRows<'_>,
+) -> rusqlite::Result<()> {
     for rejected in entries.rejected {
         connection.prepare_cached(SET_ASIDE)?.execute(params![
             rejected.message_id.as_str(),

@@ -9,7 +9,7 @@ use ciphermq_protocol::{
 use super::fixture::*;
 use crate::model::{
     AckOutcome, Binding, Change, CommitNumber, MessageState, PageLimit, Publish, PublishOutcome,
-    QueueId, Rejection, SealedRow, Seq, Transaction,
+    QueueId, Rejection, RouteLimits, SealedRow, Seq, Transaction,
 };
 use crate::store::{Error, Store, open};
 
@@ -58,14 +58,25 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     let queue = queues(&mut store, &["q", "other", "q"]).await;
     assert_eq!((queue[0], queue.len()), (queue[2], 3));
     let exchange = ExchangeName::new("e").unwrap();
-    let bind = Change::Bind(Binding {
+    let bind = Change::Bind {
+        binding: Binding {
+            exchange: exchange.clone(),
+            routing_key: RoutingKey::new("k").unwrap(),
+            queue: queue[0],
+        },
+        made_by: client("s"),
+        limits: RouteLimits {
+            queues: 1,
+            of_client: 1,
+        },
+    };
+    let declare_exchange = Change::DeclareExchange {
         exchange: exchange.clone(),
-        routing_key: RoutingKey::new("k").unwrap(),
-        queue: queue[0],
-    });
+        made_by: client("s"),
+    };
     let changes = vec![
-        Change::DeclareExchange(exchange.clone()),
-        Change::DeclareExchange(exchange.clone()),
+        declare_exchange.clone(),
+        declare_exchange,
         bind.clone(),
         bind,
         Change::PublicKey(client("r"), sealed("old", None)),
@@ -735,14 +746,14 @@ async fn rejected_messages_are_kept(database: &Database) {
     let outcomes = commit(
         &mut store,
         Transaction {
-            changes: vec![Change::DeclareQueue(QueueName::new("q3").unwrap())],
+            changes: vec![declare("q3", "s")],
             publishes: vec![message("at-once", queue[0]), message("later", queue[0])],
             rejections: vec![reject("at-once", "r")],
             ..Transaction::default()
         },
     )
     .await;
-    assert!(matches!(outcomes.changes[..], [Some(_)]), "{outcomes:?}");
+    assert!(outcomes.changes[0].queue().is_some(), "{outcomes:?}");
     assert!(
         matches!(outcomes.rejections[..], [AckOutcome::Done(_)]),
         "{outcomes:?}"

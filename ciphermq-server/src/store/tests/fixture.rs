@@ -228,12 +228,16 @@ pub(in crate::store) async fn ack_all(store: &mut Store, acks: Vec<Ack>) -> Outc
     .await
 }
 
-/// Declares queues, and returns their numbers.
+pub(in crate::store) fn declare(queue: &str, made_by: &str) -> Change {
+    Change::DeclareQueue {
+        queue: QueueName::new(queue).unwrap(),
+        made_by: client(made_by),
+    }
+}
+
+/// Declares queues of the client `s`, and returns their numbers.
 pub(in crate::store) async fn queues(store: &mut Store, names: &[&str]) -> Vec<QueueId> {
-    let changes = names
-        .iter()
-        .map(|name| Change::DeclareQueue(QueueName::new(name).unwrap()))
-        .collect();
+    let changes = names.iter().map(|name| declare(name, "s")).collect();
     let outcomes = commit(
         store,
         Transaction {
@@ -242,7 +246,8 @@ pub(in crate::store) async fn queues(store: &mut Store, names: &[&str]) -> Vec<Q
         },
     )
     .await;
-    outcomes.changes.into_iter().map(Option::unwrap).collect()
+    let queues = outcomes.changes.iter();
+    queues.map(|outcome| outcome.queue().unwrap()).collect()
 }
 
 /// Returns the ids of everything that waits in a lane.

@@ -19,3 +19,4 @@ mod contract;
 pub(super) mod fixture;
 mod postgres;
 mod sqlite;
+mod topology;

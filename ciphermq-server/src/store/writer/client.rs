@@ -10,7 +10,7 @@ use super::cost::{self, Cost};
 use super::queue::Submission;
 use super::{Pending, Submitter, WriteError, WriterHandle, WriterSettings};
 use crate::by_client::ByClient;
-use crate::model::{Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection};
+use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection};
 
 /// The memory of a message that waits for its commit, apart from its envelope.
 pub(super) const MESSAGE_BYTES: usize = 512;
@@ -101,10 +101,9 @@ impl ClientWriter {
         Pending(pending)
     }
 
-    /// Submits a change; the answer is the queue's number if it declares one. It waits for the
-    /// database without a limit.
+    /// Submits a change. It waits for the database without a limit.
     #[must_use]
-    pub fn change(&self, change: Change) -> Pending<Option<QueueId>> {
+    pub fn change(&self, change: Change) -> Pending<ChangeOutcome> {
         let (answer, pending) = oneshot::channel();
         self.submit(Submission::Change { change, answer });
         Pending(pending)

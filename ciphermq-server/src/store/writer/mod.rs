@@ -47,7 +47,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Committer;
-use crate::model::{Ack, AckOutcome, Publish, Seq, Time};
+use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, Seq, Time};
 use client::Shares;
 pub use client::{ClientWriter, parts};
 use queue::Submission;
@@ -124,6 +124,10 @@ pub trait CommitObserver: Send + Sync {
         acks: &[Settled<'_>],
         rejections: &[Settled<'_>],
     );
+
+    /// Called with all changes of a commit and their outcomes, after its messages. Called by the
+    /// writer's task: must not block.
+    fn changed(&self, changes: &[Change], outcomes: &[ChangeOutcome]);
 }
 
 /// The answer to a submission, when it arrives.

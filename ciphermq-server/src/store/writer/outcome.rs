@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::{CommitObserver, Settled, WriteError};
-use crate::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
+use crate::model::{
+    Ack, AckOutcome, ChangeOutcome, Outcomes, Publish, PublishOutcome, Seq, Transaction,
+};
 
 /// The results of a batch's items, kind by kind, in order.
 #[derive(Default)]
 pub(super) struct Results {
-    pub(super) changes: Vec<Result<Option<QueueId>, WriteError>>,
+    pub(super) changes: Vec<Result<ChangeOutcome, WriteError>>,
     pub(super) publishes: Vec<Result<PublishOutcome, WriteError>>,
     pub(super) acks: Vec<Result<AckOutcome, WriteError>>,
     pub(super) rejections: Vec<Result<AckOutcome, WriteError>>,
@@ -22,19 +24,30 @@ impl Results {
         outcomes: Outcomes,
         observer: &dyn CommitObserver,
     ) {
+        let mut narrowed = outcomes.narrowed.iter().peekable();
         let stored: Vec<(Arc<Publish>, Seq)> = part
             .publishes
             .iter()
             .zip(&outcomes.publishes)
-            .filter_map(|(publish, outcome)| match outcome {
-                PublishOutcome::Stored { first } => Some((Arc::clone(publish), *first)),
-                PublishOutcome::Duplicate | PublishOutcome::IdInUse => None,
+            .enumerate()
+            .filter_map(|(at, (publish, outcome))| {
+                let narrowed = narrowed.next_if(|(narrowed, _)| *narrowed == at);
+                let publish = narrowed.map_or(publish, |(_, publish)| publish);
+                match outcome {
+                    PublishOutcome::Stored { first } => Some((Arc::clone(publish), *first)),
+                    PublishOutcome::Duplicate
+                    | PublishOutcome::IdInUse
+                    | PublishOutcome::NoQueue => None,
+                }
             })
             .collect();
         let acked: Vec<Settled<'_>> = part.acks.iter().zip(&outcomes.acks).collect();
         let rejected: Vec<Settled<'_>> = rejecting(part).zip(&outcomes.rejections).collect();
         if !stored.is_empty() || !acked.is_empty() || !rejected.is_empty() {
             observer.committed(&stored, &acked, &rejected);
+        }
+        if !part.changes.is_empty() {
+            observer.changed(&part.changes, &outcomes.changes);
         }
         self.changes.extend(outcomes.changes.into_iter().map(Ok));
         self.publishes

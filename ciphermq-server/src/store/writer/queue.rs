@@ -12,7 +12,7 @@ use super::fair_queue::FairQueue;
 use super::outcome::Results;
 use super::{Submitter, WriteError, WriterSettings};
 use crate::model::{
-    Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Time, Transaction,
+    Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection, Time, Transaction,
 };
 
 type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
@@ -42,7 +42,7 @@ pub(super) enum Submission {
     },
     Change {
         change: Change,
-        answer: Answer<Option<QueueId>>,
+        answer: Answer<ChangeOutcome>,
     },
     Deliver {
         deliveries: Vec<(MessageId, Time)>,

@@ -13,7 +13,7 @@ use super::outcome::{Results, len, split};
 use super::queue::{Batch, Queue, Submission, earlier};
 use super::{CommitObserver, Submitter, WriteError, WriterSettings};
 use crate::memory;
-use crate::model::{CommitNumber, Outcomes, Time, Transaction};
+use crate::model::{Change, CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// The time without work after which maintenance starts.
@@ -80,7 +80,8 @@ pub(super) async fn run(
         settings,
         last_commit: None,
         maintained: Instant::now(),
-        has_maintenance: false,
+        // A deletion that another process has begun goes on.
+        has_maintenance: true,
         has_worked: false,
     };
     let end = writer.run().await;
@@ -214,6 +215,8 @@ impl Writer {
                 Ok(outcomes) => {
                     losses = 0;
                     self.last_commit = Some(outcomes.commit);
+                    // What a deletion leaves to be done is done by maintenance.
+                    self.has_maintenance |= part.changes.iter().any(Change::comes_last);
                     results.committed(&part, outcomes, &*self.observer);
                 }
                 Err(CommitError::Unknown { outcomes, source }) => {
@@ -222,6 +225,7 @@ impl Writer {
                         "The outcome of a commit is not known"
                     );
                     if self.resolve(&outcomes, &mut batch).await? {
+                        self.has_maintenance |= part.changes.iter().any(Change::comes_last);
                         results.committed(&part, outcomes, &*self.observer);
                     } else {
                         losses += 1;

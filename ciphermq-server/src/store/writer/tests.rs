@@ -119,7 +119,7 @@ impl World {
             changes: transaction
                 .changes
                 .iter()
-                .map(|_| Some(QueueId(7)))
+                .map(|_| ChangeOutcome::Queue(QueueId(7)))
                 .collect(),
             publishes: transaction
                 .publishes
@@ -135,6 +135,7 @@ impl World {
                 .iter()
                 .map(|rejection| done(&rejection.ack))
                 .collect(),
+            narrowed: Vec::new(),
         }
     }
 
@@ -146,6 +147,7 @@ impl World {
 
 #[async_trait]
 impl Committer for Scripted {
+    #[expect(clippy::result_large_err, reason = "a test need not be fast")]
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         self.begun.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
@@ -243,6 +245,10 @@ impl CommitObserver for Scripted {
                 acks.join(",")
             ));
         });
+    }
+
+    fn changed(&self, changes: &[Change], outcomes: &[ChangeOutcome]) {
+        assert_eq!(changes.len(), outcomes.len());
     }
 }
 
@@ -356,9 +362,10 @@ async fn submissions_during_a_commit_are_committed_together_in_order() {
         reason: String::from("why"),
     };
     let y = handle.client(&client("r")).reject(rejection).await;
-    let q = handle
-        .client(&client("s"))
-        .change(Change::DeclareQueue(QueueName::new("q").unwrap()));
+    let q = handle.client(&client("s")).change(Change::DeclareQueue {
+        queue: QueueName::new("q").unwrap(),
+        made_by: client("c"),
+    });
     handle.delivered(vec![(MessageId::new("z").unwrap(), Time::now())]);
     scripted.gate.add_permits(2);
     assert_eq!(soon(a).await.unwrap(), [stored(1)]);
@@ -372,7 +379,7 @@ async fn submissions_during_a_commit_are_committed_together_in_order() {
     );
     assert_eq!(soon(c).await.unwrap(), [stored(3)]);
     assert_eq!(soon(y).await.unwrap(), done());
-    assert_eq!(soon(q).await.unwrap(), Some(QueueId(7)));
+    assert_eq!(soon(q).await.unwrap(), ChangeOutcome::Queue(QueueId(7)));
     drop(handle);
     soon(task).await.unwrap().unwrap();
     assert_eq!(

@@ -1,12 +1,10 @@
 //! Behaviour that only a committer's own connection can show.
 
-use ciphermq_protocol::QueueName;
-
 use super::SqliteCommitter;
-use crate::model::{AckOutcome, Change, PageLimit, PublishOutcome, QueueId, Seq, Transaction};
+use crate::model::{AckOutcome, PageLimit, PublishOutcome, QueueId, Seq, Transaction};
 use crate::store::sqlite::file::DatabaseFile;
 use crate::store::sqlite::reader::SqliteReader;
-use crate::store::tests::fixture::{ack, envelope, lane, publish};
+use crate::store::tests::fixture::{ack, declare, envelope, lane, publish};
 use crate::store::{CommitError, Committer as _, Error, Reader as _};
 
 /// Limits the database's pages: SQLite reports a full disk in the same way.
@@ -31,7 +29,7 @@ async fn a_full_disk_commits_nothing_partially_and_acks_make_room() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = committer(folder.path()).await;
     let reader = SqliteReader::open(&committer.file).await.unwrap();
-    let changes = vec![Change::DeclareQueue(QueueName::new("q").unwrap())];
+    let changes = vec![declare("q", "s")];
     let outcomes = committer
         .commit(&Transaction {
             changes,
@@ -39,7 +37,7 @@ async fn a_full_disk_commits_nothing_partially_and_acks_make_room() {
         })
         .await
         .unwrap();
-    let queue = outcomes.changes[0].unwrap();
+    let queue = outcomes.changes[0].queue().unwrap();
     let payload = "A".repeat(100_000);
     let message = |id: &str| publish("s", &[queue], envelope(id, "r", true, &payload));
     let publishing = |ids: &[&str]| Transaction {

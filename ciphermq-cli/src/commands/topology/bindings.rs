@@ -1,0 +1,158 @@
+//! `bindings`: lists bindings, binds and unbinds queues.
+
+use ciphermq_client::{BindingInfo, BindingsRequest, Client, ExchangeName, QueueName, RoutingKey};
+
+use super::{Consent, ListArgs, Row, connect, done, maker};
+use crate::connection::ConnectionArgs;
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+
+/// List bindings, bind and unbind queues
+///
+/// A client sees the bindings that it has made, and those of queues and exchanges that it has made.
+/// It may remove those that it has made. Administrators see all, and may remove all.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List bindings
+    List {
+        /// Only those of this queue
+        #[arg(long)]
+        queue: Option<QueueName>,
+        /// Only those to this exchange
+        #[arg(long)]
+        exchange: Option<ExchangeName>,
+        #[command(flatten)]
+        list: ListArgs<Column>,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+    /// Bind a queue to an exchange by a routing key
+    Bind {
+        #[command(flatten)]
+        binding: Binding,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+    /// Remove a binding; messages that wait in the queue stay
+    Unbind {
+        #[command(flatten)]
+        binding: Binding,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Binding {
+    /// The queue
+    #[arg(value_name = "QUEUE")]
+    queue: QueueName,
+    /// The exchange
+    #[arg(value_name = "EXCHANGE")]
+    exchange: ExchangeName,
+    /// The routing key
+    #[arg(value_name = "ROUTING_KEY")]
+    routing_key: RoutingKey,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum Column {
+    Exchange,
+    RoutingKey,
+    Queue,
+    MadeBy,
+}
+
+impl Row<Column> for BindingInfo {
+    fn cell(&self, column: Column) -> String {
+        match column {
+            Column::Exchange => self.exchange.to_string(),
+            Column::RoutingKey => self.routing_key.to_string(),
+            Column::Queue => self.queue.to_string(),
+            Column::MadeBy => maker(self.made_by.as_ref()),
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    match args.action {
+        Action::List {
+            queue,
+            exchange,
+            list,
+            connection,
+        } => {
+            let client = connect(connection).await?;
+            let bindings = all(&client, queue, exchange).await?;
+            client.close().await;
+            list.print(&bindings)?;
+            Ok(Exit::Done)
+        }
+        Action::Bind {
+            binding,
+            connection,
+        } => {
+            let Binding {
+                queue,
+                exchange,
+                routing_key,
+            } = binding;
+            let client = connect(connection).await?;
+            client.bind(&queue, &exchange, &routing_key).await?;
+            let what = format!("Queue {queue} bound to exchange {exchange} by {routing_key}");
+            done(client, &console, what).await
+        }
+        Action::Unbind {
+            binding,
+            consent,
+            connection,
+        } => {
+            let Binding {
+                queue,
+                exchange,
+                routing_key,
+            } = binding;
+            consent.ask(&format!(
+                "Unbind queue {queue} from exchange {exchange} by {routing_key}"
+            ))?;
+            let client = connect(connection).await?;
+            client.unbind(&queue, &exchange, &routing_key).await?;
+            let what = format!("Queue {queue} unbound from exchange {exchange} by {routing_key}");
+            done(client, &console, what).await
+        }
+    }
+}
+
+async fn all(
+    client: &Client,
+    queue: Option<QueueName>,
+    exchange: Option<ExchangeName>,
+) -> Result<Vec<BindingInfo>, Failure> {
+    let mut bindings = Vec::new();
+    let mut after = None;
+    loop {
+        let page = client
+            .bindings(BindingsRequest {
+                after: after.clone(),
+                exchange: exchange.clone(),
+                queue: queue.clone(),
+                limit: None,
+            })
+            .await?;
+        bindings.extend(page.bindings);
+        // A server that returns the same page again would keep us here indefinitely.
+        if page.next.is_none() || page.next == after {
+            return Ok(bindings);
+        }
+        after = page.next;
+    }
+}
