@@ -198,13 +198,5 @@ fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSetti
 /// Raises the limit of open files to the highest value that the system permits, one for each
 /// connection.
 pub fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::debug!("Cannot raise the limit of open files");
-    }
+    listener::raise_limit();
 }

@@ -21,7 +21,9 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use bytes::BytesMut;
+use ciphermq_protocol::{ErrorCode, ErrorReply, Reply};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 pub use buffers::BufferBudget;
@@ -84,6 +86,23 @@ pub async fn serve<S>(
         let _ = tokio::time::timeout(LINGER, discard(&mut input)).await;
     }
     tracing::debug!(%client_id, "Connection ended: {ended}");
+}
+
+/// Answers a client that cannot be served with an error, and closes its connection.
+pub async fn refuse<S>(mut stream: S, code: ErrorCode, text: &str)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let reply = Reply::from(ErrorReply::new(code, text.to_owned()));
+    let mut line = BytesMut::new();
+    reply.encode(&mut line);
+    let tell = async {
+        stream.write_all(&line).await?;
+        stream.shutdown().await
+    };
+    if let Ok(Ok(())) = tokio::time::timeout(LINGER, tell).await {
+        let _ = tokio::time::timeout(LINGER, discard(&mut stream)).await;
+    }
 }
 
 /// Reads until the client has closed its side or pauses. A socket closed with unread bytes would be

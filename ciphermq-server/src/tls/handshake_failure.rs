@@ -70,6 +70,16 @@ impl HandshakeFailure {
         }
     }
 
+    /// Returns the cause of a handshake that was ended in favour of a newer one.
+    #[must_use]
+    pub fn gave_way() -> Self {
+        Self::new(
+            "it gave way to a newer one, as the oldest of the address that has most in progress",
+            "If many clients share this address, raise `limits.max_handshakes_per_address` and \
+             `limits.max_handshakes`.",
+        )
+    }
+
     /// Returns the cause of a handshake that exceeded its time limit.
     #[must_use]
     pub fn timed_out() -> Self {

@@ -1,7 +1,8 @@
-//! The server in its environment: older receivers, signals, environment variables, older
+//! The server in its environment: connections, older receivers, signals, environment variables, older
 //! configurations and databases.
 
 mod at_rest;
+mod connections;
 mod log_files;
 mod signals;
 mod surroundings;

@@ -96,8 +96,26 @@ limits! {
     handshake_timeout: Duration =
         Time(Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_mins(10));
 
-    /// The most clients connected at once.
+    /// The most handshakes in progress. When there are more, the oldest of the address that has
+    /// most gives way.
+    max_handshakes: usize = Number(2000, 1..=1_000_000);
+
+    /// The most handshakes in progress from one address; of IPv6, from one /64 network. When there
+    /// are more, the oldest of them gives way.
+    max_handshakes_per_address: usize = Number(1000, 1..=1_000_000);
+
+    /// The most connections at once. Further ones are answered with `overloaded`, and closed.
     max_connections: usize = Number(10_000, 1..=1_000_000);
+
+    /// The most connections of one client; 0 for no limit.
+    max_connections_per_client: usize = Number(2000, 0..=1_000_000);
+
+    /// The most connections from one address; of IPv6, from one /64 network. 0 for no limit: any
+    /// number of clients may be behind one address.
+    max_connections_per_address: usize = Number(0, 0..=1_000_000);
+
+    /// Further connections, beyond `max_connections`, that only administrators get.
+    reserved_connections: usize = Number(8, 0..=10_000);
 
     /// Memory for unfinished and unprocessed lines, over all connections. At least
     /// `max_line_bytes`.

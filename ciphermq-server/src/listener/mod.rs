@@ -1,27 +1,48 @@
 //! Accepts connections, and serves each in a task of its own.
+//!
+//! ```text
+//!   accept ──► Handshake (pool, by address) ──► Established (by client and address) ──► connection
+//! ```
+//!
+//! - `bind`: the address that is listened on
+//! - `source`: the part of an address that limits count by
+//! - `handshakes`, `connections`: the limits, without I/O; `admission` applies them
+//! - `descriptors`: file descriptors, of which every connection needs one
+
+mod admission;
+mod bind;
+mod connections;
+mod descriptors;
+mod handshakes;
+mod source;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ciphermq_protocol::ErrorCode;
 use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::admission::{Admission, Established, Handshake};
+pub use self::bind::{BindError, Bound, bind};
+use self::connections::ConnectionLimits;
+pub(crate) use self::descriptors::raise_limit;
+use self::descriptors::{AcceptFailures, Capacity};
 use crate::broker::Broker;
+use crate::config::Limits;
 use crate::connection::{self, BufferBudget};
+use crate::logging;
 use crate::stop::Stop;
 use crate::tls::Peer;
 use crate::tls::handshake_failure::HandshakeFailure;
 
-/// The length of the queue of connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 /// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// The probing of silent peers.
@@ -37,87 +58,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The size of a socket's read buffer, in bytes. Pages that were never filled take no memory.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// The error of an address that cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("[server] address: cannot listen on {address}: {source}\n{advice}")]
-pub struct BindError {
-    address: String,
-    advice: &'static str,
-    source: io::Error,
-}
-
-/// An address that is reserved for this server, but not listened on yet.
-#[derive(Debug)]
-pub struct Bound {
-    address: String,
-    socket: TcpSocket,
-}
-
-/// Binds the address. Clients cannot connect yet, and no other process can bind it.
-///
-/// # Errors
-///
-/// [`BindError`] says what to do.
-pub async fn bind(address: &str) -> Result<Bound, BindError> {
-    let bind = |found: SocketAddr| {
-        let socket = match found {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        // A restarted server need not wait until its old connections leave TIME_WAIT.
-        socket.set_reuseaddr(true)?;
-        socket.bind(found)?;
-        Ok(socket)
-    };
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    let found = tokio::net::lookup_host(address).await;
-    for found in found.map_err(|source| BindError::new(address, source))? {
-        match bind(found) {
-            Ok(socket) => {
-                let address = address.to_owned();
-                return Ok(Bound { address, socket });
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(BindError::new(address, failure))
-}
-
-impl Bound {
-    /// Starts to listen.
-    ///
-    /// # Errors
-    ///
-    /// [`BindError`] if another server has started to listen there in the meantime.
-    pub fn listen(self) -> Result<TcpListener, BindError> {
-        let Self { address, socket } = self;
-        socket
-            .listen(BACKLOG)
-            .map_err(|source| BindError::new(&address, source))
-    }
-}
-
-impl BindError {
-    fn new(address: &str, source: io::Error) -> Self {
-        let advice = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "Another program listens there. Stop it, or choose another port."
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "This machine has no such address. Choose one that it has, or 0.0.0.0 for all."
-            }
-            io::ErrorKind::PermissionDenied => {
-                "Ports below 1024 need a privilege. Choose a higher one."
-            }
-            _ => "Write host:port, with a host that this machine has.",
-        };
-        Self {
-            address: address.to_owned(),
-            advice,
-            source,
-        }
-    }
-}
+/// A client's connection.
+type Tls = TlsStream<BufReader<TcpStream>>;
 
 /// The shared state of all connection tasks.
 #[derive(Clone)]
@@ -135,9 +77,7 @@ pub async fn run(
     broker: Arc<Broker>,
     mut stop: Stop,
 ) {
-    let slots = Arc::new(Semaphore::new(
-        broker.limits().max_connections.min(Semaphore::MAX_PERMITS),
-    ));
+    let admission = admission(broker.limits());
     let buffers = BufferBudget::new(broker.limits().max_buffered_bytes);
     let context = ConnectionContext {
         acceptor,
@@ -146,16 +86,27 @@ pub async fn run(
         stop: stop.clone(),
     };
     let mut connections = JoinSet::new();
+    let mut failures = AcceptFailures::default();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => match Arc::clone(&slots).try_acquire_owned() {
-                    Ok(slot) => drop(connections.spawn(serve(stream, address, context.clone(), slot))),
-                    Err(_) => tracing::warn!(%address, "Connection refused: limits.max_connections \
-                        is reached"),
-                },
+                Ok((stream, address)) => {
+                    if let Some(failures) = failures.accepted(Instant::now()) {
+                        tracing::info!(failures, "Connections are accepted again");
+                    }
+                    let handshake = admission.begin(address.ip().into());
+                    connections.spawn(serve(stream, address, handshake, context.clone()));
+                }
+                Err(error) if descriptors::concerns_one_connection(&error) => {
+                    tracing::debug!(%error, "A connection broke before it was accepted");
+                }
                 Err(error) => {
-                    tracing::error!(%error, "Cannot accept connections for the moment");
+                    if failures.failed(Instant::now()) {
+                        let advice = descriptors::advice(&error);
+                        tracing::error!(%error, advice, "Cannot accept connections for the \
+                            moment; those that are open go on");
+                    }
+                    admission.free_one();
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
@@ -167,27 +118,40 @@ pub async fn run(
     while connections.join_next().await.is_some() {}
 }
 
+/// Applies the limits, as far as there are file descriptors, and warns if they do not suffice.
+fn admission(limits: &Limits) -> Arc<Admission> {
+    let (capacity, warning) = Capacity::fit(limits, descriptors::limit());
+    if let Some(warning) = warning {
+        tracing::warn!(target: logging::AT_EVERY_LEVEL, "{warning}");
+    }
+    let connections = ConnectionLimits {
+        all: capacity.connections,
+        reserved: capacity.reserved,
+        per_client: limits.max_connections_per_client,
+        per_source: limits.max_connections_per_address,
+    };
+    let per_source = limits.max_handshakes_per_address;
+    Admission::new(capacity.handshakes, per_source, connections)
+}
+
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
-    context: ConnectionContext,
-    slot: OwnedSemaphorePermit,
+    handshake: Handshake,
+    mut context: ConnectionContext,
 ) {
-    let ConnectionContext {
-        acceptor,
-        broker,
-        buffers,
-        mut stop,
-    } = context;
     if let Err(error) = configure(&stream) {
         tracing::debug!(%address, %error, "Cannot set socket options");
     }
-    let limit = broker.limits().handshake_timeout;
-    let handshake = tokio::select! {
-        handshake = tokio::time::timeout(limit, acceptor.accept(read_ahead(stream))) => handshake,
-        () = stop.requested() => return,
+    let limit = context.broker.limits().handshake_timeout;
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(limit, accept(stream, &context.acceptor)) => accepted,
+        () = handshake.must_give_way() => {
+            return refused(address, &HandshakeFailure::gave_way());
+        }
+        () = context.stop.requested() => return,
     };
-    let stream = match handshake {
+    let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return refused(address, &HandshakeFailure::from_error(&error)),
         Err(_) => return refused(address, &HandshakeFailure::timed_out()),
@@ -200,6 +164,39 @@ async fn serve(
                 client");
         }
     };
+    let is_administrator = context
+        .broker
+        .authorization()
+        .is_administrator(&peer.client_id);
+    match handshake.establish(peer.client_id.clone(), is_administrator) {
+        Ok(established) => session(stream, address, peer, established, context).await,
+        Err(refusal) => {
+            tracing::warn!(client_id = %peer.client_id, %address, "Connection refused: {refusal}");
+            connection::refuse(stream, ErrorCode::Overloaded, &refusal.to_string()).await;
+        }
+    }
+}
+
+/// Accepts a TLS connection. TLS takes memory only once the client has sent something.
+async fn accept(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<Tls> {
+    stream.readable().await?;
+    acceptor.accept(read_ahead(stream)).await
+}
+
+/// Serves a client from its handshake to the connection's end.
+async fn session(
+    stream: Tls,
+    address: SocketAddr,
+    peer: Peer,
+    established: Established,
+    context: ConnectionContext,
+) {
+    let ConnectionContext {
+        broker,
+        buffers,
+        stop,
+        ..
+    } = context;
     tracing::info!(client_id = %peer.client_id, %address, "Client connected");
     let client_id = peer.client_id.clone();
     let (session, mailbox) = broker.connect(client_id.clone());
@@ -207,7 +204,7 @@ async fn serve(
     // write continues after the time limit: a store that does not answer must not keep clients out.
     let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
     connection::serve(stream, session, mailbox, &buffers, stop).await;
-    drop(slot);
+    drop(established);
     tracing::info!(%client_id, %address, "Client disconnected");
 }
 
@@ -232,7 +229,7 @@ fn read_ahead(stream: TcpStream) -> BufReader<TcpStream> {
     BufReader::with_capacity(READ_AHEAD, stream)
 }
 
-fn chain(stream: &TlsStream<BufReader<TcpStream>>) -> &[CertificateDer<'static>] {
+fn chain(stream: &Tls) -> &[CertificateDer<'static>] {
     stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
 
