@@ -49,6 +49,14 @@ pub enum OpenError {
     /// The message was altered, or was never sealed for this receiver.
     #[error("the message was altered on its way, or was not sealed for this receiver")]
     NotAuthentic,
+    /// The envelope names another sender than the admitted ones.
+    ///
+    /// The name is a claim: the message was not opened.
+    #[error("the message names `{0}` as its sender, whom this receiver does not admit")]
+    OtherSender(ClientId),
+    /// The envelope names no sender, and not all are admitted.
+    #[error("the message names no sender, and this receiver admits certain senders only")]
+    NoSender,
     /// The envelope names another receiver.
     #[error("the message is for `{0}`, not for this receiver")]
     OtherReceiver(ClientId),

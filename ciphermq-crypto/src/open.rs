@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ciphermq_protocol::envelope::Fields;
+use ciphermq_protocol::name::pattern::Pattern;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, RoutingKey};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -24,6 +25,12 @@ pub struct OpenPolicy {
     /// These are messages of unsigned sessions, and those of older clients, to which a broker can
     /// also give another id or route. A signature that exists is verified in any case.
     pub unverified_senders: bool,
+    /// The only senders whose messages are opened: those that match one of the patterns.
+    ///
+    /// Without [`unverified_senders`](Self::unverified_senders) every opened message has proved to
+    /// be from such a sender; with it, some may only claim it. A message without a sender's name
+    /// matches no pattern. Default: `None`, all senders.
+    pub senders: Option<Vec<Pattern>>,
     /// The only exchange whose messages are opened.
     ///
     /// Messages of older clients are not checked, since they do not authenticate their exchange.
@@ -40,6 +47,7 @@ impl Default for OpenPolicy {
     fn default() -> Self {
         Self {
             unverified_senders: false,
+            senders: None,
             exchange: None,
             routing_key: None,
             session_cache: 256,
@@ -144,6 +152,7 @@ impl Opener {
                 envelope.receiver_client_id.clone(),
             ));
         }
+        self.check_sender(envelope.sender_client_id.as_ref())?;
         match &fields.suite {
             Some(name) => {
                 let suite = name
@@ -153,6 +162,22 @@ impl Opener {
             }
             None if self.policy.unverified_senders => self.open_older(envelope, fields),
             None => Err(OpenError::OlderClient),
+        }
+    }
+
+    /// Checks the sender that an envelope names. It is the one that the message proves to be from,
+    /// if it proves any; so messages of others cost neither their opening nor a certificate.
+    fn check_sender(&self, sender: Option<&ClientId>) -> Result<(), OpenError> {
+        let Some(admitted) = &self.policy.senders else {
+            return Ok(());
+        };
+        let sender = sender.ok_or(OpenError::NoSender)?;
+        match admitted
+            .iter()
+            .any(|pattern| pattern.matches(sender.as_str()))
+        {
+            true => Ok(()),
+            false => Err(OpenError::OtherSender(sender.clone())),
         }
     }
 

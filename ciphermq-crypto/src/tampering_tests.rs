@@ -317,6 +317,52 @@ fn another_exchange_or_routing_key_than_expected_is_refused() {
 }
 
 #[test]
+fn senders_that_are_not_admitted_are_refused() {
+    let case = Case::new(b"payload");
+    let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let admitting = |texts: &[&str], unverified_senders| OpenPolicy {
+        senders: Some(patterns(texts)),
+        unverified_senders,
+        ..OpenPolicy::default()
+    };
+    let open = |envelope: &Envelope, policy| {
+        case.opener_with("receiver_1", case.keyring.clone(), policy)
+            .open(envelope)
+    };
+    let own = &case.envelope;
+    for texts in [&["sender_?"][..], &["x", "*_1"], &["sender_1"], &["*"]] {
+        let opened = open(own, admitting(texts, false)).unwrap();
+        assert!(opened.is_sender_verified, "{texts:?}");
+    }
+    for texts in [&["sender_2"][..], &["sender"], &["Sender_1"], &[]] {
+        for unverified_senders in [false, true] {
+            assert_eq!(
+                open(own, admitting(texts, unverified_senders)),
+                Err(OpenError::OtherSender(name("sender_1"))),
+                "{texts:?}"
+            );
+        }
+    }
+    // Somebody else's message with the name of an admitted sender.
+    let naming = |sender: Option<&'static str>| {
+        let mut fields = case.fields();
+        fields.sender_client_id = sender.map(Into::into);
+        Envelope::build(&fields).unwrap()
+    };
+    for unverified_senders in [false, true] {
+        let relabelled = open(
+            &naming(Some("sender_2")),
+            admitting(&["sender_2"], unverified_senders),
+        );
+        assert!(relabelled.is_err_and(|error| !matches!(error, OpenError::OtherSender(_))));
+        assert_eq!(
+            open(&naming(None), admitting(&["*"], unverified_senders)),
+            Err(OpenError::NoSender)
+        );
+    }
+}
+
+#[test]
 fn an_older_key_still_opens() {
     let case = Case::new(b"payload");
     let newest = PrivateKey::generate().unwrap();

@@ -711,6 +711,7 @@ fn every_bad_message_of_the_file_fails_as_stated() {
                 OpenError::OlderClient => "older_client",
                 OpenError::OutsideSession => "outside_session",
                 OpenError::OtherExchange(_) | OpenError::OtherRoutingKey(_) => "elsewhere",
+                OpenError::OtherSender(_) | OpenError::NoSender => "sender",
             };
             assert_eq!(seen, bad.expect, "{}", bad.about);
         }

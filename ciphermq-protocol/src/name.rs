@@ -3,7 +3,9 @@
 //! All five follow one rule, [`check`]: 1 to 255 bytes of printable UTF-8 without spaces or control
 //! characters. A name that is new to a server follows a stricter one, [`check_new`], which older
 //! names need not. Each has a type of its own, so that a queue name cannot be passed as a routing
-//! key. Cloning is cheap.
+//! key. Cloning is cheap. A [`pattern`] matches several names.
+
+pub mod pattern;
 
 use std::borrow::Borrow;
 use std::fmt;

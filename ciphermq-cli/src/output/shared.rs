@@ -53,7 +53,7 @@ fn check_creatable(path: &Path) -> io::Result<()> {
 ///
 /// [`OutputError`] if the file cannot be opened or written. A partial write is truncated, unless
 /// another process holds the file's lock.
-pub(crate) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
+pub(super) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
     let (file, path) =
         open_append(path, Access::Private).map_err(|source| OutputError::Quarantine {
             path: path.to_owned(),

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ciphermq_crypto::{Keyring, OpenPolicy, Opener};
+use ciphermq_protocol::name::pattern::Pattern;
 use ciphermq_protocol::{Command, ExchangeName, QueueName, RoutingKey};
 
 use super::Consumer;
@@ -95,6 +96,24 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn unverified_senders(mut self, admit: bool) -> Self {
         self.policy.unverified_senders = admit;
+        self
+    }
+
+    /// Accepts only messages of senders that match one of these patterns and have proved who they
+    /// are. Adds to the patterns of earlier calls. Default: all senders.
+    ///
+    /// Messages of others come as [`Unopenable`](super::Unopenable), with the reason
+    /// [`OpenError::OtherSender`] or [`OpenError::NoSender`]. They are neither decrypted, nor is
+    /// their sender's certificate requested, so the name in the reason is a claim. With
+    /// [`unverified_senders`](Self::unverified_senders), messages that only claim to be from such a
+    /// sender are accepted as well; one that names no sender never is.
+    ///
+    /// [`OpenError::OtherSender`]: crate::OpenError::OtherSender
+    /// [`OpenError::NoSender`]: crate::OpenError::NoSender
+    #[must_use]
+    pub fn allow_senders(mut self, patterns: impl IntoIterator<Item = Pattern>) -> Self {
+        let senders = self.policy.senders.get_or_insert_default();
+        senders.extend(patterns);
         self
     }
 

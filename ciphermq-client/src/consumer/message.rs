@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ciphermq_crypto::{Fingerprint, Form, OpenError, Opened};
-use ciphermq_protocol::{ClientId, MessageId};
+use ciphermq_protocol::{ClientId, Envelope, MessageId};
 use jiff::Timestamp;
 
 use super::shared::ConsumerCore;
@@ -227,6 +227,14 @@ impl Unopenable {
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.hold.message_id
+    }
+
+    /// Returns the sender that the envelope names, if any. Nothing proves that it is the sender.
+    #[must_use]
+    pub fn claimed_sender(&self) -> Option<ClientId> {
+        Envelope::parse(self.envelope.clone())
+            .ok()?
+            .sender_client_id
     }
 
     /// Rejects the message as unusable: it leaves the queues and is set aside as a dead letter,

@@ -18,6 +18,7 @@ mod quarantine;
 mod receiving;
 mod requests;
 mod restarts;
+mod senders;
 mod several;
 mod takeover;
 mod workspace;
@@ -40,6 +41,10 @@ async fn messages_and_keys(backend: Backend) {
             quarantine::a_message_for_another_key_is_set_aside,
             quarantine::older_private_keys_open_older_messages,
             receiving::a_count_leaves_the_other_messages,
+            senders::others_are_set_aside_counted_and_reported_once,
+            senders::unproven_senders_match_only_where_they_are_allowed,
+            senders::what_a_full_quarantine_does_not_take_is_kept_by_the_server,
+            senders::patterns_of_uncertain_meaning_are_refused,
             requests::fetch_and_ack,
             requests::resend,
             requests::register_key_and_get_key,

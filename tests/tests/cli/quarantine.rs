@@ -138,7 +138,7 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(fixture: Fixture) {
 
 /// Returns a workspace whose receiver has registered a bare key, like older clients, and has a
 /// waiting message in each older form.
-async fn sent_in_older_forms(fixture: &Fixture) -> Workspace {
+pub(crate) async fn sent_in_older_forms(fixture: &Fixture) -> Workspace {
     let workspace = Workspace::of(fixture);
     let key = std::fs::read_to_string(workspace.path("certs/receiver_public.key")).unwrap();
     let receiver = &workspace.receiver;

@@ -179,3 +179,53 @@ async fn messages_that_the_sender_has_not_sent() {
         .honest_traffic_arrives(&mut consumer, "beside")
         .await;
 }
+
+/// The broker gives a stranger's messages the name of an allowed sender, in several ways, and an
+/// allowed sender's messages the name of a stranger.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_allowed_senders_name_is_forged() {
+    let fixture = MaliciousBrokerFixture::new().await;
+    let key: RecipientKey = (*fixture.private_key().public_key()).into();
+    let (receiver, now) = (fixture.receiver.id(), Timestamp::now());
+    let mallory = signer(&fixture.server.pki().authority().client("mallory"));
+    let by_mallory = || SendingSession::start(&mallory, receiver, &key, now).unwrap();
+    let other = forge(&fixture, "other", by_mallory());
+    let mut relabelled = forge(&fixture, "relabelled", by_mallory());
+    relabelled["sender_client_id"] = "sender".into();
+    let unsigned =
+        SendingSession::start_unsigned(fixture.sender.id(), receiver, &key, now).unwrap();
+    let unsigned = forge(&fixture, "unsigned", unsigned);
+    let mut nameless = forge(&fixture, "nameless", by_mallory());
+    nameless.as_object_mut().unwrap().remove("sender_client_id");
+    let deliveries = [&other, &relabelled, &unsigned, &nameless].map(|forged| {
+        (
+            forged["message_id"].as_str().unwrap().to_owned(),
+            forged.to_string(),
+        )
+    });
+    fixture.publish(["original"]).await;
+    crate::deliver_to(&fixture, "receiver", deliveries.to_vec());
+    let allowed = ["send?r", "bystander"].map(|text| text.parse().unwrap());
+    let consumer = fixture.consumer().allow_senders(allowed);
+    let mut consumer = consumer.start().await.unwrap();
+    let mut reasons = Vec::new();
+    for what in ["other", "relabelled", "unsigned", "nameless"] {
+        let refused = unopenable(&mut consumer, what).await;
+        assert_eq!(refused.message_id().as_str(), what);
+        reasons.push(refused.reason.clone());
+    }
+    let expected = [
+        OpenError::OtherSender(mallory.client_id().clone()),
+        OpenError::NotAuthentic,
+        OpenError::UnsignedSession,
+        OpenError::NoSender,
+    ];
+    assert_eq!(reasons, expected.map(UnopenableReason::Sealed));
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "original");
+    assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
+    message.ack().await.unwrap();
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
+}

@@ -23,6 +23,8 @@ pub(super) struct Batch {
     ends: Vec<usize>,
     quarantine: Vec<u8>,
     unopenable: Vec<Unopenable>,
+    /// The end of each unopenable message's line in `quarantine`.
+    quarantine_ends: Vec<usize>,
 }
 
 /// Messages that were written, and are to be acknowledged or rejected now.
@@ -30,6 +32,8 @@ pub(super) struct Batch {
 pub(super) struct WrittenBatch {
     pub(super) messages: Vec<Message>,
     pub(super) unopenable: Vec<Unopenable>,
+    /// The number of unopenable messages, the first ones, that are in the quarantine.
+    pub(super) quarantined: usize,
 }
 
 impl Batch {
@@ -68,10 +72,12 @@ impl Batch {
         }
         .write(&mut self.quarantine);
         self.unopenable.push(unopenable);
+        self.quarantine_ends.push(self.quarantine.len());
     }
 
     /// Writes the batch: afterwards it survives any crash, or the pipe's reader has read it. Parts
-    /// that are written earlier than the rest are passed to `report`.
+    /// that are written earlier than the rest are passed to `report`. `quarantine` gets lines and
+    /// their ends, and returns how many of them it has taken; the server alone keeps the others.
     ///
     /// # Errors
     ///
@@ -79,16 +85,18 @@ impl Batch {
     pub(super) fn write(
         self,
         sink: &mut Sink,
-        quarantine: impl FnOnce(&[u8]) -> Result<(), OutputError>,
+        quarantine: impl FnOnce(&[u8], &[usize]) -> Result<usize, OutputError>,
         report: impl Fn(WrittenBatch),
     ) -> Result<WrittenBatch, SinkError> {
+        let mut quarantined = 0;
         if !self.quarantine.is_empty() {
-            quarantine(&self.quarantine).map_err(|error| SinkError::Failed(error.into()))?;
+            quarantined = quarantine(&self.quarantine, &self.quarantine_ends)
+                .map_err(|error| SinkError::Failed(error.into()))?;
         }
         if let Sink::Stream(stream) = sink
             && stream.pipe().is_some()
         {
-            return self.write_to_pipe(stream, report);
+            return self.write_to_pipe(stream, quarantined, report);
         }
         if !self.lines.is_empty() {
             let messages = self
@@ -100,6 +108,7 @@ impl Batch {
         Ok(WrittenBatch {
             messages: self.messages,
             unopenable: self.unopenable,
+            quarantined,
         })
     }
 
@@ -108,12 +117,14 @@ impl Batch {
     fn write_to_pipe(
         self,
         stream: &mut Stream,
+        quarantined: usize,
         report: impl Fn(WrittenBatch),
     ) -> Result<WrittenBatch, SinkError> {
         // These need not wait for the reader.
         report(WrittenBatch {
             messages: Vec::new(),
             unopenable: self.unopenable,
+            quarantined,
         });
         let mut read = Vec::new();
         let mut start = 0;
@@ -141,7 +152,7 @@ impl WrittenBatch {
     fn take(messages: &mut Vec<Message>) -> Self {
         Self {
             messages: std::mem::take(messages),
-            unopenable: Vec::new(),
+            ..Self::default()
         }
     }
 }

@@ -14,6 +14,7 @@ mod idle_timer;
 mod opening;
 mod receiver;
 mod repeated_losses;
+mod set_aside;
 mod settlement;
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::dedup::Recorder;
-use ciphermq_client::{Client, ExchangeName, QueueName, RoutingKey};
+use ciphermq_client::{Client, ExchangeName, Pattern, QueueName, RoutingKey};
 use ciphermq_files::{beside, is_descriptor, resolve};
 use indicatif::ProgressBar;
 
@@ -33,7 +34,7 @@ use self::receiver::{Receiver, ReceiverConfig};
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output::{OutputKind, Sink, shared, stdout};
+use crate::output::{OutputKind, Quarantine, Sink, shared, stdout};
 use crate::signals::Signals;
 
 /// Receive messages into a file, each exactly once
@@ -94,6 +95,10 @@ pub(crate) struct Args {
         value_hint = clap::ValueHint::AnyPath
     )]
     quarantine: Option<PathBuf>,
+    /// The size of the quarantine file beyond which messages that are set aside are kept by the
+    /// server alone, in MiB; 0 for no limit
+    #[arg(long, value_name = "MB", default_value_t = 256)]
+    quarantine_max_mb: u32,
     /// End once N messages have been written
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
@@ -108,6 +113,10 @@ pub(crate) struct Args {
     /// "sender_verified" is then false
     #[arg(long)]
     allow_unverified_senders: bool,
+    /// Accept only messages of senders that match the pattern, such as 'clinic-*'; * stands for any
+    /// characters, ? for one. May be repeated. Messages of others are set aside
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
+    from: Vec<Pattern>,
     /// Do not report messages that have not arrived although later ones have: other receivers share
     /// the queue
     #[arg(long)]
@@ -155,6 +164,7 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
         stdout::check()?;
     }
     shared::check(&quarantine)?;
+    let quarantine = Quarantine::new(quarantine, args.quarantine_max_mb);
     let recorder = dedup.clone();
     let key_id = keyring.newest().public_key().key_id();
     let adaptive_prefetch = args.adaptive_prefetch(&sink);
@@ -167,6 +177,9 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
             .bind(route.exchange, route.routing_key)
             .unverified_senders(args.allow_unverified_senders)
             .dedup(dedup);
+        if !args.from.is_empty() {
+            builder = builder.allow_senders(args.from.iter().cloned());
+        }
         if adaptive_prefetch.is_some() {
             builder = builder.prefetch(NonZeroU32::MIN);
         } else if let Some(prefetch) = args.prefetch() {
@@ -210,7 +223,7 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     let checkpoint = matches!(sink, Sink::File(_)).then(|| args.checkpoint_path());
     let config = ReceiverConfig {
         checkpoint,
-        quarantine: args.quarantine_path(),
+        quarantine,
         count: args.count.map(NonZeroU64::get),
         idle_timer: args.idle_exit.map(IdleTimer::new),
         gaps,
@@ -340,6 +353,11 @@ impl Route {
             routing_key: routing_key.map_err(unnamable)?,
         })
     }
+}
+
+/// A parser of `--from`.
+fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::parse(text).map_err(|error| format!("{error}. {}", error.advice()))
 }
 
 /// Whether other files can be kept beside an output: not beside standard output, another descriptor

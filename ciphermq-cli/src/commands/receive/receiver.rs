@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ciphermq_client::{
-    ConsumeError, Consumer, Event, Events, Message, OpenError, UnopenableReason,
+    ConsumeError, Consumer, Event, Events, Message, OpenError, Unopenable, UnopenableReason,
 };
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
@@ -18,6 +18,7 @@ use super::gaps::GapReporter;
 use super::idle_timer::IdleTimer;
 use super::output_name;
 use super::repeated_losses::RepeatedLosses;
+use super::set_aside::SetAsideReport;
 use super::settlement::Settlement;
 use crate::connection::ConnectionSettings;
 use crate::console::Console;
@@ -25,7 +26,7 @@ use crate::console::rate::{RateMeter, rate};
 use crate::exit::{Exit, Failure};
 use crate::output::pipe::StopHandle;
 use crate::output::sink::SinkError;
-use crate::output::{Sink, shared};
+use crate::output::{Quarantine, Sink};
 use crate::signals::Signals;
 
 /// The reason why the receiver ends.
@@ -45,7 +46,8 @@ enum EndReason {
 pub(super) struct Receiver {
     consumer: Consumer,
     console: Console,
-    quarantine: PathBuf,
+    quarantine: Quarantine,
+    set_aside: SetAsideReport,
     count: Option<u64>,
     idle_timer: Option<IdleTimer>,
     settlement: Settlement,
@@ -79,7 +81,7 @@ pub(super) struct Receiver {
 
 /// The options of a [`Receiver`].
 pub(super) struct ReceiverConfig {
-    pub(super) quarantine: PathBuf,
+    pub(super) quarantine: Quarantine,
     /// The checkpoint of an output file.
     pub(super) checkpoint: Option<PathBuf>,
     /// The number of messages after which it ends.
@@ -105,6 +107,7 @@ impl Receiver {
             gaps,
             adaptive_prefetch,
         } = config;
+        let set_aside = SetAsideReport::new(console.clone(), quarantine.path.clone());
         Self {
             stop: sink.pipe().map(|pipe| pipe.stop()),
             pipe: watchable_stdout(&sink),
@@ -114,6 +117,7 @@ impl Receiver {
             quarantine,
             count,
             idle_timer,
+            set_aside,
             settlement: Settlement::new(consumer.acker(), console.clone()),
             pending: Batch::default(),
             sink: Some(sink),
@@ -159,6 +163,7 @@ impl Receiver {
             active_time,
             sink,
             gaps,
+            set_aside,
             ..
         } = self;
         if let Some(sink) = sink {
@@ -180,13 +185,14 @@ impl Receiver {
             0 => String::new(),
             missing => format!(", {missing} missing"),
         };
+        let left_to_server = set_aside.finish();
         let (elapsed, rate) = (
             active_time.time().as_secs_f64(),
             rate(written, active_time.time()),
         );
         console.info(format_args!(
             "{written} received, {} confirmed, {duplicates} duplicates left out, {} set \
-             aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
+             aside{left_to_server}{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
             settlement.confirmed(),
             settlement.set_aside(),
             output_name(output),
@@ -266,7 +272,9 @@ impl Receiver {
     }
 
     fn take(&mut self, item: Result<Message, ConsumeError>) {
-        if let Some(timer) = &mut self.idle_timer {
+        if let Some(timer) = &mut self.idle_timer
+            && !is_of_other_sender(&item)
+        {
             timer.restart();
         }
         match item {
@@ -311,7 +319,7 @@ impl Receiver {
                 };
                 let written = batch.write(
                     &mut sink,
-                    |lines| shared::append(&quarantine, lines),
+                    |lines, ends| quarantine.append(lines, ends),
                     report,
                 );
                 (sink, written)
@@ -350,14 +358,9 @@ impl Receiver {
                 .bar()
                 .set_message(format!("{} received, {per_second:.0}/s", self.written));
         }
-        for unopenable in &written.unopenable {
-            self.console.warn(format_args!(
-                "Message {} cannot be opened: {}. It is set aside in {}{}",
-                unopenable.message_id(),
-                unopenable.reason,
-                self.quarantine.display(),
-                advice(&unopenable.reason)
-            ));
+        for (index, unopenable) in written.unopenable.iter().enumerate() {
+            self.set_aside
+                .record(unopenable, index < written.quarantined);
         }
         self.settlement.begin(written);
         let larger = self
@@ -473,23 +476,16 @@ async fn due(gaps: &mut Option<GapReporter>) {
     }
 }
 
-/// The advice for a message that cannot be opened, as the end of a sentence; may be empty.
-fn advice(reason: &UnopenableReason) -> &'static str {
-    match reason {
-        UnopenableReason::Sealed(OpenError::OlderClient | OpenError::UnsignedSession) => {
-            ". If you trust such senders, run the receiver with --allow-unverified-senders and \
-             have the message sent again"
-        }
-        UnopenableReason::Sealed(OpenError::NoPrivateKey(_)) => {
-            ". If you have that key, name its file with --private-key and have the message sent \
-             again"
-        }
-        UnopenableReason::Sealed(OpenError::Sender(_)) | UnopenableReason::NoCertificate { .. } => {
-            ". Have the sender send it again with a certificate of the authority that this \
-             receiver trusts"
-        }
-        _ => "",
-    }
+/// Whether an item is a message of a sender that is not admitted: such senders must not decide how
+/// long the receiver runs.
+fn is_of_other_sender(item: &Result<Message, ConsumeError>) -> bool {
+    let Err(ConsumeError::Unopenable(Unopenable { reason, .. })) = item else {
+        return false;
+    };
+    matches!(
+        reason,
+        UnopenableReason::Sealed(OpenError::OtherSender(_) | OpenError::NoSender)
+    )
 }
 
 /// Waits for the write in progress; forever if there is none. Cancel safe: the write continues.
