@@ -14,6 +14,7 @@ use crate::error_code::ErrorCode;
 use crate::hello::HelloReply;
 use crate::json;
 use crate::name::MessageId;
+use crate::permission::Permission;
 use crate::rejected::RejectedPage;
 use crate::waiting::WaitingPage;
 
@@ -71,6 +72,8 @@ pub enum Reply {
     RejectedMessages(RejectedPage),
     /// `Waiting keys: <json>`
     WaitingKeys(WaitingPage),
+    /// `Permission: <json>`
+    Permission(Permission),
     /// `PONG`
     Pong,
     /// `Heartbeat received`: the `PONG` of older clients.
@@ -326,6 +329,7 @@ impl Reply {
             Self::Hello(reply) => put_json(out, "Hello: ", reply),
             Self::RejectedMessages(page) => put_json(out, "Rejected messages: ", page),
             Self::WaitingKeys(page) => put_json(out, "Waiting keys: ", page),
+            Self::Permission(permission) => put_json(out, "Permission: ", permission),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -421,6 +425,9 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Waiting keys: ") {
         return parse_json(rest).map(Reply::WaitingKeys);
+    }
+    if let Some(rest) = text.strip_prefix("Permission: ") {
+        return parse_json(rest).map(Reply::Permission);
     }
     if let Some(rest) = text.strip_prefix("Certificate: ") {
         return Some(Reply::Certificate(CertificateChain::from_text(rest)));

@@ -2,6 +2,7 @@
 
 pub(crate) mod ack;
 pub(crate) mod bench;
+pub(crate) mod can_i;
 pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failur
         Command::Ack(args) => block_on(ack::run(args, console(Role::Receiver))),
         Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),
         Command::Rejected(args) => block_on(rejected::run(args, console(Role::Client))),
+        Command::CanI(args) => block_on(can_i::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),
     }

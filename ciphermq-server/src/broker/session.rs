@@ -6,6 +6,7 @@ use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 use tokio::sync::Notify;
 
+use super::authorization::SessionAuthorization;
 use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
 
@@ -14,6 +15,7 @@ pub struct ClientSession {
     pub(super) broker: Arc<Broker>,
     pub(super) id: ConnectionId,
     pub(super) client_id: ClientId,
+    pub(super) authorization: SessionAuthorization,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
     /// Records that the client is alive.
@@ -31,6 +33,7 @@ impl ClientSession {
         close: Arc<Notify>,
     ) -> Self {
         Self {
+            authorization: SessionAuthorization::new(&broker.authorization, client_id.clone()),
             broker,
             id,
             client_id,

@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::{
     Error, Secret,
+    acl::AclSection,
     authorization::Authorization,
     error,
     limits::LimitsSection,
@@ -122,7 +123,7 @@ macro_rules! sections {
         #[serde(default, deny_unknown_fields)]
         pub(super) struct File {
             $(pub(super) $section: $Section,)*
-            pub(super) acl: Option<OlderSection>,
+            pub(super) acl: Option<AclSection>,
             pub(super) admin: Option<OlderSection>,
             pub(super) rate_limit: Option<OlderSection>,
             pub(super) performance: Option<OlderSection>,

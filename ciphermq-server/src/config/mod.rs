@@ -14,6 +14,7 @@
 //! - `database`, `encryption`: the sections with checks of their own;
 //! - `authorization`: the section with the rules about clients;
 //! - `level`: the log level, or the filter of an older file;
+//! - `acl`: roles in older files, which are read as rules;
 //! - `older`: sections of older files that have no effect yet;
 //! - `service_link`: variables that Kubernetes sets for its services;
 //! - `quantity`, `units`: numbers, sizes and durations in human-readable form;
@@ -32,6 +33,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod acl;
 mod authorization;
 mod database;
 mod encryption;

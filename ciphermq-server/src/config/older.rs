@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Origin, error::line_at, file, validate::Validator};
+use super::{Origin, acl::AclSection, error::line_at, file, validate::Validator};
 
 /// A section with any content, since files of older servers must be accepted unchanged.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<'de> de::Visitor<'de> for IgnoredTableVisitor {
 const SECTIONS: [(&str, &str); 4] = [
     (
         "acl",
-        "every client with a certificate from the authority may send, receive and declare",
+        "roles are read from the file, and only if it names clients",
     ),
     ("admin", "there is no administration address"),
     (
@@ -78,10 +78,18 @@ pub(super) fn section_of(variable: &str) -> Option<(&'static str, &'static str)>
 
 /// Returns a warning for each older section in the file, and for each variable of one.
 pub(super) fn warnings(file: &file::File, validator: &Validator<'_>) -> Vec<String> {
-    let found = [&file.acl, &file.admin, &file.rate_limit, &file.performance];
+    let offset = |section: &Option<OlderSection>| Some(section.as_ref()?.offset);
+    let found = [
+        file.acl
+            .as_ref()
+            .and_then(AclSection::offset_without_meaning),
+        offset(&file.admin),
+        offset(&file.rate_limit),
+        offset(&file.performance),
+    ];
     let sections = SECTIONS.into_iter().zip(found);
     let sections = sections.filter_map(|(section, found)| {
-        let line = line_at(validator.config_text, found.as_ref()?.offset);
+        let line = line_at(validator.config_text, found?);
         Some((
             Origin::Line(validator.config_path.to_owned(), line),
             section,

@@ -45,7 +45,12 @@ pub(super) fn config(file: file::File, validator: &Validator<'_>) -> Result<Conf
         database: database::validate(file.database, validator)?,
         encryption: encryption::validate(file.encryption, validator)?,
         limits: limits::validate(&file.limits, validator)?,
-        authorization: authorization::validate(&file.authorization, validator)?,
+        authorization: authorization::validate(
+            &file.authorization,
+            file.acl.as_ref(),
+            validator,
+            &mut warnings,
+        )?,
         warnings,
     })
 }
