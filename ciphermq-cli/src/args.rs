@@ -15,6 +15,7 @@ Exit codes:
   2    the command line or the configuration file cannot be used
   3    something stayed unacknowledged; its message ids are listed
   4    there was less than requested: an empty queue, no such key, an idle end before --count
+  5    the server's rules do not allow it (`can-i`)
   129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM before the work was done
 
 Data goes to standard output, everything else to standard error.";
@@ -94,6 +95,9 @@ mod tests {
             "ciphermq-cli ack a b c",
             "ciphermq-cli resend a",
             "ciphermq-cli rejected",
+            "ciphermq-cli can-i publish --exchange e --routing-key k --to r",
+            "ciphermq-cli can-i consume --queue q --json",
+            "ciphermq-cli can-i register_key",
             "ciphermq-cli status --server localhost:5672 --ca a --cert b --key c --config d",
             "ciphermq-cli queues list --columns queue,messages",
             "ciphermq-cli queues show q --json --server localhost:5672",
@@ -140,6 +144,9 @@ mod tests {
             "ciphermq-cli receive --idle-exit 0",
             "ciphermq-cli receive --queue ",
             "ciphermq-cli ack",
+            "ciphermq-cli can-i",
+            "ciphermq-cli can-i send",
+            "ciphermq-cli can-i consume --queue ",
             "ciphermq-cli status --retries 0",
             "ciphermq-cli queues",
             "ciphermq-cli queues list --columns queue,size",

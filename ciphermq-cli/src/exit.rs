@@ -7,6 +7,7 @@
 //! | 2 | the command line or the configuration file cannot be used |
 //! | 3 | something stayed unacknowledged; its message ids are listed |
 //! | 4 | there was less than requested: an empty queue, no such key, an idle end before `--count` |
+//! | 5 | the server's rules do not allow it (`can-i`) |
 //! | 129, 130, 143 | ended by SIGHUP, SIGINT or SIGTERM before the work was done |
 
 use std::fmt;
@@ -30,6 +31,8 @@ pub(crate) enum Exit {
     Unacknowledged,
     /// There was less than requested.
     Less,
+    /// The server's rules do not allow it.
+    NotAllowed,
     /// A signal ended the program before the work was done.
     Signalled(Signal),
 }
@@ -64,6 +67,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Unacknowledged => 3,
             Self::Less => 4,
+            Self::NotAllowed => 5,
             Self::Signalled(Signal::Hangup) => 129,
             Self::Signalled(Signal::Interrupt) => 130,
             Self::Signalled(Signal::Terminate) => 143,

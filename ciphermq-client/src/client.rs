@@ -8,6 +8,7 @@ use std::time::Duration;
 use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{Authority, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
+use ciphermq_protocol::permission::{Permission, PermissionRequest};
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
 use ciphermq_protocol::waiting::{WaitingKey, WaitingRequest, WaitingTally};
 use ciphermq_protocol::{
@@ -405,6 +406,19 @@ impl Client {
             }
             after = page.next;
         }
+    }
+
+    /// Asks the server whether this client may do something, and which rule decides.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server did not answer, or is too old to know.
+    pub async fn can_i(&self, request: PermissionRequest) -> Result<Permission, RequestError> {
+        self.expect(Command::CanI(request), |reply| match reply {
+            Reply::Permission(permission) => Some(permission),
+            _ => None,
+        })
+        .await
     }
 
     /// Asks the server to redeliver a message of this sender, although it is already out for

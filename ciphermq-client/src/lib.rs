@@ -106,6 +106,7 @@ pub use ciphermq_crypto::{
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::pattern::{Pattern, PatternError};
 pub use ciphermq_protocol::name::{NameError, StaticName};
+pub use ciphermq_protocol::permission::{Action, Permission, PermissionRequest};
 pub use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage, RejectedPage};
 pub use ciphermq_protocol::text;
 pub use ciphermq_protocol::topology::{

@@ -16,6 +16,7 @@ use crate::hello::HelloRequest;
 use crate::json;
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
 use crate::number;
+use crate::permission::PermissionRequest;
 use crate::rejected::RejectedRequest;
 use crate::reply::{ErrorReply, Missing, Reply};
 use crate::topology::{BindingsRequest, ExchangesRequest, QueuesRequest};
@@ -183,6 +184,8 @@ pub enum Command {
     /// `list_waiting_keys [<json>]`: asks for the keys that the client's waiting messages are
     /// sealed for.
     ListWaitingKeys(WaitingRequest),
+    /// `can_i <json>`: asks whether this client may do something.
+    CanI(PermissionRequest),
     /// `ping`.
     Ping,
     /// `heartbeat`: the `ping` of older clients.
@@ -419,6 +422,10 @@ impl Command {
             "hello" => Ok(Self::Hello(object("hello", rest)?)),
             "list_rejected" => Ok(Self::ListRejected(object("list_rejected", rest)?)),
             "list_waiting_keys" => Ok(Self::ListWaitingKeys(object("list_waiting_keys", rest)?)),
+            "can_i" => {
+                let json = required(rest, Missing::Parameters)?;
+                Ok(Self::CanI(required_object("can_i", json)?))
+            }
             "ping" => Ok(Self::Ping),
             "heartbeat" => Ok(Self::Heartbeat),
             _ => Err(CommandError::Unknown),
@@ -553,6 +560,7 @@ impl Command {
             Self::Hello(request) => put_json(out, "hello ", request),
             Self::ListRejected(request) => put_json(out, "list_rejected ", request),
             Self::ListWaitingKeys(request) => put_json(out, "list_waiting_keys ", request),
+            Self::CanI(request) => put_json(out, "can_i ", request),
             Self::Ping => put(out, &["ping"]),
             Self::Heartbeat => put(out, &["heartbeat"]),
         }
@@ -657,9 +665,14 @@ fn split(text: &str) -> (&str, &str) {
 
 /// Parses the JSON object of an argument that may be left out.
 fn object<T: DeserializeOwned + Default>(command: &str, json: &str) -> Result<T, CommandError> {
-    if json.is_empty() {
-        return Ok(T::default());
+    match json.is_empty() {
+        true => Ok(T::default()),
+        false => required_object(command, json),
     }
+}
+
+/// Parses the JSON object of an argument.
+fn required_object<T: DeserializeOwned>(command: &str, json: &str) -> Result<T, CommandError> {
     let refused =
         |what: &str| CommandError::BadArgument(format!("{command} takes a JSON object: {what}"));
     let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;

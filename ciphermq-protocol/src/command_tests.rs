@@ -58,6 +58,7 @@ fn lines() -> Vec<String> {
         format!("get_certificate r {fingerprint}"),
         r#"hello {"consumer":"c"}"#.into(),
         r#"list_rejected {"limit":10}"#.into(),
+        r#"can_i {"action":"publish","exchange":"e","receiver":"r"}"#.into(),
         r#"list_waiting_keys {"after":{"queue":1,"seq":2}}"#.into(),
         "unbind q e k".into(),
         "delete_queue q".into(),

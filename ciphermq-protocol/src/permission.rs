@@ -31,7 +31,9 @@ pub enum Action {
 
 /// The reason why a text is not an action: it names none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such action")]
+#[error(
+    "an action is one of publish, consume, declare, bind, delete, register_key, read_keys, administer"
+)]
 pub struct UnknownAction;
 
 impl Action {

@@ -14,6 +14,7 @@ use crate::error_code::ErrorCode;
 use crate::hello::HelloReply;
 use crate::json;
 use crate::name::MessageId;
+use crate::permission::Permission;
 use crate::rejected::RejectedPage;
 use crate::topology::{BindingsPage, ExchangesPage, QueuesPage};
 use crate::waiting::WaitingPage;
@@ -86,6 +87,8 @@ pub enum Reply {
     RejectedMessages(RejectedPage),
     /// `Waiting keys: <json>`
     WaitingKeys(WaitingPage),
+    /// `Permission: <json>`
+    Permission(Permission),
     /// `PONG`
     Pong,
     /// `Heartbeat received`: the `PONG` of older clients.
@@ -344,6 +347,7 @@ impl Reply {
             Self::Queues(page) => put_json(out, "Queues: ", page),
             Self::Exchanges(page) => put_json(out, "Exchanges: ", page),
             Self::Bindings(page) => put_json(out, "Bindings: ", page),
+            Self::Permission(permission) => put_json(out, "Permission: ", permission),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -452,6 +456,9 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Bindings: ") {
         return parse_json(rest).map(Reply::Bindings);
+    }
+    if let Some(rest) = text.strip_prefix("Permission: ") {
+        return parse_json(rest).map(Reply::Permission);
     }
     if let Some(rest) = text.strip_prefix("Certificate: ") {
         return Some(Reply::Certificate(CertificateChain::from_text(rest)));

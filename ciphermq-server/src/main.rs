@@ -9,7 +9,7 @@ use ciphermq_protocol::text;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::signals::Signals;
 use ciphermq_server::{file_roles, logging, server};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over
 /// mutual TLS.
@@ -18,8 +18,25 @@ use clap::Parser;
 struct Arguments {
     /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override its
     /// settings.
-    #[arg(long, value_name = "FILE", default_value = "config.toml")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "config.toml",
+        global = true
+    )]
     config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do instead of running.
+#[derive(Clone, Copy, Subcommand)]
+enum Command {
+    /// Check the configuration and the files that it names, without starting or creating anything.
+    ///
+    /// Exit code 0 if the server can use them, and 1 with the error that its start would report.
+    /// The database and the address are not connected to.
+    Check,
 }
 
 /// The exit code for a command line that cannot be used, the same as clap's.
@@ -34,7 +51,11 @@ fn main() -> ExitCode {
         }
         Err(help) => return print_help(&help),
     };
-    match run(&arguments) {
+    let result = match arguments.command {
+        None => run(&arguments),
+        Some(Command::Check) => check(&arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&*error);
@@ -75,6 +96,21 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     runtime.shutdown_background();
     drop(guard);
     result.map_err(Into::into)
+}
+
+/// Checks what a start would read, and reports the result on standard error, with warnings.
+fn check(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(&arguments.config, config::environment())?;
+    file_roles::refuse_shared(&config, &arguments.config)?;
+    server::check(&config)?;
+    for warning in &config.warnings {
+        print(&format!("warning: {warning}"));
+    }
+    let path = text::shown(&arguments.config);
+    print(&format!(
+        "{path} can be used, and so can the files that it names"
+    ));
+    Ok(())
 }
 
 /// Prints the help or the version on standard output.

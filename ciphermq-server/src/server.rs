@@ -60,6 +60,17 @@ pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
     })
 }
 
+/// Checks the certificates and the at-rest key, without binding or creating anything.
+///
+/// # Errors
+///
+/// [`Error::Tls`] and [`Error::AtRestKey`], with what to do about it.
+pub fn check(config: &Config) -> Result<(), Error> {
+    tls::acceptor(&config.tls)?;
+    config.encryption.key.check()?;
+    Ok(())
+}
+
 /// Runs until a signal stops it, or until the database cannot be used any more.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 pub(crate) mod ack;
 pub(crate) mod bench;
+pub(crate) mod can_i;
 pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Queues(topology::queues::Args),
     Exchanges(topology::exchanges::Args),
     Bindings(topology::bindings::Args),
+    CanI(can_i::Args),
     Status(status::Args),
     Completions(completions::Args),
 }
@@ -81,6 +83,7 @@ pub(crate) fn run(
         Command::Queues(args) => block_on(topology::queues::run(args, console(Role::Client))),
         Command::Exchanges(args) => block_on(topology::exchanges::run(args, console(Role::Client))),
         Command::Bindings(args) => block_on(topology::bindings::run(args, console(Role::Client))),
+        Command::CanI(args) => block_on(can_i::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args, program()),
     }

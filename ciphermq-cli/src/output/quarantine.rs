@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ciphermq_files::{is_descriptor, resolve};
 
-use super::file::OutputError;
+use super::error::OutputError;
 use super::shared;
 
 /// A file of lines, which others may append to as well, and which takes no line beyond a limit.

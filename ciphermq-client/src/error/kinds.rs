@@ -74,7 +74,7 @@ kinds! {
     RequestErrorKind {
         /// The queue, exchange or message does not exist.
         NotFound: Caller, retryable: false;
-        /// Only another client may do this.
+        /// Only another client may do this, or the server's rules do not allow it.
         NotAuthorized: Caller, retryable: false;
         /// The server considers the argument invalid.
         BadArgument: Caller, retryable: false;
@@ -140,6 +140,8 @@ kinds! {
         IdInUse: Caller, retryable: false;
         /// The server sees another client than the sender that the envelope names.
         SenderMismatch: Caller, retryable: false;
+        /// The server's rules do not allow this client to publish it there, or to this receiver.
+        NotAuthorized: Caller, retryable: false;
         /// The server considers the command invalid.
         Refused: Peer, retryable: false;
         /// The server's store refuses this message.
@@ -163,7 +165,7 @@ kinds! {
     AckErrorKind {
         /// The server never accepted a message with this id.
         NotFound: Caller, retryable: false;
-        /// The message belongs to another client.
+        /// The message belongs to another client, or the server's rules do not allow it.
         NotAuthorized: Caller, retryable: false;
         /// The server refused for another reason.
         Refused: Peer, retryable: false;
@@ -233,6 +235,7 @@ impl OperationKind for PublishErrorKind {
             Some(ErrorCode::NotFound) => Self::NotFound,
             Some(ErrorCode::IdInUse) => Self::IdInUse,
             Some(ErrorCode::SenderMismatch) => Self::SenderMismatch,
+            Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
             Some(ErrorCode::StorageFull) => Self::StorageFull,
             Some(ErrorCode::StorageRefused) => Self::StorageRefused,

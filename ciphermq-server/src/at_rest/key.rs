@@ -167,6 +167,23 @@ pub enum KeyError {
 }
 
 impl KeySource {
+    /// Checks that [`KeySource::load`] can read the key, or that it may create it, without
+    /// creating anything.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the file is missing and may not be created, cannot be read, is accessible
+    /// to users other than its owner, or does not contain a key.
+    pub fn check(&self) -> Result<(), KeyError> {
+        match self {
+            Self::Given(_) => Ok(()),
+            Self::File { path, make } => match read(path)? {
+                None if !make => Err(KeyError::Missing { path: path.clone() }),
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// Reads the key, or generates it at the first start, which is logged.
     ///
     /// A new key file has mode 0600 and appears complete or not at all; if another process creates

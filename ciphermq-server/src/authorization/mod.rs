@@ -20,6 +20,8 @@ mod current;
 mod pattern;
 mod policy;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use ciphermq_protocol::permission::Action;
 pub use client::ClientPolicy;

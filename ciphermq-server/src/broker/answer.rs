@@ -14,7 +14,7 @@ use crate::store::writer::{Pending, WriteError};
 pub(crate) enum Answer {
     /// A reply.
     Ready(Reply),
-    /// The replies to a line that is not a command.
+    /// The replies to a line that is not a command, or that the client may not give.
     Refused(Vec<Reply>),
     /// The reply to `hello`, and whether deliveries are packed from then on.
     Hello { reply: Reply, packed: bool },

@@ -1,5 +1,5 @@
-//! Executes commands. Every command of every client passes through [`ClientSession::execute`]; its
-//! handlers are grouped as in `docs/protocol.md`.
+//! Executes commands. Every command of every client passes through [`ClientSession::execute`],
+//! and there through [`ClientSession::authorize`]; its handlers are grouped as in `docs/protocol.md`.
 
 use std::num::NonZeroU32;
 
@@ -7,6 +7,7 @@ use ciphermq_protocol::{Command, Envelope, ErrorCode, ErrorReply, Reply};
 
 use super::ClientSession;
 use super::answer::Answer;
+use super::authorization::Verdict;
 
 impl ClientSession {
     /// Executes one command, or submits it to the store.
@@ -18,6 +19,10 @@ impl ClientSession {
     ///
     /// The reason for closing the connection.
     pub(crate) async fn execute(&mut self, command: Command) -> Result<Answer, ErrorCode> {
+        let refusals = match self.authorize(&command) {
+            Verdict::Allowed(refusals) => refusals,
+            Verdict::Refused(answer) => return Ok(answer),
+        };
         let reply = match command {
             Command::DeclareQueue { queue } => self.declare_queue(&queue).await,
             Command::DeclareExchange { exchange } => self.declare_exchange(exchange).await,
@@ -51,7 +56,7 @@ impl ClientSession {
                 envelope,
             } => {
                 let publishing = self
-                    .publish(&exchange, &routing_key, vec![envelope], false)
+                    .publish(&exchange, &routing_key, vec![envelope], refusals, false)
                     .await;
                 return Ok(Answer::Publishing(publishing));
             }
@@ -68,7 +73,9 @@ impl ClientSession {
                 routing_key,
                 envelopes,
             } => {
-                let publishing = self.publish(&exchange, &routing_key, envelopes, true).await;
+                let publishing = self
+                    .publish(&exchange, &routing_key, envelopes, refusals, true)
+                    .await;
                 return Ok(Answer::Publishing(publishing));
             }
             Command::Resend { message_id } => self.resend(&message_id).await,
@@ -108,6 +115,7 @@ impl ClientSession {
             Command::Hello(request) => {
                 return Ok(self.hello(request).unwrap_or_else(refusal));
             }
+            Command::CanI(request) => Ok(self.can_i(&request)),
             Command::Ping => Ok(self.ping()),
             Command::Heartbeat => Ok(Reply::HeartbeatReceived),
         };

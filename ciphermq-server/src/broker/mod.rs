@@ -21,9 +21,11 @@
 //! - `queries`: whose turn it is to read from the store
 //! - `answer`: replies, ready or waiting for the store
 //! - `dispatcher`: inboxes and connections; `observer`: the effects of a commit on them
+//! - `authorization`: the gate in `command`, which asks the rules
 //! - this file: the state that all connections share
 
 mod answer;
+mod authorization;
 mod command;
 mod consume;
 mod dispatcher;

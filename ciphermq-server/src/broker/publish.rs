@@ -8,6 +8,7 @@ use ciphermq_protocol::{
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use super::authorization::Refusals;
 use super::outcomes::PendingOutcomes;
 use super::topology::NoRoute;
 use super::{ClientSession, write_error_reply};
@@ -26,7 +27,7 @@ pub(crate) struct Publishing {
 }
 
 impl ClientSession {
-    /// Submits messages to the store.
+    /// Submits messages to the store, but those that are refused.
     ///
     /// It waits for room in the store's queue, and then for the answer, together at most
     /// `limits.storage_wait`.
@@ -35,6 +36,7 @@ impl ClientSession {
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
         envelopes: Vec<Envelope>,
+        mut refusals: Refusals,
         is_batch: bool,
     ) -> Publishing {
         let deadline = Instant::now() + self.broker.limits.storage_wait;
@@ -46,8 +48,12 @@ impl ClientSession {
             .map_err(|no| no_route(no, exchange, routing_key));
         let mut messages = Vec::with_capacity(envelopes.len());
         let mut publishes = Vec::with_capacity(envelopes.len());
-        for envelope in envelopes {
+        for (place, envelope) in envelopes.into_iter().enumerate() {
             let message_id = envelope.message_id.clone();
+            if let Some(refusal) = refusals.take(place) {
+                messages.push((message_id, Some(refusal)));
+                continue;
+            }
             match self
                 .check(exchange, routing_key, &envelope)
                 .and_then(|()| route.clone())
@@ -86,7 +92,7 @@ impl ClientSession {
         let Some(state) = state else {
             return Ok(Reply::MessageIdNotFound);
         };
-        if state.sender != self.client_id {
+        if state.sender != self.client_id && !self.is_administrator() {
             return Ok(Reply::UnauthorizedResend);
         }
         match state.receiver.filter(|_| !state.waiting.is_empty()) {

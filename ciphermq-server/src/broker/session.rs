@@ -6,6 +6,7 @@ use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 use tokio::sync::Notify;
 
+use super::authorization::SessionAuthorization;
 use super::queries::QueryTurn;
 use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
@@ -20,6 +21,7 @@ pub struct ClientSession {
     pub(super) writer: ClientWriter,
     /// Shared by all connections of the client.
     pub(super) query_turn: Arc<QueryTurn>,
+    pub(super) authorization: SessionAuthorization,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
     /// Records that the client is alive.
@@ -39,6 +41,7 @@ impl ClientSession {
         Self {
             writer: broker.writer.client(&client_id),
             query_turn: broker.query_turns.get(&client_id, QueryTurn::default),
+            authorization: SessionAuthorization::new(&broker.authorization, client_id.clone()),
             broker,
             id,
             client_id,

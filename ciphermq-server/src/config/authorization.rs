@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     Error,
+    acl::AclSection,
     section::Section,
     setting::{Blank as _, Location, Setting, Text},
     validator::Validator,
@@ -83,16 +84,41 @@ impl Section for Authorization {
     }
 }
 
-/// Checks the section, and returns the policy.
+impl Authorization {
+    /// Returns the location of a setting that is written, if any is.
+    fn location(&self) -> Option<&Location> {
+        let default = self.default.as_ref().map(|setting| &setting.location);
+        let administrators = self.administrators.as_ref();
+        let rule = self.rules.first();
+        default
+            .or(administrators.map(|setting| &setting.location))
+            .or(rule.map(|rule| &rule.location))
+    }
+}
+
+/// Checks the section, and returns the policy: its own, or that of the older section `[acl]`.
 ///
 /// # Errors
 ///
-/// [`Error::Setting`] for a word, a pattern or an action that cannot be used, and for a rule that
-/// is not one.
+/// [`Error::Setting`] for a word, a pattern or an action that cannot be used, for a rule that is
+/// not one, and if both sections are there.
 pub(super) fn validate(
     section: &Authorization,
+    acl: Option<&AclSection>,
     validator: &Validator<'_>,
+    warnings: &mut Vec<String>,
 ) -> Result<Policy, Error> {
+    if let Some(acl) = acl.filter(|acl| acl.has_meaning()) {
+        let Some(location) = section.location() else {
+            return Ok(acl.policy(validator, warnings));
+        };
+        return Err(validator.invalid(
+            ("authorization", "rules"),
+            Some(location),
+            "[acl] is set as well",
+            "Write the roles of [acl] as rules of [authorization], and remove [acl].",
+        ));
+    }
     let default = validator.choice(
         ("authorization", "default"),
         section.default.as_ref(),

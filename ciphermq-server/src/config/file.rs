@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Error, Secret,
+    acl::AclSection,
     authorization::Authorization,
     error,
     limits::LimitsSection,
@@ -27,7 +28,7 @@ macro_rules! sections {
         #[serde(default, deny_unknown_fields)]
         pub(super) struct File {
             $(pub(super) $section: $Section,)*
-            pub(super) acl: Option<OlderSection>,
+            pub(super) acl: Option<AclSection>,
             pub(super) admin: Option<OlderSection>,
             pub(super) rate_limit: Option<OlderSection>,
             pub(super) performance: Option<OlderSection>,
@@ -125,9 +126,18 @@ section! {
 }
 
 impl File {
-    /// Returns the older sections that the file has, in the order of [`older::SECTIONS`].
-    pub(super) fn older_sections(&self) -> [Option<&OlderSection>; 4] {
-        [&self.acl, &self.admin, &self.rate_limit, &self.performance].map(Option::as_ref)
+    /// Returns the byte offsets of the older sections without effect that the file has, in the
+    /// order of [`older::SECTIONS`].
+    pub(super) fn older_sections(&self) -> [Option<usize>; 4] {
+        let offset = |section: &Option<OlderSection>| Some(section.as_ref()?.offset);
+        [
+            self.acl
+                .as_ref()
+                .and_then(AclSection::offset_without_meaning),
+            offset(&self.admin),
+            offset(&self.rate_limit),
+            offset(&self.performance),
+        ]
     }
 
     /// Parses TOML text; `path` is only used in errors.

@@ -15,6 +15,7 @@
 //!   with defaults and checks; the table of limits also generates their documentation;
 //! - `authorization`: the section with the rules about clients;
 //! - `level`: the log level, or the filter of an older file;
+//! - `acl`: roles in older files, which are read as rules;
 //! - `older`: sections of older files that have no effect yet;
 //! - `service_link`: variables that Kubernetes sets for its services;
 //! - `quantity`, `units`: numbers, sizes and durations in human-readable form;
@@ -29,6 +30,7 @@
 
 use std::{fs, io::Read as _, path::Path};
 
+mod acl;
 mod authorization;
 mod database;
 mod encryption;
@@ -131,7 +133,12 @@ impl Config {
             database: database::validate(file.database, validator)?,
             encryption: encryption::validate(file.encryption, validator)?,
             limits: limits::validate(&file.limits, validator)?,
-            authorization: authorization::validate(&file.authorization, validator)?,
+            authorization: authorization::validate(
+                &file.authorization,
+                file.acl.as_ref(),
+                validator,
+                &mut warnings,
+            )?,
             warnings,
         })
     }

@@ -11,7 +11,7 @@ use super::{Origin, section::PREFIX, setting::Location, validator::Validator};
 #[derive(Debug)]
 pub(super) struct OlderSection {
     /// The byte offset of the section in the file.
-    offset: usize,
+    pub(super) offset: usize,
 }
 
 impl<'de> Deserialize<'de> for OlderSection {
@@ -53,7 +53,7 @@ impl<'de> de::Visitor<'de> for IgnoredTableVisitor {
 pub(super) const SECTIONS: [(&str, &str); 4] = [
     (
         "acl",
-        "every client with a certificate from the authority may send, receive and declare",
+        "roles are read from the file, and only if it names clients",
     ),
     ("admin", "there is no administration address"),
     (
@@ -76,16 +76,16 @@ pub(super) fn section_of(variable: &str) -> Option<(&'static str, &'static str)>
     SECTIONS.into_iter().find(|(section, _)| is_in(section))
 }
 
-/// Returns a warning for each older section that the file has, in the order of [`SECTIONS`], and
-/// for each variable of one.
+/// Returns a warning for each older section that has no effect, by the offsets of those in the
+/// file in the order of [`SECTIONS`], and for each variable of one.
 pub(super) fn warnings(
-    found: [Option<&OlderSection>; 4],
+    found: [Option<usize>; 4],
     variables: &[String],
     validator: &Validator<'_>,
 ) -> Vec<String> {
     let sections = SECTIONS.into_iter().zip(found);
     let sections = sections.filter_map(|(section, found)| {
-        let location = Location::Offset(found?.offset);
+        let location = Location::Offset(found?);
         Some((validator.origin(Some(&location)), section))
     });
     let variables = variables.iter().filter_map(|name| {

@@ -100,7 +100,7 @@ async fn sections_of_older_servers_without_effect_are_reported() {
         .set("logging", "level", "info,ciphermq=debug")
         .set("logging", "rotation", "")
         .set("tls", "ca_cert_path", "")
-        .set("acl", "sender_cns", vec!["sender_1"])
+        .set("acl", "sender_cns", vec![""])
         .set("admin", "address", "127.0.0.1:9090")
         .set("rate_limit", "global_rps", 1)
         .set("performance", "whatever", true);
@@ -133,11 +133,10 @@ async fn sections_of_older_servers_without_effect_are_reported() {
 #[tokio::test]
 async fn warnings_about_the_configuration_are_reported_at_every_level() {
     for level in ["error", "off"] {
-        let mut options = Options::sqlite().set("logging", "level", level).set(
-            "acl",
-            "sender_cns",
-            vec!["sender_1"],
-        );
+        let mut options =
+            Options::sqlite()
+                .set("logging", "level", level)
+                .set("acl", "sender_cns", vec![""]);
         let variable = "CIPHERMQ_ADMIN_ADDRESS";
         options.environment = vec![
             (variable.to_owned(), "127.0.0.1:9090".to_owned()),

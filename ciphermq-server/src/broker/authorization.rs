@@ -1,0 +1,386 @@
+//! The gate through which every command passes: what a command needs, and whether the client may.
+
+use std::collections::HashMap;
+
+use ciphermq_protocol::permission::PermissionRequest;
+use ciphermq_protocol::{
+    ClientId, Command, Envelope, ErrorCode, ErrorReply, ExchangeName, Reply, RoutingKey,
+};
+
+use super::ClientSession;
+use super::answer::Answer;
+use crate::authorization::{
+    Action, ClientPolicy, CurrentPolicy, Decision, Effect, Reason, Request,
+};
+
+/// The most decisions about publishing that a connection remembers.
+const REMEMBERED: usize = 64;
+
+/// What one connection knows of its client's permissions, until the policy is replaced.
+pub(super) struct SessionAuthorization {
+    client_id: ClientId,
+    generation: u64,
+    policy: ClientPolicy,
+    /// Whether the client may publish anything to anybody.
+    publishes_all: bool,
+    /// The decisions about publishing by exchange, routing key and receiver.
+    publishes: HashMap<(ExchangeName, RoutingKey, ClientId), Decision>,
+}
+
+/// The gate's verdict about a command.
+pub(super) enum Verdict {
+    /// It is carried out, but for the messages that are refused.
+    Allowed(Refusals),
+    /// It is not carried out.
+    Refused(Answer),
+}
+
+/// The messages of a command that are refused, by their place in it.
+#[derive(Default)]
+pub(super) struct Refusals(HashMap<usize, ErrorReply>);
+
+/// What a command needs.
+enum Needed<'a> {
+    /// What every client may do.
+    Nothing,
+    /// One permission.
+    One(Request<'a>),
+    /// A permission for each message.
+    Messages {
+        exchange: &'a ExchangeName,
+        routing_key: &'a RoutingKey,
+        envelopes: &'a [Envelope],
+    },
+}
+
+impl SessionAuthorization {
+    pub(super) fn new(current: &CurrentPolicy, client_id: ClientId) -> Self {
+        let (policy, generation) = current.get();
+        let policy = policy.for_client(&client_id);
+        Self {
+            client_id,
+            generation,
+            publishes_all: policy.allows_all(Action::Publish),
+            policy,
+            publishes: HashMap::new(),
+        }
+    }
+
+    /// Forgets everything if the policy was replaced.
+    fn refresh(&mut self, current: &CurrentPolicy) {
+        if self.generation != current.generation() {
+            *self = Self::new(current, self.client_id.clone());
+        }
+    }
+
+    /// Returns the refusal of a request, if there is one.
+    fn refuse(&self, request: &Request<'_>) -> Option<ErrorReply> {
+        self.refusal(request, &self.policy.decide(request))
+    }
+
+    /// Returns the messages that are refused.
+    fn refuse_messages(
+        &mut self,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+        envelopes: &[Envelope],
+    ) -> Refusals {
+        let mut refusals = Refusals::default();
+        if self.publishes_all {
+            return refusals;
+        }
+        // The messages of a batch often have one receiver.
+        let mut last: Option<(&ClientId, Option<ErrorReply>)> = None;
+        for (place, envelope) in envelopes.iter().enumerate() {
+            let receiver = &envelope.receiver_client_id;
+            if last.as_ref().is_none_or(|(known, _)| *known != receiver) {
+                last = Some((
+                    receiver,
+                    self.refuse_publish(exchange, routing_key, receiver),
+                ));
+            }
+            if let Some((_, Some(refusal))) = &last {
+                refusals.0.insert(place, refusal.clone());
+            }
+        }
+        refusals
+    }
+
+    fn refuse_publish(
+        &mut self,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+        receiver: &ClientId,
+    ) -> Option<ErrorReply> {
+        let request = Request {
+            exchange: Some(exchange),
+            routing_key: Some(routing_key),
+            receiver: Some(receiver),
+            ..Request::new(Action::Publish)
+        };
+        let route = (exchange.clone(), routing_key.clone(), receiver.clone());
+        if let Some(decision) = self.publishes.get(&route) {
+            return self.refusal(&request, decision);
+        }
+        let decision = self.policy.decide(&request);
+        let refusal = self.refusal(&request, &decision);
+        if self.publishes.len() >= REMEMBERED {
+            self.publishes.clear();
+        }
+        self.publishes.insert(route, decision);
+        refusal
+    }
+
+    /// Returns the refusal that follows from a decision, if it is one.
+    fn refusal(&self, request: &Request<'_>, decision: &Decision) -> Option<ErrorReply> {
+        let reason = match (decision.effect, &decision.reason) {
+            (Effect::Allow, _) => return None,
+            (Effect::Deny, Reason::Rule(name)) => format!("the rule '{name}' denies it"),
+            (Effect::Deny, _) => "no rule allows it, and the default is deny".to_owned(),
+        };
+        let text = format!(
+            "{reason}: {} may not {}",
+            self.client_id,
+            description(request)
+        );
+        Some(ErrorReply::new(ErrorCode::NotAuthorized, text))
+    }
+}
+
+impl Refusals {
+    /// Returns the refusal of the message at this place, if there is one.
+    pub(super) fn take(&mut self, place: usize) -> Option<ErrorReply> {
+        match self.0.is_empty() {
+            true => None,
+            false => self.0.remove(&place),
+        }
+    }
+}
+
+impl ClientSession {
+    /// Decides whether the client may do what a command asks for.
+    pub(super) fn authorize(&mut self, command: &Command) -> Verdict {
+        self.authorization.refresh(&self.broker.authorization);
+        let refused = match needed(&self.client_id, command) {
+            Needed::Nothing => None,
+            Needed::One(request) => self.authorization.refuse(&request),
+            Needed::Messages {
+                exchange,
+                routing_key,
+                envelopes,
+            } => {
+                let refusals = self
+                    .authorization
+                    .refuse_messages(exchange, routing_key, envelopes);
+                return Verdict::Allowed(refusals);
+            }
+        };
+        match refused.or_else(|| self.refuse_creation(command)) {
+            None => Verdict::Allowed(Refusals::default()),
+            Some(error) => Verdict::Refused(refused_answer(command, error)),
+        }
+    }
+
+    /// Executes `can_i`.
+    pub(super) fn can_i(&self, request: &PermissionRequest) -> Reply {
+        let decision = self.authorization.policy.decide(&request.into());
+        Reply::Permission(decision.into())
+    }
+
+    /// Refuses a `consume` that would declare a queue, if the client may not declare it.
+    fn refuse_creation(&self, command: &Command) -> Option<ErrorReply> {
+        match command {
+            Command::Consume { queue, .. } if self.broker.topology.queue(queue).is_none() => {
+                let request = Request::of_queue(Action::Declare, queue);
+                self.authorization.refuse(&request)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns what a command needs. A new command is placed here.
+fn needed<'a>(client_id: &'a ClientId, command: &'a Command) -> Needed<'a> {
+    let request = match command {
+        Command::DeclareQueue { queue } => Request::of_queue(Action::Declare, queue),
+        Command::DeclareExchange { exchange } => Request::of_exchange(Action::Declare, exchange),
+        Command::Bind {
+            queue,
+            exchange,
+            routing_key,
+        }
+        | Command::Unbind {
+            queue,
+            exchange,
+            routing_key,
+        } => Request::of_binding(queue, exchange, routing_key),
+        Command::DeleteQueue { queue, .. } | Command::PurgeQueue { queue } => {
+            Request::of_queue(Action::Delete, queue)
+        }
+        Command::DeleteExchange { exchange, .. } => Request::of_exchange(Action::Delete, exchange),
+
+        Command::Publish {
+            exchange,
+            routing_key,
+            envelope,
+        } => {
+            return Needed::Messages {
+                exchange,
+                routing_key,
+                envelopes: std::slice::from_ref(envelope),
+            };
+        }
+        Command::PublishBatch {
+            exchange,
+            routing_key,
+            envelopes,
+        }
+        | Command::PublishPacked {
+            exchange,
+            routing_key,
+            envelopes,
+        } => {
+            return Needed::Messages {
+                exchange,
+                routing_key,
+                envelopes,
+            };
+        }
+
+        Command::Consume { queue, .. } | Command::Fetch { queue } => {
+            Request::of_queue(Action::Consume, queue)
+        }
+        Command::Ack { .. } | Command::Reject { .. } | Command::ListRejected(_) => {
+            Request::new(Action::Consume)
+        }
+
+        Command::RegisterPublicKey { .. } | Command::RegisterSignedKey { .. } => {
+            Request::new(Action::RegisterKey)
+        }
+        Command::GetPublicKey { client_id: owner }
+        | Command::GetSignedKey { client_id: owner }
+        | Command::GetCertificate {
+            client_id: owner, ..
+        } => Request::of_keys(owner),
+        // It is about the client's own keys.
+        Command::ListWaitingKeys(_) => Request::of_keys(client_id),
+
+        // The store knows whose message it is, and lists what the client has to do with.
+        Command::Resend { .. }
+        | Command::ListQueues(_)
+        | Command::ListExchanges(_)
+        | Command::ListBindings(_)
+        | Command::CanI(_)
+        | Command::Hello(_)
+        | Command::Ping
+        | Command::Heartbeat => return Needed::Nothing,
+    };
+    Needed::One(request)
+}
+
+/// Returns the answer to a command that is refused as a whole: a line for each of its messages.
+fn refused_answer(command: &Command, error: ErrorReply) -> Answer {
+    match command {
+        Command::Ack { message_ids } => {
+            let of_message = |id: &_| error.clone().for_message(Clone::clone(id)).into();
+            Answer::Refused(message_ids.iter().map(of_message).collect())
+        }
+        Command::Reject { message_id, .. } => {
+            Answer::Ready(error.for_message(message_id.clone()).into())
+        }
+        _ => Answer::Ready(error.into()),
+    }
+}
+
+fn description(request: &Request<'_>) -> String {
+    let (action, queue, exchange) = match request.action {
+        Action::Publish => ("publish", "to queue", "to exchange"),
+        Action::Consume => ("consume", "from queue", "from exchange"),
+        Action::Declare => ("declare", "queue", "exchange"),
+        Action::Bind => ("bind", "queue", "to exchange"),
+        Action::Delete => ("delete", "queue", "exchange"),
+        Action::RegisterKey => ("register a key", "of queue", "of exchange"),
+        Action::ReadKeys => ("read keys", "of queue", "of exchange"),
+        Action::Administer => ("administer the server", "with queue", "with exchange"),
+    };
+    let mut text = action.to_owned();
+    let parts = [
+        (queue, request.queue.map(AsRef::<str>::as_ref)),
+        (exchange, request.exchange.map(AsRef::as_ref)),
+        ("by", request.routing_key.map(AsRef::as_ref)),
+        ("for", request.receiver.map(AsRef::as_ref)),
+    ];
+    for (word, name) in parts {
+        if let Some(name) = name {
+            text.push_str(&format!(" {word} '{name}'"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorization::Policy;
+
+    fn envelopes(receivers: &[&str]) -> Vec<Envelope> {
+        let envelope = |receiver: &&str| {
+            let json = format!(
+                r#"{{"message_id":"m","receiver_client_id":"{receiver}","enc_session_key":"YQ==",
+                "nonce":"Yg==","ciphertext":"Yw=="}}"#
+            );
+            Envelope::parse(json.into()).unwrap()
+        };
+        receivers.iter().map(envelope).collect()
+    }
+
+    fn refused(session: &mut SessionAuthorization, receivers: &[&str]) -> Vec<bool> {
+        let (exchange, routing_key) = ("e".parse().unwrap(), "k".parse().unwrap());
+        let envelopes = envelopes(receivers);
+        let mut refusals = session.refuse_messages(&exchange, &routing_key, &envelopes);
+        (0..receivers.len())
+            .map(|place| refusals.take(place).is_some())
+            .collect()
+    }
+
+    #[test]
+    fn decisions_are_remembered_until_the_policy_is_replaced() {
+        let current = CurrentPolicy::default();
+        let mut session = SessionAuthorization::new(&current, "c".parse().unwrap());
+        assert_eq!(refused(&mut session, &["a", "b"]), [false, false]);
+        assert!(session.publishes.is_empty(), "nothing is to be decided");
+
+        let deny = Policy {
+            default: Effect::Deny,
+            ..Policy::default()
+        };
+        current.replace(deny);
+        session.refresh(&current);
+        assert_eq!(refused(&mut session, &["a", "b", "a"]), [true, true, true]);
+        assert_eq!(session.publishes.len(), 2);
+        // The remembered decisions are the same.
+        assert_eq!(refused(&mut session, &["b", "a"]), [true, true]);
+        assert_eq!(session.publishes.len(), 2);
+
+        current.replace(Policy::default());
+        session.refresh(&current);
+        assert_eq!(refused(&mut session, &["a", "b"]), [false, false]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let current = CurrentPolicy::new(Policy {
+            default: Effect::Deny,
+            ..Policy::default()
+        });
+        let mut session = SessionAuthorization::new(&current, "c".parse().unwrap());
+        let receivers: Vec<_> = (0..1000).map(|number| format!("r{number}")).collect();
+        let receivers: Vec<_> = receivers.iter().map(String::as_str).collect();
+        assert!(
+            refused(&mut session, &receivers)
+                .iter()
+                .all(|refused| *refused)
+        );
+        assert!(session.publishes.len() <= REMEMBERED);
+    }
+}
