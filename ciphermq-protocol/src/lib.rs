@@ -25,6 +25,7 @@
 //! - [`hello`]: the JSON of `hello`: versions, identity and limits
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
 //! - [`topology`]: the JSON of `list_queues`, `list_exchanges` and `list_bindings`
+//! - [`permission`]: the actions of authorization rules, and the JSON of `can_i`
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
 //! - [`json`]: JSON objects without duplicate keys
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
@@ -40,6 +41,7 @@ pub mod line;
 pub mod message_id;
 pub mod name;
 mod number;
+pub mod permission;
 pub mod rejected;
 pub mod reply;
 pub mod text;

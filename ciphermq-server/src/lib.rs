@@ -22,6 +22,7 @@
 //! - [`tls`]: mutual TLS, and the mapping from a certificate to a client id
 //! - [`listener`]: the accept loop
 //! - [`connection`]: lines in, replies in order and deliveries out
+//! - [`authorization`]: which client may do what, without I/O
 //! - [`broker`]: the commands
 //! - [`inbox`]: one receiver's lanes, leases, consumers and credit, without I/O
 //! - [`model`]: the values that inbox, broker and store share
@@ -31,6 +32,7 @@
 //! - `memory`: returning free memory to the system
 
 pub mod at_rest;
+pub mod authorization;
 pub mod broker;
 pub mod config;
 pub mod connection;

@@ -130,6 +130,7 @@ pub async fn run_with(
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
     let broker = Broker::new(
         limits,
+        config.authorization,
         topology,
         dispatcher,
         writer.clone(),

@@ -45,6 +45,7 @@ pub use dispatcher::{Activity, Dispatcher};
 pub use session::ClientSession;
 pub use topology::Topology;
 
+use crate::authorization::{CurrentPolicy, Policy};
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
@@ -58,6 +59,7 @@ const RECORD_AFTER: Duration = Duration::from_secs(2);
 /// The state that all connections share.
 pub struct Broker {
     limits: Limits,
+    authorization: CurrentPolicy,
     topology: Arc<Topology>,
     dispatcher: Arc<Dispatcher>,
     writer: WriterHandle,
@@ -79,6 +81,7 @@ impl Broker {
     #[must_use]
     pub fn new(
         limits: Limits,
+        authorization: Policy,
         topology: Arc<Topology>,
         dispatcher: Arc<Dispatcher>,
         writer: WriterHandle,
@@ -88,6 +91,7 @@ impl Broker {
         let (consumers, known_certificates) = (DashMap::new(), DashSet::new());
         Arc::new(Self {
             limits,
+            authorization: CurrentPolicy::new(authorization),
             topology,
             dispatcher,
             writer,
@@ -103,6 +107,12 @@ impl Broker {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns which client may do what.
+    #[must_use]
+    pub fn authorization(&self) -> &CurrentPolicy {
+        &self.authorization
     }
 
     /// Opens a session for a client that has connected.

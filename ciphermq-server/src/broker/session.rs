@@ -47,6 +47,12 @@ impl ClientSession {
         &self.client_id
     }
 
+    /// Returns whether the client may administer.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.broker.authorization.is_administrator(&self.client_id)
+    }
+
     /// Returns the broker.
     #[must_use]
     pub fn broker(&self) -> &Arc<Broker> {

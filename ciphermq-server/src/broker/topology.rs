@@ -94,12 +94,6 @@ impl ClientSession {
         }
     }
 
-    /// Whether the client may remove what others have made.
-    #[expect(clippy::unused_self, reason = "no client is configured to be one")]
-    fn is_administrator(&self) -> bool {
-        false
-    }
-
     fn existing_queue(&self, queue: &QueueName) -> Result<QueueId, ErrorReply> {
         self.broker
             .topology

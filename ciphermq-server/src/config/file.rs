@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::{
-    Error, Secret, error,
+    Error, Secret,
+    authorization::Authorization,
+    error,
     limits::LimitsSection,
     older::{self, OlderSection},
     section::{Blank, Section as _, section},
@@ -160,6 +162,7 @@ sections! {
     database: Database,
     encryption: Encryption,
     limits: LimitsSection,
+    authorization: Authorization,
 }
 
 section! {

@@ -12,6 +12,7 @@
 //! - `validate`: the conversion of the raw form into the validated one;
 //! - `limits`: the table of limits, which also generates their documentation;
 //! - `database`, `encryption`: the sections with checks of their own;
+//! - `authorization`: the section with the rules about clients;
 //! - `level`: the log level, or the filter of an older file;
 //! - `older`: sections of older files that have no effect yet;
 //! - `service_link`: variables that Kubernetes sets for its services;
@@ -31,6 +32,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod authorization;
 mod database;
 mod encryption;
 mod error;
@@ -54,6 +56,8 @@ pub use error::{Error, Origin};
 pub use limits::Limits;
 pub use secret::Secret;
 
+use crate::authorization::Policy;
+
 /// The size limit of the configuration file, so that a path such as `/dev/zero` is an error.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -72,6 +76,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// Bounds on time, memory and disk.
     pub limits: Limits,
+    /// Which client may do what.
+    pub authorization: Policy,
     /// Problems that do not prevent the server from starting, as lines to log.
     pub warnings: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::Path, path::PathBuf};
 use ciphermq_protocol::text::{holds_key, shown};
 
 use super::{
-    Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
+    Config, Error, Logging, Origin, Rotation, Server, Tls, authorization, database, encryption,
     error::line_at,
     file::{self, Boolean, Location, Quantity, Setting, Text},
     level, limits, older,
@@ -45,6 +45,7 @@ pub(super) fn config(file: file::File, validator: &Validator<'_>) -> Result<Conf
         database: database::validate(file.database, validator)?,
         encryption: encryption::validate(file.encryption, validator)?,
         limits: limits::validate(&file.limits, validator)?,
+        authorization: authorization::validate(&file.authorization, validator)?,
         warnings,
     })
 }
