@@ -195,8 +195,8 @@ impl Dispatcher {
         result
     }
 
-    /// Notes that a queue was deleted or purged. The inboxes learn of it in a task of its own: there
-    /// may be many of them.
+    /// Notes that a queue was deleted or purged. The inboxes learn of it in a task of its own,
+    /// because there may be many of them.
     pub(super) fn emptied(self: &Arc<Self>, queue: QueueId, how: Emptied) {
         let mut emptied = self.emptied.lock();
         let is_first = emptied.is_empty();
@@ -207,8 +207,8 @@ impl Dispatcher {
         }
     }
 
-    /// Removes what inboxes hold of deleted and purged queues, and ends the connections that consume
-    /// from deleted ones. A client that connects again consumes from what is then there.
+    /// Removes what inboxes hold of deleted and purged queues, and ends the connections that
+    /// consume from deleted ones. A client that connects again consumes from what is then there.
     fn empty_lanes(self: &Arc<Self>) {
         let emptied = std::mem::take(&mut *self.emptied.lock());
         let receivers: Vec<ClientId> = self

@@ -177,6 +177,14 @@ impl Bench {
         self.settle()
     }
 
+    /// The queue is purged. Returns what was in it.
+    fn purge(&mut self) -> Vec<i64> {
+        let gone = std::mem::take(&mut self.stored);
+        self.inbox.purge_queue(QUEUE, Seq(self.next - 1));
+        self.settle();
+        gone.into_keys().map(|seq| seq.0).collect()
+    }
+
     fn pass(&mut self, seconds: u64) -> &mut Self {
         self.now += Duration::from_secs(seconds);
         self.inbox.wake(self.now);
@@ -603,6 +611,50 @@ enum Act {
     Expire,
     Resend(usize),
     LoadLate,
+    Purge,
+    PurgeDuringLoad,
+}
+
+#[test]
+fn a_purge_frees_credit_and_leaves_what_comes_later() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 2).publish(9);
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+    bench.inbox.begin_ack(A, &id(2), bench.now);
+    assert_eq!(bench.purge().len(), 9);
+    bench.commit_ack(2).publish(1);
+    assert_eq!(bench.seen_seqs(), [10]);
+    bench.ack(A, 10).publish(2);
+    assert_eq!(bench.seen_seqs(), [11, 12]);
+    bench.ack(A, 11).ack(A, 12).disconnect(A);
+    assert!(bench.inbox.tidy());
+    assert_eq!(bench.budget.used(), 0);
+}
+
+#[test]
+fn a_deleted_queue_leaves_nothing_behind_and_other_queues_alone() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1).subscribe(B, 1).publish(9);
+    bench
+        .inbox
+        .subscribe(OTHER, A, Prefetch::until_confirmed(1));
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+    bench.inbox.begin_ack(A, &id(1), bench.now);
+    let mut consumers = bench.inbox.remove_queue(QUEUE);
+    consumers.sort();
+    assert_eq!(consumers, [A, B]);
+    bench.stored.clear();
+    bench.commit_ack(1).disconnect(B);
+    bench
+        .inbox
+        .committed(OTHER, Seq(20), &id(20), &envelope(Seq(20)));
+    bench.stored.insert(Seq(20), (OTHER, id(20)));
+    bench.settle();
+    assert_eq!(bench.seen_seqs(), [20]);
+    assert_eq!(bench.inbox.consumers().collect::<Vec<_>>(), [(OTHER, 1)]);
+    bench.ack(A, 20).disconnect(A);
+    assert!(bench.inbox.tidy(), "{:?}", bench.inbox);
+    assert_eq!(bench.budget.used(), 0);
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -617,14 +669,16 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Expire),
         1 => (0usize..40).prop_map(Act::Resend),
         1 => Just(Act::LoadLate),
+        1 => Just(Act::Purge),
+        1 => Just(Act::PurgeDuringLoad),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever happens: what is acked never comes again, and in the end everything else comes, in
-    /// order.
+    /// Whatever happens: what is acked or purged never comes again, and in the end everything else
+    /// comes, in order.
     #[test]
     fn nothing_is_lost_and_nothing_acked_comes_again(acts in proptest::collection::vec(act(), 1..80)) {
         let mut bench = Bench::new();
@@ -689,6 +743,17 @@ proptest! {
                         bench.commit_ack(seq);
                         unsettled.push((connection, seq));
                     }
+                    for (page, load) in pages {
+                        bench.inbox.loaded(load, page);
+                    }
+                    bench.settle();
+                }
+                Act::Purge => acked.extend(bench.purge()),
+                Act::PurgeDuringLoad => {
+                    let actions = bench.inbox.poll(bench.clock());
+                    prop_assert!(actions.dispatches.is_empty());
+                    let pages: Vec<_> = actions.loads.into_iter().map(|load| (bench.page(&load), load)).collect();
+                    acked.extend(bench.purge());
                     for (page, load) in pages {
                         bench.inbox.loaded(load, page);
                     }

@@ -16,8 +16,8 @@ use interruptions::a_killed_server_finishes_a_deletion;
 use races::publishes_race_with_deletions;
 use removing::{
     a_consumer_learns_that_its_queue_is_gone, a_purge_leaves_what_comes_later,
-    a_route_has_a_bounded_number_of_queues, lists_show_what_a_client_may_see,
-    only_who_made_it_removes_it,
+    a_route_has_a_bounded_number_of_queues, an_administrator_removes_everything,
+    lists_show_what_a_client_may_see, only_who_made_it_removes_it,
 };
 
 on_both_databases!(
@@ -26,6 +26,7 @@ on_both_databases!(
     a_consumer_learns_that_its_queue_is_gone,
     a_purge_leaves_what_comes_later,
     lists_show_what_a_client_may_see,
+    an_administrator_removes_everything,
     publishes_race_with_deletions,
     a_killed_server_finishes_a_deletion,
 );

@@ -262,3 +262,46 @@ pub(super) async fn lists_show_what_a_client_may_see(backend: Backend) {
     other.send_line("delete_queue mine").await;
     other.expect_prefix("Error: not_authorized: ").await;
 }
+
+pub(super) async fn an_administrator_removes_everything(backend: Backend) {
+    let administrators = toml::Value::from(vec!["admin-*"]);
+    let options = backend.options().await;
+    let server =
+        Server::start(options.set("authorization", "administrators", administrators)).await;
+    let mut one = owner(&server).await;
+    let mut consumer = RawClient::connect(&server, "other").await;
+    consumer.ask("consume q", "Subscribed to queue").await;
+    for (id, receiver) in [("a", "other"), ("b", "owner")] {
+        let envelope = EnvelopeText::modern(id, receiver);
+        one.ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
+            .await;
+    }
+    consumer.expect_prefix("Message: a ").await;
+    let mut admin = RawClient::connect(&server, "admin-1").await;
+    let queues = json(&mut admin, "list_queues", "Queues: ").await;
+    assert_eq!(queues["queues"][0]["messages"], 2);
+    // One client's share of a route is no limit for it.
+    for queue in 0..5 {
+        admin
+            .ask(&format!("declare_queue a{queue}"), "Queue declared")
+            .await;
+        admin
+            .ask(&format!("bind a{queue} e many"), "Queue bound")
+            .await;
+    }
+    admin.send_line("delete_queue q if-empty").await;
+    admin
+        .expect_prefix("Error: in_use: queue 'q' is not empty")
+        .await;
+    admin.ask("unbind q e k", "Queue unbound").await;
+    admin.ask("delete_queue q", "Queue deleted").await;
+    consumer.expect_closed().await;
+    let found = until_rejected(&mut one, 2).await;
+    assert_eq!(found["a"], "queue 'q' was deleted by admin-1");
+    admin.send_line("delete_exchange e if-unused").await;
+    admin.expect_prefix("Error: in_use: ").await;
+    admin.ask("delete_exchange e", "Exchange deleted").await;
+    one.send_line("bind a0 e k").await;
+    one.expect_prefix("Error: not_found: exchange 'e' does not exist")
+        .await;
+}

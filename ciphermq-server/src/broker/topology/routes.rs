@@ -191,7 +191,10 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
+    use ciphermq_protocol::ClientId;
+
     use super::*;
+    use crate::model::{ConnectionId, Refusal, Requester, RouteLimits, Time};
 
     #[test]
     fn a_message_goes_to_every_queue_bound_by_its_key_and_to_no_other() {
@@ -220,5 +223,85 @@ mod tests {
             &*topology.route(&exchange, &key).unwrap(),
             [QueueId(3), QueueId(1)]
         );
+    }
+
+    /// The memory follows the store's commits, in their order, also where an exchange is deleted and
+    /// declared in the same commit.
+    #[test]
+    fn what_is_removed_leads_nowhere() {
+        let (exchange, key) = (
+            ExchangeName::new("e").unwrap(),
+            RoutingKey::new("k").unwrap(),
+        );
+        let (queue, made_by) = (QueueName::new("q").unwrap(), ClientId::new("c").unwrap());
+        let by = Requester {
+            client_id: made_by.clone(),
+            is_administrator: false,
+        };
+        let binding = |queue| Binding {
+            exchange: exchange.clone(),
+            routing_key: key.clone(),
+            queue: QueueId(queue),
+        };
+        let declare = Change::DeclareQueue {
+            queue: queue.clone(),
+            made_by: made_by.clone(),
+        };
+        let declare_exchange = Change::DeclareExchange {
+            exchange: exchange.clone(),
+            made_by: made_by.clone(),
+        };
+        let bind = |queue| Change::Bind {
+            binding: binding(queue),
+            made_by: made_by.clone(),
+            limits: RouteLimits {
+                queues: 0,
+                of_client: 0,
+            },
+        };
+        let delete = Change::DeleteQueue {
+            queue: QueueId(1),
+            name: queue.clone(),
+            if_empty: false,
+            by: by.clone(),
+            connection: ConnectionId(1),
+            time: Time::now(),
+        };
+        let topology = Topology::default();
+        let made = [
+            declare.clone(),
+            declare_exchange.clone(),
+            bind(1),
+            bind(2),
+            bind(3),
+        ];
+        let refused = ChangeOutcome::Refused(Refusal::RouteIsFull);
+        let done = ChangeOutcome::Done;
+        let first = ChangeOutcome::Queue(QueueId(1));
+        let outcomes = [first, done.clone(), done.clone(), done.clone(), refused];
+        topology.changed(&made, &outcomes);
+        let route = || topology.route(&exchange, &key);
+        assert_eq!(&*route().unwrap(), [QueueId(1), QueueId(2)]);
+        assert_eq!(topology.purged_to(QueueId(1)), Some(Seq(0)));
+        // Deleted, and declared again under the same name, before the deletion is told of.
+        let unbound = ChangeOutcome::QueueDeleted(vec![(exchange.clone(), key.clone())]);
+        topology.changed(&[delete], &[unbound]);
+        topology.changed(&[declare], &[ChangeOutcome::Queue(QueueId(4))]);
+        assert_eq!(topology.queue(&queue), Some(QueueId(4)));
+        assert_eq!(topology.purged_to(QueueId(1)), None);
+        assert_eq!(&*route().unwrap(), [QueueId(2)]);
+        let unbind = Change::Unbind {
+            binding: binding(2),
+            by: by.clone(),
+        };
+        topology.changed(&[unbind], &[done.clone()]);
+        assert_eq!(route(), Err(NoRoute::NoBinding));
+        let delete_exchange = Change::DeleteExchange {
+            exchange: exchange.clone(),
+            if_unused: false,
+            by,
+        };
+        topology.changed(&[delete_exchange, declare_exchange], &[done.clone(), done]);
+        assert_eq!(route(), Err(NoRoute::NoExchange), "removals come last");
     }
 }

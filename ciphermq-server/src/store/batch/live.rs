@@ -28,8 +28,8 @@ pub(in crate::store) fn narrow(
     publishes: &[Arc<Publish>],
     exist: &HashSet<QueueId>,
 ) -> (Vec<Arc<Publish>>, Narrowed) {
-    let mut narrowed = Vec::new();
     type Queues = Arc<[QueueId]>;
+    let mut narrowed = Vec::new();
     // The queues of the last publish, before and after.
     let mut last: Option<(Queues, Queues)> = None;
     let one = |(at, publish): (usize, &Arc<Publish>)| {
