@@ -25,6 +25,7 @@
 //! - [`envelope`]: the text of valid and invalid envelopes
 //! - [`fixture`]: many short test cases on one running server
 //! - [`faults`]: faults while messages flow, and the guarantees that must hold afterwards
+//! - [`battery`]: attacks on the service of others, and what is left of it
 //! - [`malicious`]: a malicious broker in front of the real one
 //! - [`fuzz`]: properties that must hold for any input
 //! - [`data`]: real messages, and older clients' envelopes
@@ -35,6 +36,7 @@
 //! happens.
 
 pub mod backend;
+pub mod battery;
 pub mod binaries;
 pub mod cli;
 pub mod data;

@@ -41,6 +41,7 @@ pub struct Options {
     left_out: Vec<(String, String)>,
     ephemeral_port: bool,
     wrapper: Vec<String>,
+    program: Option<PathBuf>,
 }
 
 impl Options {
@@ -83,6 +84,13 @@ impl Options {
     #[must_use]
     pub fn under(mut self, wrapper: Vec<String>) -> Self {
         self.wrapper = wrapper;
+        self
+    }
+
+    /// Runs another program than the built one, for comparisons.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -259,7 +267,8 @@ impl Server {
             self.options.config(self.folder.path(), &self.pki, port),
         )
         .unwrap_or_else(|error| panic!("{}: {error}", config.display()));
-        let program = binary("ciphermq-server");
+        let other = self.options.program.clone();
+        let program = other.unwrap_or_else(|| binary("ciphermq-server"));
         let mut command = match self.options.wrapper.split_first() {
             None => Command::new(program),
             Some((wrapper, arguments)) => {

@@ -1,0 +1,125 @@
+//! The course of one attack: the victim undisturbed, under attack, and afterwards.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::attack::{Attack, Extent};
+use super::attacker::Attacker;
+use super::figures::{Figures, Part};
+use super::probe::probe;
+use super::target::TargetArgs;
+use super::victim::Victim;
+use crate::{Backend, Server};
+
+/// The number of connections that a server admits which is attacked with idle ones.
+pub const SMALL_LIMIT: usize = 500;
+
+/// The time after the attack until all is as before.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The choices of a run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The server's program, if not the built one.
+    pub server: Option<PathBuf>,
+    /// The victim's program, if not the built one.
+    pub cli: Option<PathBuf>,
+    /// The number of messages with which the victim measures its rate.
+    pub messages: u64,
+    /// The limit on one measurement of the victim's.
+    pub limit: Duration,
+    /// How much the attackers do.
+    pub extent: Extent,
+}
+
+impl Settings {
+    /// Settings for a test.
+    pub fn short() -> Self {
+        Self {
+            server: None,
+            cli: None,
+            messages: 2000,
+            limit: Duration::from_secs(60),
+            extent: Extent::Short,
+        }
+    }
+}
+
+/// Makes these attacks at once on a new server, one process each.
+///
+/// # Panics
+///
+/// If a program has not been built, or the server does not start.
+pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> Figures {
+    let mut options = backend.options().await;
+    if let Some(program) = &settings.server {
+        options = options.program(program);
+    }
+    if attacks.contains(&Attack::IdleConnections) {
+        let limit = i64::try_from(SMALL_LIMIT).unwrap_or(i64::MAX);
+        options = options.set("limits", "max_connections", limit);
+    }
+    let server = Server::start(options).await;
+    let victim = Victim::new(settings);
+    let before = part(&server, &victim).await;
+
+    let mut course = Vec::new();
+    let mut attackers = Vec::new();
+    for attack in attacks {
+        let client = format!("attacker-{}", attack.name());
+        let target = TargetArgs::new(&server, &client, settings.extent);
+        let attacker = Attacker::start(*attack, &target).await;
+        if !attacker.is_under_way {
+            course.push(format!("{} was not under way in time", attack.name()));
+        }
+        attackers.push(attacker);
+    }
+    let under_attack = part(&server, &victim).await;
+    for attacker in attackers {
+        attacker.end().await;
+    }
+    tokio::time::sleep(RECOVERY).await;
+    let after = part(&server, &victim).await;
+    let names: Vec<String> = attacks.iter().map(|attack| attack.name()).collect();
+    let database = if backend.is_postgres() {
+        "postgres"
+    } else {
+        "sqlite"
+    };
+    let name = match names.as_slice() {
+        [] => "none".to_owned(),
+        [name] => name.clone(),
+        names => format!("{} at once", names.len()),
+    };
+    Figures {
+        name: format!("{database} {name}"),
+        before,
+        under_attack,
+        after,
+        memory: server.process().peak_rss_bytes(),
+        course,
+    }
+}
+
+async fn part(server: &Server, victim: &Victim) -> Part {
+    let sizes = || ["logs", "data"].map(|folder| size(&server.folder().join(folder)));
+    let [logs, data] = sizes();
+    let measured = victim.measure(server).await;
+    let probed = probe(server).await;
+    let [logs_after, data_after] = sizes();
+    Part {
+        victim: measured,
+        probe: probed,
+        logs: logs_after.saturating_sub(logs),
+        data: data_after.saturating_sub(data),
+    }
+}
+
+/// The bytes of all files in a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
