@@ -38,7 +38,8 @@ pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// Formats the remaining time: `, 5s left`, `, 3m 20s left`, `, 2h 5m left`. Empty if the rate is 0.
+/// Formats the remaining time: `, 5s left`, `, 3m 20s left`, `, 2h 5m left`. Empty if the rate is
+/// 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeLeft {
     pub(crate) rest: u64,

@@ -1,5 +1,6 @@
 //! Executes commands. Every command of every client passes through [`ClientSession::execute`],
-//! and there through [`ClientSession::authorize`]; its handlers are grouped as in `docs/protocol.md`.
+//! and there through [`ClientSession::authorize`]; its handlers are grouped as in
+//! `docs/protocol.md`.
 
 use std::num::NonZeroU32;
 

@@ -1,5 +1,5 @@
-//! The server in its environment: connections, older receivers, signals, environment variables, older
-//! configurations and databases.
+//! The server in its environment: connections, older receivers, signals, environment variables,
+//! older configurations and databases.
 
 mod at_rest;
 mod connections;

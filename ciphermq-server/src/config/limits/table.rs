@@ -121,8 +121,8 @@ limits! {
     /// `max_line_bytes`.
     max_buffered_bytes: usize = Size(256 << 20, 1 << 10..=1 << 40);
 
-    /// Memory for messages not yet committed, over all connections; a quarter of it for each client.
-    /// At least `max_line_bytes`.
+    /// Memory for messages not yet committed, over all connections; a quarter of it for each
+    /// client. At least `max_line_bytes`.
     max_pending_bytes: usize = Size(64 << 20, 1 << 10..=1 << 40);
 
     /// Memory for messages ready for delivery, over all queues; the others wait in the database.
