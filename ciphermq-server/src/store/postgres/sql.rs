@@ -187,12 +187,12 @@ pub(super) const LANES: &str = "SELECT q.queue_id, w.one IS NOT NULL \
 /// Selects what a client has rejected, and what was rejected of its messages, after a time and an
 /// id: at most so many rows.
 ///
-/// Each half is read in the order of an index, and no further than wanted.
-pub(super) const REJECTED: &str = "SELECT * FROM (SELECT message_id, client_id, receiver_client_id, exchange_name, \
-     routing_key, reason, rejected_time FROM rejected_messages WHERE receiver_client_id = \
-     $1 AND (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id \
-     LIMIT $4) h UNION ALL SELECT * FROM (SELECT message_id, client_id, \
-     receiver_client_id, exchange_name, routing_key, reason, rejected_time FROM \
-     rejected_messages WHERE client_id = $1 AND receiver_client_id <> $1 AND \
-     (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id LIMIT $4) s \
+/// Both halves are read in the order of an index and merged, so no more is read than wanted.
+pub(super) const REJECTED: &str = "SELECT message_id, client_id, receiver_client_id, \
+     exchange_name, routing_key, reason, rejected_time FROM rejected_messages \
+     WHERE receiver_client_id = $1 AND (rejected_time, message_id) > ($2, $3) \
+     UNION ALL SELECT message_id, client_id, receiver_client_id, \
+     exchange_name, routing_key, reason, rejected_time FROM rejected_messages \
+     WHERE client_id = $1 AND receiver_client_id <> $1 \
+     AND (rejected_time, message_id) > ($2, $3) \
      ORDER BY rejected_time, message_id LIMIT $4";
