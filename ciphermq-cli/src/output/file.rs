@@ -16,7 +16,7 @@ use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::dedup::{self, Checkpointed, Recorder};
 use ciphermq_client::{ClientId, Deduplication as _, MessageId};
 use ciphermq_files::{
-    Access, FileId, advice, duplicate_descriptor, is_appending, is_same_file, open_append,
+    Access, FileId, Need, advice, duplicate_descriptor, is_appending, is_same_file, open_append,
     own_descriptor, resolve,
 };
 
@@ -193,7 +193,10 @@ pub(crate) struct OutputLocation<'a> {
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     file: File,
+    /// The resolved path.
     path: PathBuf,
+    /// The path as it was given, for messages.
+    given: PathBuf,
     record: Checkpointed,
     /// Whether a write has failed: the contents are uncertain, so no checkpoint may be written.
     has_failed: bool,
@@ -276,6 +279,7 @@ impl OutputFile {
         let output = Self {
             file,
             path: resolved,
+            given: path.to_owned(),
             record,
             has_failed: false,
         };
@@ -307,7 +311,7 @@ impl OutputFile {
     ) -> Result<(), OutputError> {
         self.check_path()?;
         let failed = |source| OutputError::Write {
-            path: self.path.clone(),
+            path: self.given.clone(),
             source,
         };
         let before = self.file.metadata().map_err(failed)?.len();
@@ -349,7 +353,7 @@ impl OutputFile {
             .file
             .metadata()
             .map_err(|source| OutputError::Write {
-                path: self.path.clone(),
+                path: self.given.clone(),
                 source,
             })?
             .len();
@@ -361,7 +365,7 @@ impl OutputFile {
     fn check_path(&self) -> Result<(), OutputError> {
         match FileId::leads_to(&self.path, &self.file) {
             true => Ok(()),
-            false => Err(OutputError::Moved(self.path.clone())),
+            false => Err(OutputError::Moved(self.given.clone())),
         }
     }
 }
@@ -379,7 +383,7 @@ fn open_file(path: &Path) -> Result<(File, PathBuf), OutputError> {
     let Some(number) = own_descriptor(&resolved) else {
         return open_append(path, Access::Private).map_err(failed);
     };
-    if !is_appending(&duplicate_descriptor(number).map_err(failed)?) {
+    if !is_appending(&duplicate_descriptor(number, Need::Write).map_err(failed)?) {
         return Err(OutputError::NotAppending(path.to_owned()));
     }
     let file = OpenOptions::new().read(true).append(true).open(&resolved);

@@ -49,6 +49,8 @@ pub(super) fn config(file: file::File, validator: &Validator<'_>) -> Result<Conf
     })
 }
 
+const ADDRESS_ADVICE: &str = "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.";
+
 fn server(section: &file::Server, validator: &Validator<'_>) -> Result<Server, Error> {
     if let Some(kind) = &section.connection_type
         && !kind.value.0.trim().eq_ignore_ascii_case("tls")
@@ -65,13 +67,22 @@ fn server(section: &file::Server, validator: &Validator<'_>) -> Result<Server, E
     }
     let address = match &section.address {
         None => String::from("127.0.0.1:5672"),
+        // It could be one as well: a host, without a port or with one.
+        Some(address) if holds_key(&address.value.0) => {
+            return Err(validator.invalid(
+                ("server", "address"),
+                Some(&address.location),
+                "it holds a key, not a host and port",
+                ADDRESS_ADVICE,
+            ));
+        }
         Some(address) if is_address(address.value.0.trim()) => address.value.0.trim().to_owned(),
         Some(address) => {
             return Err(validator.invalid(
                 ("server", "address"),
                 Some(&address.location),
                 format!("`{}` is not a host and port", shown(&address.value.0)),
-                "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.",
+                ADDRESS_ADVICE,
             ));
         }
     };
