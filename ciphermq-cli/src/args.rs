@@ -171,6 +171,7 @@ mod tests {
         ];
         for option in options {
             for (path, is_file) in [
+                ("", false),
                 ("new/", false),
                 ("new/.", false),
                 ("new/..", false),

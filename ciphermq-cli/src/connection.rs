@@ -8,6 +8,7 @@
 //! The variables are read here rather than by clap: an empty one counts as not set, and an error
 //! names the variable in place of the flag.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use ciphermq_client::text::{command_line_error, holds_key, shown};
 use ciphermq_client::{Client, ClientBuilder, ClientId, Keyring, PrivateKey, Timestamp, keys};
-use ciphermq_files::{Access, create_folder, is_same_file, parent};
+use ciphermq_files::{Access, advice, create_folder, is_same_file, parent};
 use clap::Args;
 use serde::Deserialize;
 
@@ -346,7 +347,9 @@ impl ConnectionSettings {
         let keyring = keys::read_keyring(newest).map_err(key_file_failure)?;
         self.check_owner(&keyring)?;
         older.iter().try_fold(keyring, |keyring, path| {
-            Ok(keyring.with_older(read_private_key(path)?))
+            let key = read_private_key(path)?;
+            self.check_older(path, &key);
+            Ok(keyring.with_older(key))
         })
     }
 
@@ -383,82 +386,96 @@ impl ConnectionSettings {
         parent(&self.private_keys.0)
     }
 
-    /// Refuses another client's private key, or only warns if it was named explicitly: clients that
-    /// share a private key can read each other's messages.
+    /// Refuses another client's private key: clients that share a private key can read each other's
+    /// messages. Only warns if the key was named explicitly, or is this client's as well.
     fn check_owner(&self, keyring: &Keyring) -> Result<(), Failure> {
         let (newest, _) = &self.private_keys;
         let Some(client) = keys::client_id_of(&self.cert) else {
             return Ok(());
         };
         let private_key = shown(newest);
-        let owner = match self.other_owner(&client, keyring) {
-            Owner::Other(owner) => owner,
-            Owner::Unknown(record) => {
+        let (others, is_own) = self.other_owners(&client, keyring);
+        let may_share = is_own || self.is_private_key_named;
+        match others {
+            None => Ok(()),
+            Some(Others::Clients(owners)) if may_share => {
+                warn_shared(newest, &owners);
+                Ok(())
+            }
+            Some(Others::Clients(owners)) => Err(Failure::new(
+                format!(
+                    "The private key {private_key} belongs to {}, and the certificate {} to the \
+                     client {client}: each of them could read what is sent to the others.",
+                    named(&owners),
+                    shown(&self.cert)
+                ),
+                format!(
+                    "Make a key for {client} in a folder of its own: ciphermq-cli keygen --out \
+                     FOLDER, and name it: --private-key FOLDER/{}. To share the key on purpose, \
+                     name it: --private-key {private_key}",
+                    keys::PRIVATE_KEY_FILE
+                ),
+            )),
+            Some(Others::Unreadable(record)) => {
                 let doubt = format!(
                     "The private key {private_key} may be another client's: the record {} of what \
                      that has announced cannot be read",
                     shown(&record)
                 );
-                if self.is_private_key_named {
+                if may_share {
                     console::warning(doubt);
                     return Ok(());
                 }
-                return Err(Failure::new(
+                Err(Failure::new(
                     format!("{doubt}."),
                     format!(
                         "Restore the record, or remove it if that client no longer exists. If the \
                          key is {client}'s, name it: --private-key {private_key}"
                     ),
-                ));
+                ))
             }
-            Owner::Own => return Ok(()),
-        };
-        if self.is_private_key_named {
-            console::warning(format_args!(
-                "The private key {private_key} is also that of the client {owner}: each of the two \
-                 can read what is sent to the other"
-            ));
-            return Ok(());
         }
-        Err(Failure::new(
-            format!(
-                "The private key {private_key} belongs to the client {owner}, and the certificate \
-                 {} to the client {client}: each of the two could read what is sent to the other.",
-                shown(&self.cert)
-            ),
-            format!(
-                "Make a key for {client} in a folder of its own: ciphermq-cli keygen --out FOLDER, \
-                 and name it: --private-key FOLDER/{}. To share the key on purpose, name it: \
-                 --private-key {private_key}",
-                keys::PRIVATE_KEY_FILE
-            ),
-        ))
     }
 
-    /// The owner of the private key, as far as the local files show.
-    fn other_owner(&self, client: &ClientId, keyring: &Keyring) -> Owner {
+    /// The other owners of the private key, as far as the local files show, and whether this client
+    /// is one of them, too.
+    ///
+    /// Whoever shares a key announces it, so this client's own record shows only that it has used
+    /// the key, and hides no other owner.
+    fn other_owners(&self, client: &ClientId, keyring: &Keyring) -> (Option<Others>, bool) {
         let (newest, _) = &self.private_keys;
         let default_cert = Path::new(Identity::Receiver.certificate());
-        let default_owner = keys::client_id_of(default_cert);
+        let mut owners = keys::announced_by(self.keys_folder(), keyring);
+        let mut is_own = owners.remove(client);
         if is_same_file(newest, PRIVATE_KEY.as_ref()) {
-            match default_owner {
+            match keys::client_id_of(default_cert) {
                 // The owner of the default key is known without an announcement.
-                Some(owner) if owner != *client => return Owner::Other(owner),
+                Some(owner) if owner != *client => {
+                    owners.insert(owner);
+                }
                 // A second certificate confirms the owner: the default one was not replaced by
                 // another client's.
-                Some(_) if !is_same_file(&self.cert, default_cert) => return Owner::Own,
+                Some(_) if !is_same_file(&self.cert, default_cert) => is_own = true,
                 _ => {}
             }
         }
-        let mut owners = keys::announced_by(self.keys_folder(), keyring);
-        // A client that has announced the key before may continue to share it.
-        if owners.contains(client) {
-            return Owner::Own;
-        }
-        match owners.pop_first() {
-            Some(owner) => Owner::Other(owner),
-            None => keys::unreadable_announcement(self.keys_folder(), client)
-                .map_or(Owner::Own, Owner::Unknown),
+        let others = if owners.is_empty() {
+            keys::unreadable_announcement(self.keys_folder(), client).map(Others::Unreadable)
+        } else {
+            Some(Others::Clients(owners))
+        };
+        (others, is_own)
+    }
+
+    /// Warns if an older private key, which is always named, is another client's.
+    fn check_older(&self, path: &Path, key: &PrivateKey) {
+        let Some(client) = keys::client_id_of(&self.cert) else {
+            return;
+        };
+        let mut owners = keys::announced_by(parent(path), &Keyring::new(key.clone()));
+        owners.remove(&client);
+        if !owners.is_empty() {
+            warn_shared(path, &owners);
         }
     }
 
@@ -496,14 +513,29 @@ impl ConnectionSettings {
     }
 }
 
-/// The owner of a private key.
-enum Owner {
-    /// This client, or nobody yet.
-    Own,
-    /// Another client.
-    Other(ClientId),
-    /// Perhaps another client, whose record cannot be read.
-    Unknown(PathBuf),
+/// Other clients that a private key belongs to.
+enum Others {
+    /// These clients.
+    Clients(BTreeSet<ClientId>),
+    /// Perhaps a client whose record cannot be read.
+    Unreadable(PathBuf),
+}
+
+fn warn_shared(private_key: &Path, owners: &BTreeSet<ClientId>) {
+    console::warning(format_args!(
+        "The private key {} is also that of {}: each of them can read what is sent to the others",
+        shown(private_key),
+        named(owners)
+    ));
+}
+
+/// Names clients in a sentence.
+fn named(clients: &BTreeSet<ClientId>) -> String {
+    let names: Vec<&str> = clients.iter().map(AsRef::as_ref).collect();
+    match names.len() {
+        1 => format!("the client {}", names.concat()),
+        _ => format!("the clients {}", names.join(", ")),
+    }
 }
 
 /// Whether two files are certificates of the same client: the same path, or the same Common Name.
@@ -553,7 +585,7 @@ impl File {
                     "The configuration file {} cannot be read: {error}.",
                     shown(path)
                 ),
-                "Check its path and that it is a readable text file.",
+                advice(error).unwrap_or("Check its path and that it is a readable text file."),
             )
         };
         let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;

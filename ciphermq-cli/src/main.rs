@@ -36,7 +36,8 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use ciphermq_client::text;
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
+use keygen::arguments;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
@@ -44,13 +45,26 @@ use crate::console::{Verbosity, stderr};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
+/// The arguments that may have the form of a key: messages, and the password in a database's URL.
+const MAY_BE_KEYS: [&str; 2] = ["message", "database"];
+
 fn main() -> ExitCode {
     signals::ignore_file_size_signal();
-    let result = match Cli::try_parse() {
-        Ok(cli) => {
+    let mut command = Cli::command();
+    let parsed = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let result = match parsed {
+        Ok((cli, matches)) => {
             let verbosity = cli.verbosity();
             log_to_stderr(verbosity);
-            commands::run(cli.command, verbosity, Cli::command)
+            match arguments::held_key(&command, &matches, &MAY_BE_KEYS) {
+                Some(held) => Err(Failure::usage(
+                    format!("{}.", held.problem()),
+                    held.advice(),
+                )),
+                None => commands::run(cli.command, verbosity, Cli::command),
+            }
         }
         Err(error) => print_clap(&error),
     };

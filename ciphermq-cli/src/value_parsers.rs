@@ -4,19 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ciphermq_client::text::shown;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 /// A parser of paths of files that are written. One that ends with a slash names a folder: without
 /// it, a file would be created in the folder's place.
 pub(crate) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().try_map(|path| {
-        let bytes = path.as_encoded_bytes();
+    // It refuses an empty path, as for all other options.
+    PathBufValueParser::new().try_map(|path| {
+        let bytes = path.as_os_str().as_encoded_bytes();
         match [&b"/"[..], b"/.", b"/.."]
             .iter()
             .any(|end| bytes.ends_with(end))
         {
             true => Err("it ends like the path of a folder: name a file in it"),
-            false => Ok(PathBuf::from(path)),
+            false => Ok(path),
         }
     })
 }

@@ -385,3 +385,52 @@ fn a_demo_needs_messages_and_an_empty_folder() {
     }
     assert!(Path::new(&workspace.path("new/certs/sender_1/client.crt")).is_file());
 }
+
+#[test]
+fn checkpoints_are_counted_as_they_were_given() {
+    let workspace = Workspace::new();
+    for (options, what) in [
+        (
+            "--to a --to b --checkpoint z1 --checkpoint z1",
+            "--checkpoint names the file z1 twice: each receiver needs one of its own.",
+        ),
+        (
+            "--to a --to b --checkpoint z1",
+            "There are 2 receivers, and --checkpoint names 1 file.",
+        ),
+        (
+            "--to a --checkpoint z1 --checkpoint z2",
+            "There is 1 receiver, and --checkpoint names 2 files.",
+        ),
+    ] {
+        let stderr = workspace.fails(&format!("send --file f {options}"), 2);
+        assert!(stderr.starts_with(&format!("error: {what}")), "{stderr}");
+    }
+}
+
+#[test]
+fn empty_paths_are_usage_errors() {
+    let workspace = Workspace::new();
+    for line in [
+        "receive --output",
+        "receive --checkpoint",
+        "receive --quarantine",
+        "receive --private-key",
+        "send --to a --file",
+        "send --to a --file f --checkpoint",
+        "status --ca",
+        "status --cert",
+        "status --key",
+        "status --pins",
+        "status --config",
+        "demo --file",
+        "demo --out",
+        "keygen --out",
+        "certs --out",
+    ] {
+        let outcome: Outcome = workspace.command(line).arg("").output().unwrap().into();
+        assert_eq!(outcome.code, Some(2), "{line}: {}", outcome.stderr);
+        let text = "a value is required";
+        assert!(outcome.stderr.contains(text), "{line}: {}", outcome.stderr);
+    }
+}

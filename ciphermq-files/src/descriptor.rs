@@ -4,6 +4,7 @@
 //! other users write then overwrites the same bytes. So a descriptor is duplicated instead, and all
 //! of its users share one offset.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -27,27 +28,96 @@ pub fn own_descriptor(resolved: &Path) -> Option<i32> {
         .filter(|number| *number >= 0)
 }
 
-/// Duplicates a descriptor that was open when the program started.
+/// What a descriptor is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+}
+
+/// Why a descriptor cannot be used; the text continues "cannot be opened:".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DescriptorError {
+    /// It was not open when the program started.
+    Closed,
+    /// It is to be written, and is open for reading only.
+    ReadOnly,
+    /// It is to be read, and is open for writing only.
+    WriteOnly,
+}
+
+impl fmt::Display for DescriptorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "it is closed",
+            Self::ReadOnly => "it is open for reading only",
+            Self::WriteOnly => "it is open for writing only",
+        })
+    }
+}
+
+impl std::error::Error for DescriptorError {}
+
+impl From<DescriptorError> for io::Error {
+    fn from(error: DescriptorError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Duplicates a descriptor that was open when the program started, for reading or for writing.
 ///
 /// # Errors
 ///
-/// An error if it was closed then; or the operating system's error.
+/// A [`DescriptorError`] inside [`io::Error`] if it was closed then, or is open for the other
+/// direction only; or the operating system's error.
 #[cfg(unix)]
-pub fn duplicate_descriptor(number: i32) -> io::Result<File> {
-    use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
-    let closed = || io::Error::other("it is closed");
-    if number < 0 || was_closed(number) {
-        return Err(closed());
-    }
+pub fn duplicate_descriptor(number: i32, need: Need) -> io::Result<File> {
+    use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
+    check_descriptor(number, need)?;
     let descriptor = borrowed(number);
-    match fcntl_getfd(descriptor) {
-        // The program's own files and sockets are not inherited by the programs that it starts,
-        // and were not inherited by itself.
-        Ok(flags) if flags.contains(FdFlags::CLOEXEC) => Err(closed()),
-        Err(Errno::BADF) => Err(closed()),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(fcntl_dupfd_cloexec(descriptor, 0)?.into()),
+    // The program's own files and sockets are not inherited by the programs that it starts, and
+    // were not inherited by itself.
+    if fcntl_getfd(descriptor)?.contains(FdFlags::CLOEXEC) {
+        return Err(DescriptorError::Closed.into());
     }
+    Ok(fcntl_dupfd_cloexec(descriptor, 0)?.into())
+}
+
+/// Checks that a descriptor was open when the program started, and for this use. A standard stream
+/// that is open for the other direction would take or yield nothing, without an error.
+///
+/// # Errors
+///
+/// As [`duplicate_descriptor`].
+#[cfg(unix)]
+pub fn check_descriptor(number: i32, need: Need) -> io::Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    use rustix::io::Errno;
+    if number < 0 || was_closed(number) {
+        return Err(DescriptorError::Closed.into());
+    }
+    let flags = match fcntl_getfl(borrowed(number)) {
+        Ok(flags) => flags,
+        Err(Errno::BADF) => return Err(DescriptorError::Closed.into()),
+        Err(error) => return Err(error.into()),
+    };
+    match (flags & OFlags::ACCMODE, need) {
+        (OFlags::RDONLY, Need::Write) => Err(DescriptorError::ReadOnly.into()),
+        (OFlags::WRONLY, Need::Read) => Err(DescriptorError::WriteOnly.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a descriptor was open when the program started, and for this use.
+///
+/// # Errors
+///
+/// None on this system, where it is not known.
+#[cfg(not(unix))]
+pub fn check_descriptor(_: i32, _: Need) -> io::Result<()> {
+    Ok(())
 }
 
 /// Duplicates a descriptor that was open when the program started.
@@ -56,7 +126,7 @@ pub fn duplicate_descriptor(number: i32) -> io::Result<File> {
 ///
 /// Always: paths denote no descriptors on this system.
 #[cfg(not(unix))]
-pub fn duplicate_descriptor(_: i32) -> io::Result<File> {
+pub fn duplicate_descriptor(_: i32, _: Need) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -178,7 +248,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let descriptor = inherited(&file);
         file.write_all(b"header\n").unwrap();
-        let mut duplicate = duplicate_descriptor(descriptor.as_raw_fd()).unwrap();
+        let mut duplicate = duplicate_descriptor(descriptor.as_raw_fd(), Need::Write).unwrap();
         duplicate.write_all(b"record\n").unwrap();
         file.write_all(b"footer\n").unwrap();
         file.rewind().unwrap();
@@ -190,10 +260,45 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_is_refused_for_the_other_direction() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = |read, write| {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.read(read).write(write).open(file.path()).unwrap();
+            inherited(&file)
+        };
+        for (read, write) in [(true, false), (false, true), (true, true)] {
+            let descriptor = open(read, write);
+            let number = descriptor.as_raw_fd();
+            for (need, fits, error) in [
+                (Need::Read, read, DescriptorError::WriteOnly),
+                (Need::Write, write, DescriptorError::ReadOnly),
+            ] {
+                let result = duplicate_descriptor(number, need);
+                assert_eq!(result.is_ok(), fits, "{read} {write} {need:?}");
+                if let Err(found) = result {
+                    assert_eq!(found.to_string(), error.to_string());
+                    assert!(crate::advice(&found).is_some());
+                }
+                assert_eq!(check_descriptor(number, need).is_ok(), fits);
+            }
+        }
+        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
+        let (reader, writer) = (File::from(reader), File::from(writer));
+        for (end, need) in [(reader, Need::Write), (writer, Need::Read)] {
+            assert!(duplicate_descriptor(inherited(&end).as_raw_fd(), need).is_err());
+        }
+    }
+
+    #[test]
     fn descriptors_that_were_not_inherited_are_refused() {
         let file = tempfile::tempfile().unwrap();
         for number in [file.as_raw_fd(), 1_000_000, -1] {
-            assert!(duplicate_descriptor(number).is_err(), "{number}");
+            assert!(
+                duplicate_descriptor(number, Need::Read).is_err(),
+                "{number}"
+            );
         }
         assert!(!was_closed(2) && !was_closed(3) && !was_closed(-1));
     }

@@ -5,9 +5,10 @@
 //!   parent folder, level by level.
 //! - [`resolve`], [`FileId`], [`is_same_file`]: the target of a path, through links, and whether
 //!   two paths have the same target.
-//! - [`create_new`], [`open_append`]: opening files without following a planted link.
-//! - [`own_descriptor`], [`duplicate_descriptor`], [`was_closed`]: descriptors that the program was
-//!   started with.
+//! - [`create_new`], [`open_append`]: opening files without following a planted link;
+//!   [`open_named_pipe`]: a named pipe, which must have a reader.
+//! - [`own_descriptor`], [`duplicate_descriptor`], [`check_descriptor`], [`was_closed`]:
+//!   descriptors that the program was started with.
 //! - [`Draft`], [`NewFiles`], [`write()`]: atomic creation and replacement, through a temporary
 //!   file in the same folder.
 //! - [`advice()`]: what to do about errors of the file system.
@@ -28,12 +29,15 @@ mod resolve;
 mod sync;
 
 pub use access::{Access, exposed_mode};
-pub use advice::advice;
+pub use advice::{NoReader, NotRegular, advice};
 pub use atomic::{Draft, Existing, FileError, NewFiles, write};
-pub use descriptor::{duplicate_descriptor, is_appending, own_descriptor, was_closed};
+pub use descriptor::{
+    DescriptorError, Need, check_descriptor, duplicate_descriptor, is_appending, own_descriptor,
+    was_closed,
+};
 pub use folder::{create_folder, sync_existing_name, sync_folder, sync_parent};
 pub use identity::{FileId, is_same_file};
 pub use name::{beside, fit_name};
-pub use open::{create_new, open_append};
+pub use open::{create_new, open_append, open_named_pipe};
 pub use resolve::{is_descriptor, parent, resolve};
 pub use sync::{sync_data, sync_file};

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::access::Access;
-use crate::descriptor::{duplicate_descriptor, own_descriptor};
+use crate::advice::NoReader;
+use crate::descriptor::{Need, duplicate_descriptor, own_descriptor};
 use crate::folder::{create_folder, sync_parent};
 use crate::resolve::{is_descriptor, parent, resolve};
 
@@ -29,17 +30,22 @@ pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
 /// Opens a file for appending and reading, and returns it with its resolved path.
 ///
 /// Links are resolved first. A descriptor of this process is duplicated instead: it writes where
-/// its other users do, and may not be readable. A missing file is created, with private parent
+/// its other users do, and may not be readable. A named pipe is opened for writing only, and must
+/// have a reader: what is written into one that nobody reads is lost. A missing file is created, with private parent
 /// folders; an existing one keeps its mode. The name is synced in both cases: an interrupted run
 /// may have created the file without syncing it.
 ///
 /// # Errors
 ///
-/// The operating system's error.
+/// The operating system's error; a [`DescriptorError`](crate::DescriptorError) or [`NoReader`]
+/// inside [`io::Error`].
 pub fn open_append(path: &Path, access: Access) -> io::Result<(File, PathBuf)> {
     let path = resolve(path)?;
     if let Some(number) = own_descriptor(&path) {
-        return Ok((duplicate_descriptor(number)?, path));
+        return Ok((duplicate_descriptor(number, Need::Write)?, path));
+    }
+    if let Some(pipe) = open_named_pipe(&path)? {
+        return Ok((pipe, path));
     }
     let mut options = OpenOptions::new();
     options.read(true).append(true);
@@ -63,6 +69,46 @@ pub fn open_append(path: &Path, access: Access) -> io::Result<(File, PathBuf)> {
     Ok((file, path))
 }
 
+/// Opens a named pipe for writing, without waiting for a reader; `None` if the path leads to
+/// anything else.
+///
+/// # Errors
+///
+/// [`NoReader`] inside [`io::Error`]; or the operating system's error.
+#[cfg(unix)]
+pub fn open_named_pipe(path: &Path) -> io::Result<Option<File>> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::io::Errno;
+    use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+    if !std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return Ok(None);
+    }
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let pipe = options.open(path).map_err(|error| {
+        if Errno::from_io_error(&error) == Some(Errno::NXIO) {
+            NoReader.into()
+        } else {
+            error
+        }
+    })?;
+    // Later writes wait for a slow reader.
+    fcntl_setfl(&pipe, fcntl_getfl(&pipe)? - OFlags::NONBLOCK)?;
+    Ok(Some(pipe))
+}
+
+/// Opens a named pipe for writing.
+///
+/// # Errors
+///
+/// None: there are no named pipes in this system's folders.
+#[cfg(not(unix))]
+pub fn open_named_pipe(_: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
 #[cfg(unix)]
 fn no_follow() -> i32 {
     rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
@@ -78,6 +124,26 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_named_pipe_must_have_a_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+        let error = open_append(&path, Access::Private).unwrap_err();
+        assert!(error.to_string().contains("nobody reads"), "{error}");
+        let mut reader = OpenOptions::new();
+        // Opened for both, it does not wait for a writer.
+        let mut reader = reader.read(true).write(true).open(&path).unwrap();
+        let (mut pipe, _) = open_append(&path, Access::Private).unwrap();
+        pipe.write_all(b"line\n").unwrap();
+        let mut line = [0; 5];
+        std::io::Read::read_exact(&mut reader, &mut line).unwrap();
+        assert_eq!(&line, b"line\n");
+        drop(reader);
+        let error = pipe.write_all(b"line\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod secrets;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-pub use secrets::{Shown, command_line_error, holds_key, shown};
+pub use secrets::{Shown, command_line_error, holds_key, name_holds_key, shown};
 
 /// Returns whether a character could break a line, control a terminal, or reorder text.
 ///

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ciphermq_files::was_closed;
+use ciphermq_files::{Need, check_descriptor};
 use ciphermq_protocol::text;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::signals::Signals;
@@ -119,10 +119,9 @@ fn check(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     reason = "flushes what clap has written there"
 )]
 fn print_help(help: &clap::Error) -> ExitCode {
-    let printed = match was_closed(1) {
-        true => Err(io::Error::other("it is closed")),
-        false => help.print().and_then(|()| io::stdout().flush()),
-    };
+    let printed = check_descriptor(1, Need::Write)
+        .and_then(|()| help.print())
+        .and_then(|()| io::stdout().flush());
     match printed {
         // A reader that stops early is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use ciphermq_crypto::text;
-use ciphermq_files::was_closed;
+use ciphermq_files::{Need, check_descriptor};
 
 /// Writes the lines of `text` to standard error, with terminal control characters escaped. Write
 /// errors are ignored.
@@ -27,16 +27,14 @@ pub(crate) fn print(lines: impl Iterator<Item = String>) -> io::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// Checks that standard output was open when the program started.
+/// Checks that standard output was open for writing when the program started: Rust's runtime drops
+/// what is written to one that was not.
 ///
 /// # Errors
 ///
-/// If it was closed.
+/// If it was not.
 pub(crate) fn check_stdout() -> io::Result<()> {
-    match was_closed(1) {
-        true => Err(io::Error::other("it is closed")),
-        false => Ok(()),
-    }
+    check_descriptor(1, Need::Write)
 }
 
 /// Returns the exit code after printing. A closed pipe is no failure: the files were still created.

@@ -25,8 +25,10 @@
 //! - [`authority`]: the certificate authority, generated or read from files
 //! - [`names`]: the rules for names of clients and servers
 //! - [`report`]: the result of a run, and the next steps
+//! - [`arguments`]: the check that no argument is a key
 //! - [`error`]: the errors, with advice
 
+pub mod arguments;
 pub mod authority;
 pub mod certs;
 pub mod error;

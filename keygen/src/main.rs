@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use ciphermq_crypto::text;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use jiff::Timestamp;
-use keygen::{CertsArgs, KeysArgs, RotateArgs, certs, keys, rotate};
+use keygen::{CertsArgs, KeysArgs, RotateArgs, arguments, certs, keys, rotate};
 
 /// Creates a receiver's key pair; with `rotate`, replaces it; with `certs`, creates certificates
 /// for the server and clients
@@ -35,14 +35,24 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     // Reaching a limit on file sizes is an error of the write, and must not end the program.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let mut command = Args::command();
+    let matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+        Ok(matches) => matches,
         Err(message) if message.use_stderr() => {
             console::lines(text::command_line_error(&message.render().to_string()));
             return ExitCode::from(USAGE);
         }
         Err(message) => {
             return console::printed(console::check_stdout().and_then(|()| message.print()));
+        }
+    };
+    if let Some(held) = arguments::held_key(&command, &matches, &[]) {
+        return usage(&held.problem(), held.advice());
+    }
+    let args = match Args::from_arg_matches(&matches) {
+        Ok(args) => args,
+        Err(error) => {
+            return usage(&text::command_line_error(&error.to_string()), "See --help.");
         }
     };
     let result = match &args.command {
@@ -65,4 +75,10 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is_usage() { USAGE } else { 1 })
         }
     }
+}
+
+/// Reports a mistake on the command line.
+fn usage(problem: &str, advice: &str) -> ExitCode {
+    console::lines(format_args!("error: {problem}\nwhat to do: {advice}"));
+    ExitCode::from(USAGE)
 }

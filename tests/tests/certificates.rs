@@ -649,6 +649,9 @@ async fn messages_that_no_receiver_would_accept_are_sent_only_on_request() {
                 .args(["--to", "receiver", "--message", name])
         };
         let refused = send().run().await.code(1);
+        let lacks_usage = extensions == no_signing;
+        assert_eq!(refused.stderr.contains("digitalSignature"), lacks_usage);
+        assert!(!refused.stderr.contains("clientAuth"), "{}", refused.stderr);
         for text in [
             "No receiver would accept",
             "Issue one",

@@ -290,3 +290,133 @@ async fn keys_in_place_of_paths_are_not_shown() {
     let refused = Cli::new("bench").args(spawn).run().await.code(2).stderr;
     assert!(!refused.contains("hidden"), "{refused}");
 }
+
+/// A key in any spelling, in place of an address, a name or a number, is not shown, and makes no
+/// file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_any_spelling_are_refused_and_not_shown() {
+    const KEY: &str = "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g";
+    const HEX: &str = "66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925";
+    let pairs = |separator: &str| {
+        let pairs: Vec<&str> = (0..32).map(|at| &HEX[2 * at..2 * at + 2]).collect();
+        pairs.join(separator)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, "").unwrap();
+    let keys = [
+        KEY.to_owned(),
+        format!("{KEY}="),
+        format!("{KEY}:6801"),
+        format!("key={KEY}="),
+        format!("KEY={HEX}"),
+        format!("0x{HEX}"),
+        pairs(":"),
+        pairs(" "),
+        format!("-----BEGIN PRIVATE KEY-----\n{KEY}\n-----END PRIVATE KEY-----\n"),
+    ];
+    let program = |name| Cli::program(ciphermq_tests::binaries::binary(name));
+    let send = ["--to", "r", "--file", "in"];
+    let lines: &[(&str, &[&str])] = &[
+        ("status", &["--server"]),
+        ("status", &["--server-name"]),
+        ("status", &["--retries"]),
+        ("status", &["--connect-timeout"]),
+        ("status", &["--key"]),
+        ("status", &["--cert"]),
+        ("status", &["--ca"]),
+        ("status", &["--pins"]),
+        ("status", &["--config"]),
+        ("send", &["--to"]),
+        ("send", &["--to", "r", "--message", "m", "--exchange"]),
+        ("send", &["--to", "r", "--message", "m", "--routing-key"]),
+        ("send", &["--to", "r", "--message", "m", "--suite"]),
+        ("send", &["--to", "r", "--file"]),
+        (
+            "send",
+            &[send[0], send[1], send[2], send[3], "--checkpoint"],
+        ),
+        ("receive", &["--queue"]),
+        ("receive", &["--output"]),
+        ("receive", &["--checkpoint"]),
+        ("receive", &["--quarantine"]),
+        ("receive", &["--private-key"]),
+        ("fetch", &["--queue"]),
+        ("ack", &[]),
+        ("resend", &[]),
+        ("get-key", &[]),
+        ("verify-key", &[]),
+        ("rejected", &[]),
+        ("completions", &[]),
+        ("bench", &["--mode"]),
+        ("bench", &["--spawn"]),
+        ("demo", &["--file"]),
+        ("demo", &["--out"]),
+        ("keygen", &["--out"]),
+        ("certs", &["--out"]),
+        ("certs", &["--client"]),
+        ("certs", &["--server-name"]),
+        ("certs", &["--days"]),
+    ];
+    let is_hidden = |outcome: &ciphermq_tests::cli::Outcome, what: &str| {
+        let text = format!("{}{}", outcome.stdout, outcome.stderr);
+        for part in [
+            &KEY[..12],
+            &HEX[..12],
+            "66:68:7a",
+            "66 68 7a",
+            "8e:20:08",
+            "8e 20 08",
+        ] {
+            assert!(!text.contains(part), "{what}: {text}");
+        }
+    };
+    for key in &keys {
+        let mut commands: Vec<(String, Cli, i32)> = Vec::new();
+        for (command, options) in lines {
+            let cli = Cli::new(command).args(*options).arg(key);
+            commands.push((format!("{command} {options:?}"), cli, 2));
+        }
+        for options in [
+            &["--out"][..],
+            &["certs", "--out"],
+            &["certs", "--client"],
+            &["certs", "--days"],
+        ] {
+            let keygen = Cli::keygen().args(options).arg(key);
+            commands.push((format!("keygen {options:?}"), keygen, 2));
+        }
+        for name in [
+            "SERVER",
+            "CA",
+            "CERT",
+            "KEY",
+            "CONFIG",
+            "RETRIES",
+            "RETRY_TIMEOUT",
+        ] {
+            let cli = Cli::new("status").env(&format!("CIPHERMQ_{name}"), key);
+            commands.push((name.to_owned(), cli, 2));
+        }
+        for name in [
+            "SERVER_ADDRESS",
+            "TLS_KEY_PATH",
+            "LOGGING_LEVEL",
+            "DATABASE_SQLITE_PATH",
+        ] {
+            let server = program("ciphermq-server").arg("--config").arg(&config);
+            let server = server.env(&format!("CIPHERMQ_{name}"), key);
+            commands.push((name.to_owned(), server, 1));
+        }
+        for (what, command, code) in commands {
+            let outcome = command.current_dir(folder.path()).run().await;
+            is_hidden(&outcome, &what);
+            assert_eq!(outcome.code, Some(code), "{what} {key}: {}", outcome.stderr);
+        }
+    }
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(files.count(), 1, "no file got a key's name");
+    // A client may be named after a fingerprint.
+    let certs = Cli::keygen().args(["certs", "--client", HEX]);
+    certs.current_dir(folder.path()).run().await.success();
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::Timestamp;
+use ciphermq_files::advice;
 use keygen::CertsArgs;
 use tokio::process::Command;
 
@@ -93,7 +94,7 @@ pub(crate) async fn start_server(
     std::fs::write(&config, configuration(database, logging)).map_err(|error| {
         Failure::new(
             format!("{} cannot be written: {error}.", config.display()),
-            "Check that you may write to its folder, and that there is room.",
+            advice(&error).unwrap_or("Check that you may write to its folder."),
         )
     })?;
     let mut command = Command::new(server_program()?);

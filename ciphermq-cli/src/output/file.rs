@@ -16,8 +16,8 @@ use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::dedup::{self, Checkpointed, Recorder};
 use ciphermq_client::{ClientId, Deduplication as _, MessageId};
 use ciphermq_files::{
-    Access, FileId, duplicate_descriptor, is_appending, is_same_file, open_append, own_descriptor,
-    resolve,
+    Access, FileId, Need, duplicate_descriptor, is_appending, is_same_file, open_append,
+    own_descriptor, resolve,
 };
 
 use super::error::OutputError;
@@ -71,7 +71,10 @@ pub(crate) struct OutputLocation<'a> {
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     file: File,
+    /// The resolved path.
     path: PathBuf,
+    /// The path as it was given, for messages.
+    given: PathBuf,
     record: Checkpointed,
     /// Whether a write has failed: the contents are uncertain, so no checkpoint may be written.
     has_failed: bool,
@@ -154,6 +157,7 @@ impl OutputFile {
         let output = Self {
             file,
             path: resolved,
+            given: path.to_owned(),
             record,
             has_failed: false,
         };
@@ -185,7 +189,7 @@ impl OutputFile {
     ) -> Result<(), OutputError> {
         self.check_path()?;
         let failed = |source| OutputError::Write {
-            path: self.path.clone(),
+            path: self.given.clone(),
             source,
         };
         let before = self.file.metadata().map_err(failed)?.len();
@@ -227,7 +231,7 @@ impl OutputFile {
             .file
             .metadata()
             .map_err(|source| OutputError::Write {
-                path: self.path.clone(),
+                path: self.given.clone(),
                 source,
             })?
             .len();
@@ -239,7 +243,7 @@ impl OutputFile {
     fn check_path(&self) -> Result<(), OutputError> {
         match FileId::leads_to(&self.path, &self.file) {
             true => Ok(()),
-            false => Err(OutputError::Moved(self.path.clone())),
+            false => Err(OutputError::Moved(self.given.clone())),
         }
     }
 }
@@ -257,7 +261,7 @@ fn open_file(path: &Path) -> Result<(File, PathBuf), OutputError> {
     let Some(number) = own_descriptor(&resolved) else {
         return open_append(path, Access::Private).map_err(failed);
     };
-    if !is_appending(&duplicate_descriptor(number).map_err(failed)?) {
+    if !is_appending(&duplicate_descriptor(number, Need::Write).map_err(failed)?) {
         return Err(OutputError::NotAppending(path.to_owned()));
     }
     let file = OpenOptions::new().read(true).append(true).open(&resolved);

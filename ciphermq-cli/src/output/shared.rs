@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::Path;
 
 use ciphermq_files::{Access, Draft, is_descriptor, open_append, resolve, sync_file};
@@ -14,21 +14,28 @@ use super::write::write_all;
 /// Checks that lines can be appended to a file later, and that it holds lines of this program, or
 /// nothing. Does not create the file.
 ///
+/// Returns an open named pipe: hold it while lines may be appended, because its reader ends when
+/// nobody has it open for writing.
+///
 /// # Errors
 ///
 /// [`OutputError`] if the file cannot be opened or created, or if it holds something else.
-pub(crate) fn check(path: &Path) -> Result<(), OutputError> {
+pub(crate) fn check(path: &Path) -> Result<Option<File>, OutputError> {
     let failed = |source| OutputError::Quarantine {
         path: path.to_owned(),
         source,
     };
     if !path.exists() {
-        return check_creatable(path).map_err(failed);
+        return check_creatable(path).map(|()| None).map_err(failed);
     }
     let (file, resolved) = open_append(path, Access::Private).map_err(failed)?;
-    let is_open_elsewhere = is_descriptor(&resolved) || !file.metadata().map_err(failed)?.is_file();
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_fifo() {
+        return Ok(Some(file));
+    }
+    let is_open_elsewhere = is_descriptor(&resolved) || !kind.is_file();
     match is_open_elsewhere || has_recognised_line(&file).map_err(failed)? {
-        true => Ok(()),
+        true => Ok(None),
         false => Err(OutputError::Unrecognised(path.to_owned())),
     }
 }
@@ -54,19 +61,19 @@ fn check_creatable(path: &Path) -> io::Result<()> {
 /// [`OutputError`] if the file cannot be opened or written. A partial write is truncated, unless
 /// another process holds the file's lock.
 pub(super) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
-    let (file, path) =
-        open_append(path, Access::Private).map_err(|source| OutputError::Quarantine {
-            path: path.to_owned(),
-            source,
-        })?;
+    let failed = |source| OutputError::Quarantine {
+        path: path.to_owned(),
+        source,
+    };
+    let (file, resolved) = open_append(path, Access::Private).map_err(failed)?;
     let written = match file.metadata() {
-        Ok(metadata) if metadata.is_file() && !is_descriptor(&path) => append_to_file(&file, lines),
+        Ok(metadata) if metadata.is_file() && !is_descriptor(&resolved) => {
+            append_to_file(&file, lines)
+        }
         Ok(_) => write_all(&file, lines),
         Err(error) => Err(error),
     };
-    written
-        .and_then(|()| sync_file(&file))
-        .map_err(|source| OutputError::Quarantine { path, source })
+    written.and_then(|()| sync_file(&file)).map_err(failed)
 }
 
 fn append_to_file(mut file: &File, lines: &[u8]) -> io::Result<()> {
@@ -160,7 +167,7 @@ mod tests {
         ] {
             fs::write(at("q"), text).unwrap();
             match check(&at("q")) {
-                Ok(()) => assert!(is_recognised, "{text:?}"),
+                Ok(_) => assert!(is_recognised, "{text:?}"),
                 Err(error) => {
                     assert!(!is_recognised && matches!(error, OutputError::Unrecognised(_)));
                 }

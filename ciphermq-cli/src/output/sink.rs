@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::{ClientId, MessageId};
-use ciphermq_files::{duplicate_descriptor, own_descriptor, resolve, sync_data};
+use ciphermq_files::{Need, advice, duplicate_descriptor, own_descriptor, resolve, sync_data};
 
 use super::error::OutputError;
 use super::file::OutputFile;
@@ -136,7 +136,7 @@ impl Stream {
             let what = format!("Standard output cannot be opened: {error}.");
             Failure::new(
                 what,
-                "Run fewer programs, or raise the limit of open files.",
+                advice(&error).unwrap_or("Check where it is redirected to."),
             )
         })?;
         Ok(Self::new(file, None))
@@ -145,7 +145,7 @@ impl Stream {
     /// Opens a pipe, a terminal, a device or a descriptor.
     fn open(path: &Path) -> Result<Self, OutputError> {
         let file = match resolve(path).ok().as_deref().and_then(own_descriptor) {
-            Some(number) => duplicate_descriptor(number),
+            Some(number) => duplicate_descriptor(number, Need::Write),
             None => OpenOptions::new().append(true).open(path),
         };
         let file = file.map_err(|source| OutputError::Open {

@@ -3,7 +3,8 @@
 //! In a file or a pipe data stays byte for byte. On a terminal control characters are escaped
 //! ([`data_for_terminal`]), and the progress bar is hidden meanwhile.
 //!
-//! A standard output that was closed is an error: see [`was_closed`].
+//! A standard output that was closed, or is open for reading only, is an error: the runtime would
+//! drop what is written to it. See [`check_descriptor`].
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 
 use ciphermq_client::text::data_for_terminal;
-use ciphermq_files::was_closed;
+use ciphermq_files::{Need, check_descriptor};
 
 use crate::console::stderr;
 use crate::exit::Failure;
@@ -20,9 +21,9 @@ use crate::exit::Failure;
 ///
 /// # Errors
 ///
-/// [`Failure`] if it was closed when the program started.
+/// [`Failure`] if it was closed when the program started, or is open for reading only.
 pub(crate) fn check() -> Result<(), Failure> {
-    is_open().map_err(|error| {
+    is_writable().map_err(|error| {
         Failure::new(
             format!("Standard output cannot be written: {error}."),
             "Redirect it, if only to /dev/null.",
@@ -30,11 +31,8 @@ pub(crate) fn check() -> Result<(), Failure> {
     })
 }
 
-fn is_open() -> io::Result<()> {
-    match was_closed(1) {
-        true => Err(io::Error::other("it is closed")),
-        false => Ok(()),
-    }
+fn is_writable() -> io::Result<()> {
+    check_descriptor(1, Need::Write)
 }
 
 /// Writes all of `data`, and flushes.
@@ -47,7 +45,7 @@ fn is_open() -> io::Result<()> {
     reason = "the only path to standard output"
 )]
 pub(crate) fn write(data: &[u8]) -> io::Result<()> {
-    is_open()?;
+    is_writable()?;
     let out = io::stdout();
     if !out.is_terminal() {
         let mut out = out.lock();

@@ -8,7 +8,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use ciphermq_files::{Access, Draft, FileId, beside, create_folder, parent, resolve, sync_parent};
+use ciphermq_files::{
+    Access, Draft, FileId, NotRegular, beside, create_folder, is_descriptor, parent, resolve,
+    sync_parent,
+};
 
 use super::{CheckpointError, Kind};
 
@@ -157,13 +160,11 @@ impl CheckpointFile {
     }
 }
 
-/// Opens a regular file only: a device in a checkpoint's place would be replaced by it.
+/// Opens a regular file only: a device in a checkpoint's place would be replaced by it, and a
+/// descriptor has no folder in which it could be replaced.
 fn open_regular(place: &Path) -> io::Result<File> {
-    if !std::fs::metadata(place)?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no regular file",
-        ));
+    if is_descriptor(place) || !std::fs::metadata(place)?.is_file() {
+        return Err(NotRegular.into());
     }
     OpenOptions::new().read(true).write(true).open(place)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ciphermq_crypto::Authority;
 use ciphermq_protocol::ClientId;
-use ciphermq_protocol::text::{is_unsafe, shown};
+use ciphermq_protocol::text::{holds_key, is_unsafe, shown};
 use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -34,6 +34,9 @@ const READ_AHEAD: usize = 64 * 1024;
 
 pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
+const ADDRESS_ADVICE: &str = "Write it as host:port, for example localhost:5672 or [::1]:5672.";
+const NAME_ADVICE: &str = "Give a DNS name or an IP address that is in the server's certificate.";
+
 /// The address of a server, and the name that its certificate must be valid for.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
@@ -50,17 +53,29 @@ impl Destination {
         default_port: u16,
     ) -> Result<Self, ConnectError> {
         let bad = |what| ConnectError::new(ConnectErrorKind::BadSetting, what);
+        if holds_key(address) {
+            return Err(
+                bad("The server's address holds a key, which is not shown.".to_owned())
+                    .advise(ADDRESS_ADVICE),
+            );
+        }
         let (host, port) = split_address(address, default_port).map_err(|reason| {
             bad(format!(
                 "`{}` is not a server address: {reason}.",
                 shown(address)
             ))
-            .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
+            .advise(ADDRESS_ADVICE)
         })?;
         let name = server_name.unwrap_or(&host);
+        if holds_key(name) {
+            return Err(
+                bad("The server's name holds a key, which is not shown.".to_owned())
+                    .advise(NAME_ADVICE),
+            );
+        }
         let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
             bad(format!("`{}` is not a valid server name.", shown(name)))
-                .advise("Give a DNS name or an IP address that is in the server's certificate.")
+                .advise(NAME_ADVICE)
                 .caused_by(error)
         })?;
         Ok(Self {

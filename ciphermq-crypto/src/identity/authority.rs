@@ -10,6 +10,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
+use super::certificate::lacks_client_auth;
 
 /// The limit of certificates in a chain, above that of real chains; longer ones are refused
 /// unparsed.
@@ -54,8 +55,8 @@ pub enum CertificateError {
     #[error("the certificate is valid only from {0} on")]
     NotYetValid(Timestamp),
     /// The certificate states usages that exclude this one.
-    #[error("the certificate may not be used for client authentication and signatures")]
-    Usage,
+    #[error("the certificate may not be used for {0}")]
+    Usage(Usage),
     /// The certificate names no client.
     #[error("the certificate names no client: it {0}")]
     Name(NameError),
@@ -65,6 +66,32 @@ pub enum CertificateError {
 }
 
 ciphermq_protocol::debug_as_report!(CertificateError);
+
+/// A use that a certificate's stated usages exclude; the text continues "may not be used for".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Its key usage lacks `digitalSignature`.
+    Signatures,
+    /// Its extended key usage lacks `clientAuth`.
+    ClientAuthentication,
+    /// The extended key usage of an intermediate certificate above it lacks `clientAuth`.
+    AboveIt,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signatures => "signatures: its key usage lacks digitalSignature",
+            Self::ClientAuthentication => {
+                "client authentication: its extended key usage lacks clientAuth"
+            }
+            Self::AboveIt => {
+                "client authentication: the extended key usage of an intermediate certificate \
+                 above it lacks clientAuth"
+            }
+        })
+    }
+}
 
 impl CertificateError {
     /// Returns what the certificate's owner can do about it.
@@ -80,10 +107,17 @@ impl CertificateError {
             Self::Unreadable(flaw) | Self::NotTrusted(flaw) => flaw.advice(),
             Self::Expired(at) => Flaw::Expired(Some(*at)).advice(),
             Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).advice(),
-            Self::Usage => {
-                "Issue one whose key usage has digitalSignature, and whose extended key usage has \
-                 clientAuth, or one \
-                 that states no usages: `ciphermq-cli certs` does."
+            Self::Usage(Usage::Signatures) => {
+                "Issue one whose key usage has digitalSignature, or that has no key usage: \
+                 `ciphermq-cli certs` does."
+            }
+            Self::Usage(Usage::ClientAuthentication) => {
+                "Issue one whose extended key usage has clientAuth, or that has none: \
+                 `ciphermq-cli certs` does."
+            }
+            Self::Usage(Usage::AboveIt) => {
+                "Issue it directly by the authority, or by an intermediate one whose extended key \
+                 usage has clientAuth, or that has none."
             }
             Self::Name(error) => error.advice(),
             Self::KeyKind => {
@@ -191,7 +225,10 @@ impl Authority {
         let end = end_entity(own).map_err(CertificateError::Unreadable)?;
         self.verify_path(&end, intermediates, at)
             .map_err(|flaw| match flaw {
-                Flaw::ExtendedKeyUsage => CertificateError::Usage,
+                Flaw::ExtendedKeyUsage if lacks_client_auth(own) => {
+                    CertificateError::Usage(Usage::ClientAuthentication)
+                }
+                Flaw::ExtendedKeyUsage => CertificateError::Usage(Usage::AboveIt),
                 flaw => CertificateError::NotTrusted(flaw),
             })?;
         Ok(certificate)
@@ -355,7 +392,10 @@ mod tests {
         assert_eq!(extended(&[]), Ok(()));
         assert_eq!(extended(&[ClientAuth]), Ok(()));
         assert_eq!(extended(&[ServerAuth, ClientAuth]), Ok(()));
-        assert_eq!(extended(&[ServerAuth]), Err(CertificateError::Usage));
+        assert_eq!(
+            extended(&[ServerAuth]),
+            Err(CertificateError::Usage(Usage::ClientAuthentication))
+        );
         let usages = |usages: &[KeyUsagePurpose]| {
             verify(CertificateSpec {
                 usages: usages.to_vec(),
@@ -365,8 +405,19 @@ mod tests {
         assert_eq!(usages(&[KeyUsagePurpose::DigitalSignature]), Ok(()));
         assert_eq!(
             usages(&[KeyUsagePurpose::KeyAgreement]),
-            Err(CertificateError::Usage)
+            Err(CertificateError::Usage(Usage::Signatures))
         );
+        for (usage, names, not) in [
+            (Usage::Signatures, "digitalSignature", "clientAuth"),
+            (
+                Usage::ClientAuthentication,
+                "clientAuth",
+                "digitalSignature",
+            ),
+        ] {
+            let advice = CertificateError::Usage(usage).advice();
+            assert!(advice.contains(names) && !advice.contains(not), "{advice}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::{CertificateError, SignatureAlgorithm};
+use super::{CertificateError, SignatureAlgorithm, Usage};
 
 /// A client's certificate that an [`Authority`](super::Authority) has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,14 @@ pub struct Certificate {
     public_key: Vec<u8>,
     not_before: Timestamp,
     not_after: Timestamp,
+}
+
+/// Returns whether a certificate has an extended key usage without `clientAuth`.
+pub(super) fn lacks_client_auth(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
+        let usage = certificate.extended_key_usage().ok().flatten();
+        usage.is_some_and(|usage| !usage.value.client_auth)
+    })
 }
 
 impl Certificate {
@@ -33,7 +41,7 @@ impl Certificate {
             .key_usage()
             .map_err(|_| unreadable("its key usage is damaged"))?;
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
-            return Err(CertificateError::Usage);
+            return Err(CertificateError::Usage(Usage::Signatures));
         }
         let client_id =
             ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)?;

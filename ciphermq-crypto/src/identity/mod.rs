@@ -16,7 +16,7 @@ mod certificate;
 mod signer;
 
 pub use algorithm::SignatureAlgorithm;
-pub use authority::{Authority, AuthorityError, CertificateError};
+pub use authority::{Authority, AuthorityError, CertificateError, Usage};
 pub use certificate::{Certificate, client_id};
 pub use ciphermq_certificates::{
     Flaw, NameError as CommonNameError, Validity, ValidityError, fingerprint,

@@ -150,7 +150,7 @@ fn certificate_reason(error: &CertificateError) -> &'static str {
         CertificateError::NotTrusted(_) => "certificate_not_trusted",
         CertificateError::Expired(_) => "certificate_expired",
         CertificateError::NotYetValid(_) => "certificate_not_yet_valid",
-        CertificateError::Usage => "certificate_usage",
+        CertificateError::Usage(_) => "certificate_usage",
         CertificateError::Name(_) => "certificate_name",
         CertificateError::KeyKind => "certificate_key_kind",
     }

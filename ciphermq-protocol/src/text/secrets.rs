@@ -5,10 +5,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 /// The text that is shown instead of a key.
 const INSTEAD: &str = "(a key, which is not shown)";
+/// The beginning of a PEM header.
+const PEM: &str = "-----BEGIN";
 /// The length of 32 bytes in base64 without padding.
 const BASE64_DIGITS: usize = 43;
 /// The length of 32 bytes in hexadecimal.
@@ -38,14 +41,28 @@ impl fmt::Display for Shown<'_> {
 /// Returns whether a path or word is a key rather than the path of one.
 ///
 /// It is one if it has a PEM header, or contains 32 bytes or more in base64 (any alphabet, RFC
-/// 4648) or hexadecimal, perhaps on several lines.
+/// 4648) or hexadecimal: with or without padding, alone or after a prefix (`key=`, `base64:`,
+/// `0x`), in groups (`66:68:7a`), or on several lines.
 #[must_use]
 pub fn holds_key<T: AsRef<OsStr> + ?Sized>(text: &T) -> bool {
     let text = text.as_ref().to_string_lossy();
-    let is_separator = |c: char| c.is_whitespace() || c == ':';
-    text.contains("-----BEGIN")
-        || has_key_word(&text)
-        || is_key(&text.split(is_separator).collect::<String>())
+    text.contains(PEM) || !key_places(&text).is_empty() || is_wrapped_key(&text)
+}
+
+/// Returns whether a name is a key, as [`holds_key`] does, except that a word of hexadecimal digits
+/// counts as a fingerprint: clients may be named after those.
+#[must_use]
+pub fn name_holds_key<T: AsRef<OsStr> + ?Sized>(name: &T) -> bool {
+    let name = name.as_ref().to_string_lossy();
+    let is_plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let parts = || name.split(['-', '_', '.']);
+    let is_fingerprint = is_plain
+        && !parts().any(|part| part.starts_with("0x") || part.starts_with("0X"))
+        && parts().any(is_hex_key)
+        && !is_base64_key(&name);
+    !is_fingerprint && holds_key(&*name)
 }
 
 /// Returns the text of a command line's error for people.
@@ -56,28 +73,37 @@ pub fn holds_key<T: AsRef<OsStr> + ?Sized>(text: &T) -> bool {
 pub fn command_line_error(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, pem)) = rest.split_once("-----BEGIN") {
+    while let Some((before, pem)) = rest.split_once(PEM) {
         clean.push_str(before);
         clean.push_str(INSTEAD);
         // The quotation mark that ends the value, which PEM does not contain.
         rest = pem
-            .find('\'')
+            .find(['\'', '`'])
             .and_then(|end| pem.get(end..))
             .unwrap_or_default();
     }
     clean.push_str(rest);
-    let secrets: Vec<String> = words(&clean)
-        .filter(|word| has_key_word(word) || has_password(word))
+    let urls: Vec<String> = words(&clean)
+        .filter(|word| has_password(word))
         .map(str::to_owned)
         .collect();
-    for secret in secrets {
-        let instead = if has_password(&secret) {
-            "(a URL with a password, which is not shown)"
-        } else {
-            INSTEAD
-        };
-        clean = clean.replace(&secret, instead);
+    for url in urls {
+        clean = clean.replace(&url, "(a URL with a password, which is not shown)");
     }
+    for place in key_places(&clean).into_iter().rev() {
+        clean.replace_range(place, INSTEAD);
+    }
+    // Keys that are wrapped or spaced in a way of their own fill a quotation.
+    clean = clean
+        .split_inclusive(is_quote)
+        .map(|part| {
+            let quoted = part.strip_suffix(is_quote).unwrap_or(part);
+            match is_wrapped_key(quoted) {
+                true => part.replace(quoted, INSTEAD),
+                false => part.to_owned(),
+            }
+        })
+        .collect();
     for (reason, plain) in NUMBERS {
         clean = clean.replace(reason, plain);
     }
@@ -105,18 +131,113 @@ fn has_password(word: &str) -> bool {
     user.is_some_and(|user| user.contains(':')) || rest.contains("password=")
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`'))
+fn is_quote(letter: char) -> bool {
+    matches!(letter, '\'' | '"' | '`')
 }
 
-fn has_key_word(text: &str) -> bool {
-    // Some tools write a prefix, such as `base64:`.
-    words(text).any(|word| word.split([':', ',', ';', '@']).any(is_key))
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c.is_whitespace() || is_quote(c))
+}
+
+/// Returns the places of the keys in a text, in order.
+fn key_places(text: &str) -> Vec<Range<usize>> {
+    let mut places = key_words(text);
+    places.extend(hex_groups(text));
+    places.sort_by_key(|place| (place.start, std::cmp::Reverse(place.end)));
+    let mut end = 0;
+    places.retain(|place| {
+        let is_new = place.start >= end;
+        end = end.max(place.end);
+        is_new
+    });
+    places
+}
+
+/// Returns the places of words that are keys. What tools write before them is not a part of the
+/// word, such as `base64:` and `key=`.
+fn key_words(text: &str) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    for (mut at, word) in runs(text, |c| c.is_ascii_alphanumeric() || "+/-_.=".contains(c)) {
+        let word = word.trim_end_matches('.');
+        let padding = word.len() - word.trim_end_matches('=').len();
+        let mut parts = word.trim_end_matches('=').split('=').peekable();
+        while let Some(part) = parts.next() {
+            let is_last = parts.peek().is_none();
+            let end = at + part.len() + if is_last { padding } else { 0 };
+            if text.get(at..end).is_some_and(is_key) {
+                places.push(at..end);
+            }
+            at += part.len() + 1;
+        }
+    }
+    places
+}
+
+/// Returns the places of hexadecimal keys that are written in groups of one length, as in
+/// `66:68:7a`, `0x66, 0x68` and `6668 7aad`.
+fn hex_groups(text: &str) -> Vec<Range<usize>> {
+    let mut places: Vec<Range<usize>> = Vec::new();
+    let mut digits = 0;
+    let mut last = (0..0, 0);
+    for (start, run) in runs(text, |c| c.is_ascii_alphanumeric()) {
+        let group = run.trim_start_matches("0x").trim_start_matches(['x', 'X']);
+        let is_group = matches!(group.len(), 2 | 4 | 8 | 16 | 32)
+            && group.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (before, length): (Range<usize>, usize) = last;
+        let gap = text.get(before.end..start).unwrap_or_default();
+        let continues = is_group && length == group.len() && !gap.contains('/');
+        digits = match (is_group, continues) {
+            (true, true) => digits + group.len(),
+            (true, false) => group.len(),
+            (false, _) => 0,
+        };
+        let begin = if continues { before.start } else { start };
+        last = (
+            begin..start + run.len(),
+            if is_group { group.len() } else { 0 },
+        );
+        if digits >= HEX_DIGITS {
+            places.retain(|place| place.start != begin);
+            places.push(begin..start + run.len());
+        }
+    }
+    places
+}
+
+/// Returns the longest parts of a text that consist of such characters, and where they start.
+fn runs(text: &str, is_part: impl Fn(char) -> bool) -> Vec<(usize, &str)> {
+    let mut start = 0;
+    let mut runs = Vec::new();
+    for part in text.split_inclusive(|c| !is_part(c)) {
+        let run = part.trim_end_matches(|c| !is_part(c));
+        if !run.is_empty() {
+            runs.push((start, run));
+        }
+        start += part.len();
+    }
+    runs
+}
+
+/// Returns whether a text is a key on several lines, or in words.
+fn is_wrapped_key(text: &str) -> bool {
+    is_key(
+        &text
+            .split(|c: char| c.is_whitespace() || c == ':')
+            .collect::<String>(),
+    )
 }
 
 fn is_key(word: &str) -> bool {
-    let is_hex = word.len() >= HEX_DIGITS && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hex || is_base64_key(word)
+    is_hex_key(word) || is_base64_key(word)
+}
+
+/// Returns whether a word is 32 bytes or more in hexadecimal, perhaps after `0x` or a name.
+fn is_hex_key(word: &str) -> bool {
+    word.split(['-', '_', '+']).any(|part| {
+        let digits = part.strip_prefix("0x").or_else(|| part.strip_prefix("0X"));
+        let digits = digits.unwrap_or(part);
+        digits.len() >= HEX_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// Returns whether a word is base64 of 32 bytes or more.
@@ -155,7 +276,42 @@ fn is_random(digits: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const KEYS: [&str; 9] = [
+    const HEX: &str = "66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925";
+
+    /// A hexadecimal key in groups of this many digits.
+    fn grouped(length: usize, before: &str, separator: &str) -> String {
+        let groups = HEX.as_bytes().chunks(length);
+        let groups: Vec<_> = groups
+            .map(|group| format!("{before}{}", String::from_utf8_lossy(group)))
+            .collect();
+        groups.join(separator)
+    }
+
+    /// Spellings of a hexadecimal key.
+    fn hex_keys() -> Vec<String> {
+        let mut keys = vec![
+            HEX.to_owned(),
+            HEX.to_uppercase(),
+            format!("0x{HEX}"),
+            format!("0X{HEX}"),
+            format!("key={HEX}"),
+            format!("KEY={HEX}"),
+            format!("hex:{HEX}"),
+            format!("[{HEX}]"),
+            format!("x'{HEX}'"),
+            format!("key_{HEX}"),
+            grouped(2, "0x", ", "),
+            grouped(2, "0x", ","),
+            grouped(2, "\\x", ""),
+            grouped(2, "", ":\n    "),
+        ];
+        for separator in [":", " ", "-", ", ", "\n", "."] {
+            keys.extend([2, 4, 8, 16].map(|length| grouped(length, "", separator)));
+        }
+        keys
+    }
+
+    const KEYS: [&str; 16] = [
         "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=",
         "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g",
         "  4IZCJdI0yQ8u/cnW1Ll3bM+RJRDE7j9eZFgHDuEnm2g=\n",
@@ -163,6 +319,13 @@ mod tests {
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "base64:4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=",
         "XWING 4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=",
+        "key=4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=",
+        "export KEY=4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g",
+        "key=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g:6801",
+        "https://4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g@host",
+        "(4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=)",
+        "k=4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g=;l=1",
         "66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925",
         "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC",
     ];
@@ -172,6 +335,9 @@ mod tests {
         for key in KEYS {
             assert!(holds_key(key), "{key}");
             assert_eq!(shown(key).to_string(), INSTEAD);
+        }
+        for key in hex_keys() {
+            assert_eq!(shown(&key).to_string(), INSTEAD, "{key}");
         }
         for pem in [
             "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----",
@@ -197,6 +363,10 @@ mod tests {
             "./4IZCJdI0yQ8u4cnW1Ll3bMTRJRDE7j9eZFgHDuEnm2g.key",
             "aes-256-gcm",
             "a folder\nof two lines",
+            "/srv/warehouse/tables/readings/of/all/plants/year=2024/month=05/part",
+            "01a20937-573d-8b38-8abe-0a0000000000 01a20937-573d-8b38-8abe-0a0000000001",
+            "2001:db8:85a3:1:2:8a2e:370:7334, 2001:db8:85a3:1:2:8a2e:370:7335",
+            "localhost:5672",
         ] {
             assert_eq!(shown(path).to_string(), path);
         }
@@ -213,6 +383,15 @@ mod tests {
             );
             assert!(clean.ends_with("for '--key <FILE>'"), "{clean}");
         }
+        for key in hex_keys().iter().filter(|key| !key.contains('\'')) {
+            let clean = command_line_error(&error(key));
+            let two = [&HEX[..2], &HEX[32..34], &HEX[62..]].map(|pair| clean.contains(pair));
+            assert_eq!(two, [false; 3], "{key}: {clean}");
+            assert!(clean.ends_with("for '--key <FILE>'"), "{clean}");
+        }
+        // Wrapped in a way of its own.
+        let wrapped = "4IZCJdI0yQ8u4cnW 1Ll3bMTRJRDE7j9eZ\nFgHDuEnm2g=";
+        assert_eq!(command_line_error(&error(wrapped)), error(INSTEAD));
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4C\nAAAA\n-----END PRIVATE KEY-----";
         assert_eq!(command_line_error(&error(pem)), error(INSTEAD));
         for url in ["mysql://u:secret@h/d", "mysql://u@h/d?password=secret"] {
@@ -221,6 +400,19 @@ mod tests {
         }
         for value in ["sqlit", "mysql://u@h/d", "certs/ca.crt"] {
             assert_eq!(command_line_error(&error(value)), error(value));
+        }
+    }
+
+    #[test]
+    fn names_may_be_fingerprints_and_no_other_keys() {
+        for name in [HEX, &format!("device-{HEX}"), "receiver_1", "a:b", "x@y.z"] {
+            assert!(!name_holds_key(name), "{name}");
+        }
+        for name in KEYS.into_iter().filter(|&key| key != HEX) {
+            assert!(name_holds_key(name), "{name}");
+        }
+        for name in [format!("0x{HEX}"), grouped(2, "", ":"), grouped(2, "", " ")] {
+            assert!(name_holds_key(&name), "{name}");
         }
     }
 

@@ -1,8 +1,10 @@
 //! The section `[server]`.
 
-use ciphermq_protocol::text::shown;
+use ciphermq_protocol::text::{holds_key, shown};
 
 use super::{Error, file, validator::Validator};
+
+const ADDRESS_ADVICE: &str = "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.";
 
 /// The section `[server]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +37,22 @@ pub(super) fn validate(section: &file::Server, validator: &Validator<'_>) -> Res
     }
     let address = match &section.address {
         None => String::from("127.0.0.1:5672"),
+        // It could be one as well: a host, without a port or with one.
+        Some(address) if holds_key(&address.value.0) => {
+            return Err(validator.invalid(
+                ("server", "address"),
+                Some(&address.location),
+                "it holds a key, not a host and port",
+                ADDRESS_ADVICE,
+            ));
+        }
         Some(address) if is_address(address.value.0.trim()) => address.value.0.trim().to_owned(),
         Some(address) => {
             return Err(validator.invalid(
                 ("server", "address"),
                 Some(&address.location),
                 format!("`{}` is not a host and port", shown(&address.value.0)),
-                "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.",
+                ADDRESS_ADVICE,
             ));
         }
     };

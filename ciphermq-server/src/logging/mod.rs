@@ -142,8 +142,17 @@ impl Drop for Guard {
         for spool in self.spools.iter() {
             spool.close();
         }
-        for spool in self.spools.iter() {
-            spool.wait_closed(FLUSH_TIMEOUT);
+        let closed: Vec<bool> = self
+            .spools
+            .iter()
+            .map(|spool| spool.wait_closed(FLUSH_TIMEOUT))
+            .collect();
+        // A console that takes nothing would hold up the report as well.
+        if closed.last() == Some(&true) {
+            let spools = self.spools.iter().zip(&closed);
+            for (spool, _) in spools.filter(|(_, closed)| !**closed) {
+                spool.report_unwritten(FLUSH_TIMEOUT);
+            }
         }
     }
 }

@@ -26,8 +26,8 @@ use std::{
 };
 
 use ciphermq_files::{
-    Access, create_folder, duplicate_descriptor, fit_name, is_descriptor, own_descriptor, parent,
-    resolve, sync_parent,
+    Access, Need, create_folder, duplicate_descriptor, fit_name, is_descriptor, open_named_pipe,
+    own_descriptor, parent, resolve, sync_parent,
 };
 use jiff::Timestamp;
 
@@ -137,7 +137,14 @@ impl RotatingFile {
     fn open_new(&self, second: u64) -> io::Result<Open> {
         let place = resolve(&self.path)?;
         if let Some(number) = own_descriptor(&place) {
-            return self.open_descriptor(place, number, second);
+            // Others may write to it as well: opened once more, it would have an offset of its
+            // own, and they would overwrite the log.
+            let file = duplicate_descriptor(number, Need::Write)?;
+            return self.unrotated(file, place, second);
+        }
+        // Without a reader what is written would be lost.
+        if let Some(pipe) = open_named_pipe(&place)? {
+            return self.unrotated(pipe, place, second);
         }
         // Not readable for everybody: it holds client names and addresses.
         let mut options = OpenOptions::new();
@@ -175,10 +182,8 @@ impl RotatingFile {
         })
     }
 
-    /// Duplicates a descriptor such as `/dev/stdout`, which others may write to as well: opened
-    /// once more, it would have an offset of its own, and they would overwrite the log.
-    fn open_descriptor(&self, place: PathBuf, number: i32, second: u64) -> io::Result<Open> {
-        let file = duplicate_descriptor(number)?;
+    /// Returns an open descriptor, such as `/dev/stdout`, or pipe, which is never renamed.
+    fn unrotated(&self, file: File, place: PathBuf, second: u64) -> io::Result<Open> {
         let metadata = file.metadata()?;
         Ok(Open {
             file,

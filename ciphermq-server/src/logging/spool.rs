@@ -68,6 +68,8 @@ pub(super) struct Spool(Arc<SpoolState>);
 
 #[derive(Debug)]
 struct SpoolState {
+    /// The output's name in complaints.
+    name: String,
     capacity: usize,
     /// A panic does not poison it: the state is sound after every statement.
     state: Mutex<State>,
@@ -159,6 +161,7 @@ impl Spool {
     /// Starts the thread. `capacity` is in bytes.
     pub(super) fn start(output: Box<dyn Output>, capacity: usize) -> io::Result<Self> {
         let shared = Arc::new(SpoolState {
+            name: output.name(),
             capacity,
             state: Mutex::default(),
             work: Condvar::new(),
@@ -228,12 +231,23 @@ impl Spool {
         self.0.work.notify_one();
     }
 
-    /// Waits until the thread has ended, or the time is over.
-    pub(super) fn wait_closed(&self, limit: Duration) {
+    /// Waits until the thread has ended, or the time is over. Returns whether it has ended.
+    pub(super) fn wait_closed(&self, limit: Duration) -> bool {
         let mut state = self.0.state.lock();
         self.0
             .progress
             .wait_while_for(&mut state, |state| !state.closed, limit);
+        state.closed
+    }
+
+    /// Reports that the output took too long to take the last lines, such as a pipe whose reader
+    /// does not read.
+    pub(super) fn report_unwritten(&self, limit: Duration) {
+        report(&format!(
+            "the last lines for {} could not be written within {} s",
+            self.0.name,
+            limit.as_secs()
+        ));
     }
 }
 

@@ -756,3 +756,135 @@ pub(crate) async fn an_unwritable_quarantine_is_reported_at_the_start(fixture: F
     workspace.receive(1).await;
     assert_eq!(workspace.texts(), ["a"]);
 }
+
+/// Rust's runtime takes what is written to a standard output that is open for reading, without an
+/// error, and reads nothing from a standard input that is open for writing.
+pub(crate) async fn descriptors_for_the_other_direction_are_refused_at_the_start(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in", "a line\n");
+    workspace.write("out", "");
+    symlink("/dev/fd/3", workspace.path("link")).unwrap();
+    let receive = |options: &[&str]| {
+        let receive = workspace.cli("receive").args(["--idle-exit", "0.05"]);
+        // Nothing is connected before the error.
+        receive.args(["--server", "localhost:1"]).args(options)
+    };
+    let state = ["--output", "/dev/fd/3", "--checkpoint", "state"];
+    for (options, descriptors, name) in [
+        (&["--output", "/dev/fd/3"][..], "3< in", "/dev/fd/3"),
+        (&["--output", "/proc/self/fd/3"], "3< in", "/proc/self/fd/3"),
+        (&["--output", "link"], "3< in", "link"),
+        (&["--output", "/dev/stdin"], "< in", "/dev/stdin"),
+        (&["--output", "-"], "1< in", "Standard output"),
+        (&["--output", "/dev/stdout"], "1< in", "Standard output"),
+        (&["--quarantine", "/dev/fd/3"], "3< in", "/dev/fd/3"),
+        (&["--quarantine", "/dev/stdin"], "< in", "/dev/stdin"),
+        (&state, "3< in", "/dev/fd/3"),
+    ] {
+        let (what, advice) = failed(redirected(receive(options), descriptors).run().await);
+        assert!(
+            what.contains("it is open for reading only") && what.contains(name),
+            "{options:?} {descriptors}: {what}"
+        );
+        assert!(
+            advice.contains(">>") || advice.contains("Redirect"),
+            "{advice}"
+        );
+    }
+    for (command, name) in [("fetch", "fetch"), ("status", "status"), ("keys", "keys")] {
+        let (what, _) = failed(redirected(workspace.cli(command), "1< in").run().await);
+        assert!(
+            what.contains("it is open for reading only"),
+            "{name}: {what}"
+        );
+    }
+    let send = |options: &[&str]| workspace.send().args(options);
+    for (options, descriptors, problem, hint) in [
+        (
+            &["--file", "/dev/fd/3"][..],
+            "3> out",
+            "writing only",
+            "3< file",
+        ),
+        (&["--file", "link"], "3>> out", "writing only", "3< file"),
+        (
+            &["--file", "/dev/stdin"],
+            "0> out",
+            "writing only",
+            "< file",
+        ),
+        (&[], "0> out", "writing only", "Redirect"),
+        (
+            &["--file", "/dev/fd/9"],
+            "",
+            "it is closed",
+            "No such descriptor",
+        ),
+        (
+            &["--file", "/dev/fd/9", "--checkpoint", "c"],
+            "",
+            "it is closed",
+            "No such descriptor",
+        ),
+    ] {
+        let (what, advice) = failed(redirected(send(options), descriptors).run().await);
+        assert!(what.contains(problem), "{options:?} {descriptors}: {what}");
+        assert!(advice.contains(hint), "{options:?} {descriptors}: {advice}");
+    }
+    // For both directions it is used.
+    workspace.send_messages(&["a"]).await;
+    let receive = workspace.cli("receive").args(["--count", "1"]);
+    redirected(receive.args(["--output", "/dev/fd/3"]), "3<> out")
+        .run()
+        .await
+        .success();
+    assert!(!fs::read(workspace.path("out")).unwrap().is_empty());
+}
+
+pub(crate) async fn a_quarantine_that_is_a_pipe_has_a_reader(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let pipe = workspace.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    workspace.send_messages(&["sealed"]).await;
+    workspace.new_key_pair();
+    let receive = || {
+        let receive = workspace.cli("receive").args(["--quarantine", "pipe"]);
+        receive.args(["--idle-exit", "1"])
+    };
+    let (what, advice) = failed(receive().run().await);
+    assert!(what.contains("nobody reads"), "{what}");
+    assert!(advice.contains("reader"), "{advice}");
+    // A reader that ends when nobody has the pipe open for writing any more.
+    let script = "cat pipe > read & \"$0\" \"$@\"; code=$?; wait; exit $code".to_owned();
+    receive()
+        .under(&["sh".to_owned(), "-c".to_owned(), script])
+        .run()
+        .await
+        .success();
+    let read = fs::read_to_string(workspace.path("read")).unwrap();
+    assert!(read.contains("\"envelope\""), "{read}");
+}
+
+pub(crate) async fn a_checkpoint_is_a_regular_file(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in", "a line\n");
+    for checkpoint in ["/dev/null", "certs", "/dev/fd/3"] {
+        for command in [
+            workspace.send().args(["--file", "in"]),
+            workspace.send().args(["--file", "in", "--again"]),
+            workspace.cli("receive").args(["--idle-exit", "0.05"]),
+        ] {
+            let command = command.args(["--checkpoint", checkpoint]);
+            let (what, advice) = failed(redirected(command, "3>> other").run().await);
+            assert!(what.contains("no regular file"), "{checkpoint}: {what}");
+            assert!(
+                advice.starts_with("It is a folder, a device, a pipe or a descriptor: name a"),
+                "{advice}"
+            );
+            assert!(!advice.contains("may write"), "{advice}");
+        }
+    }
+}

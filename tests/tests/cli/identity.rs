@@ -323,4 +323,30 @@ pub(crate) async fn a_private_key_that_another_client_has_announced_is_refused(f
         what.contains(&workspace.receiver) && what.contains(&second),
         "{what}"
     );
+
+    // Sharing it on purpose once leaves a record of the second client beside the key. The first
+    // one's still counts: there is a warning each time, for both.
+    let register = || workspace.cli("register-key");
+    let warning = format!("is also that of the client {}", workspace.receiver);
+    let shared = register().args(["--private-key", "certs/receiver_private.key"]);
+    let outcome = shared.run().await.success();
+    assert!(outcome.stderr.contains(&warning), "{}", outcome.stderr);
+    let receive = workspace.cli("receive").args(["--idle-exit", "0.05"]);
+    for command in [receive, register(), workspace.cli("keys")] {
+        let outcome = command.run().await.success();
+        assert!(outcome.stderr.contains(&warning), "{}", outcome.stderr);
+    }
+    let first = pki.authority().client(&workspace.receiver);
+    std::fs::remove_dir_all(workspace.path("certs/receiver_1")).unwrap();
+    first.write(&workspace.path("certs/receiver_1"), "client");
+    let outcome = register().run().await.success();
+    let warning = format!("is also that of the client {second}");
+    assert!(outcome.stderr.contains(&warning), "{}", outcome.stderr);
+    // An older key is named, so there is a warning.
+    let keygen = workspace.cli("keygen").args(["--out", "own"]);
+    keygen.run().await.success();
+    let mut both = register().args(["--private-key", "own/receiver_private.key"]);
+    both = both.args(["--private-key", "certs/receiver_private.key"]);
+    let outcome = both.run().await.success();
+    assert!(outcome.stderr.contains(&warning), "{}", outcome.stderr);
 }

@@ -164,6 +164,9 @@ async fn files_are_the_intended_ones() {
             files::an_empty_checkpoint_is_accepted,
             files::a_link_and_its_file_are_sent_once,
             files::an_unwritable_quarantine_is_reported_at_the_start,
+            files::descriptors_for_the_other_direction_are_refused_at_the_start,
+            files::a_quarantine_that_is_a_pipe_has_a_reader,
+            files::a_checkpoint_is_a_regular_file,
         ]
     );
 }

@@ -58,3 +58,46 @@ async fn logs_may_share_a_device_and_nothing_else() {
         );
     }
 }
+
+/// A pipe that nobody reads, and a descriptor that cannot be written, would lose lines in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_takes_no_lines_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    let script = "exec \"$0\" \"$@\" 7< /dev/null".to_owned();
+    let options = || {
+        Options::sqlite()
+            .set("logging", "info_file_path", pipe.display().to_string())
+            .set("logging", "error_file_path", "/dev/fd/7")
+            .under(vec!["sh".to_owned(), "-c".to_owned(), script.clone()])
+    };
+    let mut server = Server::start(options()).await;
+    server
+        .console()
+        .expect("a named pipe that nobody reads")
+        .await;
+    server.console().expect("it is open for reading only").await;
+    let console = server.terminate().await;
+    assert!(
+        console.contains("the last lines for the log file") && console.contains("pipe could not"),
+        "{console}"
+    );
+
+    // The lines wait for a reader.
+    let mut server = Server::start(options()).await;
+    server
+        .console()
+        .expect("a named pipe that nobody reads")
+        .await;
+    let first_line = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::open(pipe).unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(file), &mut line).unwrap();
+        line
+    });
+    let first_line = first_line.await.unwrap();
+    assert!(first_line.contains("\"level\":\"INFO\""), "{first_line}");
+    server.console().expect("is written again").await;
+    server.terminate().await;
+}

@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use ciphermq_files::advice;
+
 use crate::exit::Failure;
 use crate::output::Payload;
 
@@ -56,7 +58,7 @@ impl Expected {
         lines.map_err(|error| {
             Failure::new(
                 format!("The file {} cannot be read: {error}.", file.display()),
-                "Name a file with one message per line, with --file.",
+                advice(&error).unwrap_or("Name a file with one message per line, with --file."),
             )
         })?;
         Ok(expected)

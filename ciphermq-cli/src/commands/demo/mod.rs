@@ -11,7 +11,7 @@ mod compare;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ciphermq_files::{Access, create_folder};
+use ciphermq_files::{Access, advice, create_folder};
 use keygen::KeysArgs;
 use tokio::process::Command;
 
@@ -269,6 +269,6 @@ fn folder(out: Option<&Path>) -> Result<PathBuf, Failure> {
 fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::new(
         format!("The folder {} cannot be used: {error}.", folder.display()),
-        "Name one that you may write to, with --out.",
+        advice(error).unwrap_or("Name one that you may write to, with --out."),
     )
 }

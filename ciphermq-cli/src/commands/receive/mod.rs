@@ -29,7 +29,7 @@ use indicatif::ProgressBar;
 use self::adaptive_prefetch::AdaptivePrefetch;
 use self::gaps::GapReporter;
 use self::idle_timer::IdleTimer;
-use self::opening::{open_output, open_stream};
+use self::opening::{check_descriptors, open_output, open_stream};
 use self::receiver::{Receiver, ReceiverConfig};
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -138,6 +138,7 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
     args.claim_files(kind, &settings)?;
+    check_descriptors([&args.output, &args.quarantine_path()])?;
     let mut signals = Signals::listen()?;
     // An existing output is checked before connecting; a new one is created afterwards.
     let exists = kind == OutputKind::File && args.output.exists();
@@ -163,7 +164,7 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     if OutputKind::of(&quarantine, false) == OutputKind::Stdout {
         stdout::check()?;
     }
-    shared::check(&quarantine)?;
+    let _open_pipe = shared::check(&quarantine)?;
     let quarantine = Quarantine::new(quarantine, args.quarantine_max_mb);
     let recorder = dedup.clone();
     let key_id = keyring.newest().public_key().key_id();

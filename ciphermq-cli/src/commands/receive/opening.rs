@@ -5,18 +5,48 @@ use std::time::Duration;
 
 use ciphermq_client::MessageId;
 use ciphermq_client::dedup::Recorder;
+use ciphermq_files::{Need, check_descriptor, own_descriptor, resolve};
 
 use super::Args;
 use crate::console::{Console, Count};
 use crate::exit::Failure;
+use crate::output::OutputError;
 use crate::output::file::{OutputFile, OutputLocation, RemovedDamage};
-use crate::output::{OutputKind, Sink};
+use crate::output::{OutputKind, Sink, stdout};
 
 /// The maximum number of ids in one line.
 const MAX_IDS: usize = 100;
 
 /// The time after which a named pipe without a reader is reported.
 const PIPE_NOTICE: Duration = Duration::from_millis(200);
+
+/// Checks that outputs that are descriptors of this process can be written, before anything else is
+/// done: the output, and the quarantine, which is otherwise written only when it is needed.
+///
+/// # Errors
+///
+/// [`Failure`] if one is closed, or open for reading only.
+pub(super) fn check_descriptors([output, quarantine]: [&Path; 2]) -> Result<(), Failure> {
+    let check = |path: &Path| {
+        let resolved = resolve(path).ok();
+        match resolved.as_deref().and_then(own_descriptor) {
+            Some(number) => check_descriptor(number, Need::Write),
+            None => Ok(()),
+        }
+    };
+    if OutputKind::of(output, false) == OutputKind::Stdout {
+        stdout::check()?;
+    }
+    check(output).map_err(|source| OutputError::Open {
+        path: output.to_owned(),
+        source,
+    })?;
+    check(quarantine).map_err(|source| OutputError::Quarantine {
+        path: quarantine.to_owned(),
+        source,
+    })?;
+    Ok(())
+}
 
 /// Opens standard output, or another stream. A named pipe is opened once it has a reader. Cancel
 /// safe.

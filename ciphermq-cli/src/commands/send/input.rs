@@ -6,7 +6,8 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use ciphermq_files::{
-    FileId, duplicate_descriptor, is_descriptor, own_descriptor, resolve, was_closed,
+    FileId, Need, advice, check_descriptor, duplicate_descriptor, is_descriptor, own_descriptor,
+    resolve,
 };
 
 use super::Args;
@@ -59,10 +60,10 @@ impl Input {
     }
 
     fn open_file(path: &Path, args: &Args) -> Result<Self, Failure> {
-        let failed = |error| {
+        let failed = |error: std::io::Error| {
             Failure::new(
                 format!("The file {} cannot be opened: {error}.", path.display()),
-                "Check its path and that you may read it.",
+                advice(&error).unwrap_or("Check its path and that you may read it."),
             )
         };
         let resolved = resolve(path).ok();
@@ -71,8 +72,8 @@ impl Input {
         let resumes = !args.no_checkpoint && (!args.checkpoint.is_empty() || !is_descriptor);
         let file = match resolved.as_deref().and_then(own_descriptor) {
             // What other programs have read from it is not sent.
-            Some(number) if !resumes => duplicate_descriptor(number),
-            Some(number) => duplicate_descriptor(number).and_then(|_| File::open(path)),
+            Some(number) if !resumes => duplicate_descriptor(number, Need::Read),
+            Some(number) => check_descriptor(number, Need::Read).and_then(|()| File::open(path)),
             None => File::open(path),
         };
         let mut file = file.map_err(failed)?;
@@ -111,12 +112,12 @@ impl Input {
     fn open_stdin(args: &Args, console: &Console) -> Result<Self, Failure> {
         let name = "standard input".to_owned();
         refuse_checkpoint(args, &name)?;
-        if was_closed(0) {
-            return Err(Failure::new(
-                "Standard input cannot be read: it is closed.",
+        check_descriptor(0, Need::Read).map_err(|error| {
+            Failure::new(
+                format!("Standard input cannot be read: {error}."),
                 "Redirect it, if only from /dev/null, or name a file with --file.",
-            ));
-        }
+            )
+        })?;
         if stdin().is_terminal() {
             console.info("Type messages, one per line, and end with Ctrl-D");
         }

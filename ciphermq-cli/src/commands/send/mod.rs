@@ -259,19 +259,33 @@ impl Args {
                 "Name every receiver once.",
             ));
         }
-        let checkpoints: BTreeSet<&PathBuf> = self.checkpoint.iter().collect();
         let (count, wanted) = (self.checkpoint.len(), self.to.len());
-        if count > 0 && (count != wanted || checkpoints.len() != wanted) {
-            return Err(Failure::usage(
-                format!(
-                    "There are {wanted} receivers, and --checkpoint names {} files.",
-                    checkpoints.len()
-                ),
-                "Name as many files as receivers, in the same order, each once. Or leave \
-                 --checkpoint out: then each receiver has its own beside the file that is sent.",
-            ));
+        if count == 0 {
+            return Ok(());
         }
-        Ok(())
+        let mut files: BTreeSet<&PathBuf> = BTreeSet::new();
+        let twice = self.checkpoint.iter().find(|file| !files.insert(*file));
+        let problem = if let Some(twice) = twice {
+            format!(
+                "--checkpoint names the file {} twice: each receiver needs one of its own.",
+                twice.display()
+            )
+        } else if count != wanted {
+            let files = if count == 1 { "file" } else { "files" };
+            match wanted {
+                1 => format!("There is 1 receiver, and --checkpoint names {count} {files}."),
+                _ => {
+                    format!("There are {wanted} receivers, and --checkpoint names {count} {files}.")
+                }
+            }
+        } else {
+            return Ok(());
+        };
+        Err(Failure::usage(
+            problem,
+            "Name as many files as receivers, in the same order, each once. Or leave --checkpoint \
+             out: then each receiver has its own beside the file that is sent.",
+        ))
     }
 }
 

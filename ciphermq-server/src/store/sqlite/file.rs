@@ -315,10 +315,7 @@ fn make(path: &Path) -> io::Result<PathBuf> {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
     if !there.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no regular file",
-        ));
+        return Err(ciphermq_files::NotRegular.into());
     }
     OpenOptions::new().read(true).write(true).open(&path)?;
     Ok(path)
