@@ -319,5 +319,4 @@ fn repair(
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;
