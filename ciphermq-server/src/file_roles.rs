@@ -76,7 +76,7 @@ fn written_files(config: &Config) -> Vec<(&'static str, PathBuf)> {
     }
     files.push((
         "the notes beside [encryption] aes_key_file",
-        config.encryption.notes().path().to_owned(),
+        config.encryption.adoption_record().path().to_owned(),
     ));
     if let Database::Sqlite { path } = &config.database {
         files.push(("[database] url", path.clone()));

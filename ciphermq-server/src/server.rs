@@ -103,7 +103,7 @@ pub async fn run_with(
     }
     tls::warn_of_validity(&config.tls);
     let Prepared { acceptor, bound } = prepared;
-    let notes = config.encryption.notes();
+    let record = config.encryption.adoption_record();
     let older_rows = config.encryption.older_rows;
     let at_rest_cipher =
         AtRestCipher::new(config.encryption.key.load()?, config.encryption.algorithm);
@@ -116,7 +116,7 @@ pub async fn run_with(
         let at_rest_cipher = at_rest_cipher.clone();
         async move {
             let mut store = store::open(&settings).await?;
-            keys::adopt(&mut store, &at_rest_cipher, &notes, older_rows).await?;
+            keys::adopt(&mut store, &at_rest_cipher, &record, older_rows).await?;
             Ok(store)
         }
     });

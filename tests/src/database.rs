@@ -21,6 +21,10 @@ pub enum Database {
 pub type Row = Vec<Option<String>>;
 
 impl Database {
+    /// The query for the number of acknowledged messages.
+    pub const ACKNOWLEDGED: &'static str =
+        "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
+
     /// Connects to `sqlite://<path>`, which must exist, or to `postgres://...`.
     ///
     /// # Panics

@@ -177,6 +177,25 @@ pub struct ServerExit {
     pub stderr: String,
 }
 
+impl ServerExit {
+    /// Checks that the server has reported an error that contains these texts, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If the exit code is not 1, or a text is missing.
+    #[track_caller]
+    pub fn expect_error(&self, texts: &[&str]) -> &str {
+        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        let at = self.stderr.find("error: ");
+        let at = at.unwrap_or_else(|| panic!("no error is reported:\n{}", self.stderr));
+        let error = &self.stderr[at..];
+        for text in texts {
+            assert!(error.contains(text), "{text:?} is not in:\n{}", self.stderr);
+        }
+        error
+    }
+}
+
 impl Server {
     /// Starts a server and waits until it listens.
     ///

@@ -46,9 +46,7 @@ async fn heavy_backlog_for_an_absent_receiver(backend: Backend) {
     let options = backend.options().await.set("logging", "level", "warn");
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     let mut present = RawClient::connect(&server, "present").await;
     present.ask("consume q 10", "Subscribed to queue").await;
 

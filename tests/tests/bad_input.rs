@@ -544,9 +544,7 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
 async fn replies_that_are_not_read_take_bounded_memory() {
     let mut server = Server::start(Options::sqlite()).await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     const MESSAGES: usize = 100;
     for index in 0..MESSAGES {
         let envelope = EnvelopeText::older(&format!("m{index}"), "receiver")

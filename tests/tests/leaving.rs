@@ -12,9 +12,7 @@ const IMMEDIATELY: Duration = Duration::from_secs(5);
 async fn a_consumer_that_disconnects_immediately_receives_nothing(backend: Backend) {
     let server = backend.server().await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     let mut published = 0;
     for round in 0..20 {
         // Some messages wait already, some are published between, some come later.
@@ -49,8 +47,14 @@ async fn a_consumer_that_disconnects_immediately_receives_nothing(backend: Backe
         assert!(took < IMMEDIATELY, "{took:?} in round {round}");
         staying.close().await.expect("the connection closes");
     }
-    let acked = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
-    assert_eq!(server.database().await.number(acked).await, published);
+    assert_eq!(
+        server
+            .database()
+            .await
+            .number(ciphermq_tests::Database::ACKNOWLEDGED)
+            .await,
+        published
+    );
 }
 
 on_both_databases!(a_consumer_that_disconnects_immediately_receives_nothing);

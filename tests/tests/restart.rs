@@ -27,9 +27,7 @@ fn envelope(index: usize) -> EnvelopeText {
 
 async fn sender_with_queue(server: &Server) -> RawClient {
     let mut sender = RawClient::connect(server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     sender
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use ciphermq_tests::server::{Options, ServerExit, Store};
+use ciphermq_tests::server::{Options, Store};
 use ciphermq_tests::{
     Backend, Database, EnvelopeText, Postgres, RawClient, Server, on_both_databases, ports,
 };
@@ -15,9 +15,7 @@ const KEY: [u8; 32] = *b"an X25519 key, public as it is!!";
 
 async fn sender_with_queue(server: &Server) -> RawClient {
     let mut sender = RawClient::connect(server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     sender
 }
 
@@ -197,20 +195,6 @@ async fn log_files_contain_json_lines_of_their_levels(backend: Backend) {
     assert!(server.log("error").iter().any(failed));
 }
 
-/// Expects exit code 1, and an error that contains these texts.
-fn expect_refusal(refusal: &ServerExit, texts: &[&str]) {
-    assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
-    let at = refusal.stderr.find("error: ");
-    let error = at.map(|at| &refusal.stderr[at..]).unwrap_or_default();
-    for text in texts {
-        assert!(
-            error.contains(text),
-            "{text:?} is not in:\n{}",
-            refusal.stderr
-        );
-    }
-}
-
 async fn a_second_server_on_the_same_database_is_refused(backend: Backend) {
     let mut server = backend.server().await;
     let store = if backend.is_postgres() {
@@ -220,7 +204,9 @@ async fn a_second_server_on_the_same_database_is_refused(backend: Backend) {
     };
     let mut second = Options::sqlite();
     second.store = store;
-    expect_refusal(&Server::refused(second.clone()).await, &["another", "stop"]);
+    Server::refused(second.clone())
+        .await
+        .expect_error(&["another", "stop"]);
     // The first one is not affected.
     process_some_messages(&server).await;
     // The lock ends with its holder.
@@ -301,17 +287,14 @@ async fn postgres_that_cannot_be_used_is_reported() {
     let wrong = "no-such-secret";
     let refusal =
         Server::refused(Options::postgres(good.replace(postgres.password(), wrong))).await;
-    expect_refusal(
-        &refusal,
-        &[
-            "refuses user \"ciphermq\"",
-            "check user and password in [database]",
-        ],
-    );
+    refusal.expect_error(&[
+        "refuses user \"ciphermq\"",
+        "check user and password in [database]",
+    ]);
     assert!(!refusal.stderr.contains(wrong), "{}", refusal.stderr);
 
     let refusal = Server::refused(Options::postgres(postgres.url("nowhere"))).await;
-    expect_refusal(&refusal, &["there is no database \"nowhere\"", "createdb"]);
+    refusal.expect_error(&["there is no database \"nowhere\"", "createdb"]);
     assert!(
         !refusal.stderr.contains(postgres.password()),
         "{}",
@@ -323,17 +306,14 @@ async fn postgres_that_cannot_be_used_is_reported() {
         &format!(":{}/", ports::free()),
     );
     let refusal = Server::refused(Options::postgres(unreachable)).await;
-    expect_refusal(
-        &refusal,
-        &[
-            "cannot reach PostgreSQL at 127.0.0.1:",
-            "check that it runs",
-        ],
-    );
+    refusal.expect_error(&[
+        "cannot reach PostgreSQL at 127.0.0.1:",
+        "check that it runs",
+    ]);
 
     postgres.stop(ciphermq_tests::postgres::Stop::Fast).await;
     let refusal = Server::refused(Options::postgres(&good)).await;
-    expect_refusal(&refusal, &["cannot reach PostgreSQL at 127.0.0.1:"]);
+    refusal.expect_error(&["cannot reach PostgreSQL at 127.0.0.1:"]);
 
     // Separate settings are equivalent to the URL.
     postgres.restart().await;
@@ -371,19 +351,16 @@ async fn sqlite_that_cannot_be_used_is_reported() {
         options.store = Store::SqliteFile(path.to_owned());
         options
     };
-    expect_refusal(
-        &Server::refused(with(&file)).await,
-        &[&file.display().to_string()],
-    );
+    Server::refused(with(&file))
+        .await
+        .expect_error(&[&file.display().to_string()]);
     let below_a_file = file.join("ciphermq.db");
-    expect_refusal(
-        &Server::refused(with(&below_a_file)).await,
-        &[&file.display().to_string()],
-    );
-    expect_refusal(
-        &Server::refused(with(folder.path())).await,
-        &[&folder.path().display().to_string()],
-    );
+    Server::refused(with(&below_a_file))
+        .await
+        .expect_error(&[&file.display().to_string()]);
+    Server::refused(with(folder.path()))
+        .await
+        .expect_error(&[&folder.path().display().to_string()]);
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(
         text.starts_with("this is a text file"),
@@ -494,7 +471,7 @@ async fn the_at_rest_key_is_created_on_the_first_start_and_is_private() {
         path.display().to_string(),
     ))
     .await;
-    expect_refusal(&refused, &[&path.display().to_string(), "chmod"]);
+    refused.expect_error(&[&path.display().to_string(), "chmod"]);
     // With another key the directory cannot be read, which is reported; it is not emptied.
     server.configure("encryption", "aes_key", BASE64_STANDARD.encode([1; 32]));
     server.restart().await;
@@ -514,7 +491,7 @@ async fn an_invalid_at_rest_key_is_reported() {
         "AAA=AAA=",
     ] {
         let refused = Server::refused(Options::sqlite().set("encryption", "aes_key", bad)).await;
-        expect_refusal(&refused, &["aes_key", "openssl rand -base64 32"]);
+        refused.expect_error(&["aes_key", "openssl rand -base64 32"]);
         assert!(
             bad.is_empty() || !refused.stderr.contains(bad),
             "{}",

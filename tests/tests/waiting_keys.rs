@@ -148,9 +148,7 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
 async fn a_long_queue_is_counted_in_pages(backend: Backend) {
     let server = backend.server().await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     for batch in 0..25 {
         let envelopes: Vec<String> = (0..500)
             .map(|number| {

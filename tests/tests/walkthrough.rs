@@ -278,9 +278,10 @@ async fn postgres_readme(postgres: &Postgres) -> ReadmeFolder {
 /// Checks that all messages went through the database that the README names.
 async fn assert_stored(postgres: &Postgres) {
     let database = ciphermq_tests::Database::connect(&postgres.url("ciphermq")).await;
-    let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
     assert_eq!(
-        database.number(acknowledged).await,
+        database
+            .number(ciphermq_tests::Database::ACKNOWLEDGED)
+            .await,
         i64::try_from(data::READINGS).unwrap() + 2
     );
 }

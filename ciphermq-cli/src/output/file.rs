@@ -323,5 +323,4 @@ fn repair(
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;

@@ -33,11 +33,11 @@ pub fn key_id(key: &AtRestKey) -> String {
 
 /// The file that records for which keys older rows were adopted.
 #[derive(Debug, Clone)]
-pub struct Notes {
+pub struct AdoptionRecord {
     path: PathBuf,
 }
 
-impl Notes {
+impl AdoptionRecord {
     /// Returns the record that belongs to a key file: `<key file>.adopted`.
     #[must_use]
     pub fn beside(key_file: &Path) -> Self {
@@ -111,16 +111,18 @@ mod tests {
     #[test]
     fn adoption_is_recorded_per_key() {
         let folder = tempfile::tempdir().unwrap();
-        let notes = Notes::beside(&folder.path().join("new/at-rest.key"));
-        assert!(!notes.has("aa").unwrap());
-        notes.add("aa").unwrap();
-        notes.add("bb").unwrap();
-        notes.add("aa").unwrap();
-        assert!(notes.has("aa").unwrap() && notes.has("bb").unwrap() && !notes.has("cc").unwrap());
+        let record = AdoptionRecord::beside(&folder.path().join("new/at-rest.key"));
+        assert!(!record.has("aa").unwrap());
+        record.add("aa").unwrap();
+        record.add("bb").unwrap();
+        record.add("aa").unwrap();
+        assert!(
+            record.has("aa").unwrap() && record.has("bb").unwrap() && !record.has("cc").unwrap()
+        );
         let text = fs::read_to_string(folder.path().join("new/at-rest.key.adopted")).unwrap();
         assert_eq!(text, "ciphermq-at-rest-adopted 1\naa\nbb\n");
-        fs::write(notes.path(), "something else").unwrap();
-        assert!(notes.has("aa").is_err() && notes.add("aa").is_err());
+        fs::write(record.path(), "something else").unwrap();
+        assert!(record.has("aa").is_err() && record.add("aa").is_err());
     }
 
     #[test]

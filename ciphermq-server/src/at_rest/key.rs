@@ -83,7 +83,7 @@ impl fmt::Debug for AtRestKey {
 #[derive(Debug, Clone)]
 pub enum KeySource {
     /// The configuration contains the key.
-    Given(AtRestKey),
+    Inline(AtRestKey),
     /// A separate file contains the key, in base64.
     File {
         /// The path of the file.
@@ -91,7 +91,7 @@ pub enum KeySource {
         /// Whether to create the file with a new key if it is missing. Only the default file is
         /// created: a missing file that the configuration names is more likely a mistake, and a
         /// new key would not open the existing rows.
-        make: bool,
+        create_if_missing: bool,
     },
 }
 
@@ -176,9 +176,12 @@ impl KeySource {
     /// to users other than its owner, or does not contain a key.
     pub fn check(&self) -> Result<(), KeyError> {
         match self {
-            Self::Given(_) => Ok(()),
-            Self::File { path, make } => match read(path)? {
-                None if !make => Err(KeyError::Missing { path: path.clone() }),
+            Self::Inline(_) => Ok(()),
+            Self::File {
+                path,
+                create_if_missing,
+            } => match read(path)? {
+                None if !create_if_missing => Err(KeyError::Missing { path: path.clone() }),
                 _ => Ok(()),
             },
         }
@@ -194,11 +197,14 @@ impl KeySource {
     /// [`KeyError`] if the file is missing and may not be created, cannot be read or created, is
     /// accessible to users other than its owner, or does not contain a key.
     pub fn load(&self) -> Result<AtRestKey, KeyError> {
-        let (path, make) = match self {
-            Self::Given(key) => return Ok(key.clone()),
-            Self::File { path, make } => (path, *make),
+        let (path, create_if_missing) = match self {
+            Self::Inline(key) => return Ok(key.clone()),
+            Self::File {
+                path,
+                create_if_missing,
+            } => (path, *create_if_missing),
         };
-        match (read(path)?, make) {
+        match (read(path)?, create_if_missing) {
             (Some(key), _) => {
                 // The process that created it may have been killed before it synced the name.
                 resolve(path)

@@ -382,7 +382,7 @@ proptest! {
 #[test]
 fn debug_does_not_reveal_the_key() {
     let at_rest_cipher = AtRestCipher::new(key(0x41), Algorithm::Aes256Gcm);
-    let shown = format!("{at_rest_cipher:?} {:?}", KeySource::Given(key(0x41)));
+    let shown = format!("{at_rest_cipher:?} {:?}", KeySource::Inline(key(0x41)));
     assert!(
         !shown.contains("65") && !shown.contains("QUFB") && shown.contains("[secret]"),
         "{shown}"
@@ -395,7 +395,7 @@ fn a_key_file_is_created_once_and_is_private() {
     let path = folder.path().join("data/deep/at-rest.key");
     let source = KeySource::File {
         path: path.clone(),
-        make: true,
+        create_if_missing: true,
     };
     let first = source.load().unwrap();
     assert_eq!(
@@ -404,7 +404,7 @@ fn a_key_file_is_created_once_and_is_private() {
     );
     let second = KeySource::File {
         path: path.clone(),
-        make: false,
+        create_if_missing: false,
     }
     .load()
     .unwrap();
@@ -419,7 +419,7 @@ fn servers_that_start_simultaneously_agree_on_one_key() {
     let folder = tempfile::tempdir().unwrap();
     let source = KeySource::File {
         path: folder.path().join("at-rest.key"),
-        make: true,
+        create_if_missing: true,
     };
     let barrier = std::sync::Barrier::new(8);
     let keys: Vec<AtRestKey> = std::thread::scope(|scope| {
@@ -445,7 +445,7 @@ fn a_missing_key_file_that_the_configuration_names_is_not_created() {
     let path = folder.path().join("named.key");
     let error = KeySource::File {
         path: path.clone(),
-        make: false,
+        create_if_missing: false,
     }
     .load()
     .unwrap_err();
@@ -465,7 +465,7 @@ fn key_files_that_are_exposed_or_contain_no_key_are_refused() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         KeySource::File {
             path: path.clone(),
-            make: true,
+            create_if_missing: true,
         }
         .load()
     };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, file, setting::Setting, validator::Validator};
-use crate::at_rest::adopted::Notes;
+use crate::at_rest::adopted::AdoptionRecord;
 pub use crate::at_rest::{Algorithm, KeySource, OlderRows};
 use crate::at_rest::{AtRestKey, MAKE_KEY};
 
@@ -26,10 +26,10 @@ impl Encryption {
     ///
     /// For a key in the configuration itself, it is beside the default key file.
     #[must_use]
-    pub fn notes(&self) -> Notes {
+    pub fn adoption_record(&self) -> AdoptionRecord {
         match &self.key {
-            KeySource::File { path, .. } => Notes::beside(path),
-            KeySource::Given(_) => Notes::beside(Path::new(DEFAULT_KEY_FILE)),
+            KeySource::File { path, .. } => AdoptionRecord::beside(path),
+            KeySource::Inline(_) => AdoptionRecord::beside(Path::new(DEFAULT_KEY_FILE)),
         }
     }
 }
@@ -94,15 +94,18 @@ pub(super) fn validate(
                     advice,
                 )
             })?;
-            KeySource::Given(key)
+            KeySource::Inline(key)
         }
         (_, Some(file)) => {
             let path = validator.path(("encryption", "aes_key_file"), Some(&file), "")?;
-            KeySource::File { path, make: false }
+            KeySource::File {
+                path,
+                create_if_missing: false,
+            }
         }
         (_, None) => KeySource::File {
             path: PathBuf::from(DEFAULT_KEY_FILE),
-            make: true,
+            create_if_missing: true,
         },
     };
     Ok(Encryption {

@@ -1,3 +1,7 @@
+mod documentation;
+mod postgres;
+mod variables;
+
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::*;
@@ -46,52 +50,9 @@ fn an_empty_file_is_the_default() {
     );
     assert_eq!(config.encryption.algorithm, Algorithm::Aes256Gcm);
     assert!(
-        matches!(&config.encryption.key, KeySource::File { path, make: true } if path == Path::new("data/at-rest.key"))
+        matches!(&config.encryption.key, KeySource::File { path, create_if_missing: true } if path == Path::new("data/at-rest.key"))
     );
     assert_eq!(config.limits, Limits::default());
-}
-
-#[test]
-fn the_shipped_file_contains_the_defaults() {
-    let shipped = parse(&repository("config.toml")).unwrap();
-    assert_eq!(
-        format!("{shipped:#?}"),
-        format!("{:#?}", parse("").unwrap())
-    );
-}
-
-#[test]
-fn the_shipped_file_shows_every_field_under_its_section() {
-    let text = repository("config.toml");
-    for (section, fields) in file::SECTIONS {
-        let (_, body) = text.split_once(&format!("[{section}]\n")).unwrap();
-        let body = body.split("\n[").next().unwrap();
-        for field in *fields {
-            let shown = body.lines().any(|line| {
-                line.trim_start_matches("# ")
-                    .strip_prefix(field)
-                    .is_some_and(|rest| rest.starts_with(" = "))
-            });
-            assert!(shown, "[{section}] {field}");
-        }
-    }
-}
-
-#[test]
-fn every_field_and_variable_is_documented() {
-    let text = repository("docs/configuration.md");
-    for (section, fields) in file::SECTIONS {
-        let (_, body) = text.split_once(&format!("## `[{section}]`\n")).unwrap();
-        let body = body.split("\n## ").next().unwrap();
-        for field in *fields {
-            let row = body
-                .lines()
-                .find(|line| line.starts_with(&format!("| `{field}` |")));
-            let row = row.unwrap_or_else(|| panic!("[{section}] {field} is not documented"));
-            let variable = format!("| `{}` |", section::variable(section, field));
-            assert!(row.ends_with(&variable), "{row} lacks {variable}");
-        }
-    }
 }
 
 #[test]
@@ -122,7 +83,7 @@ fn an_older_servers_file_is_accepted_unchanged() {
     )
     .unwrap();
     assert_eq!(config.encryption.algorithm, Algorithm::Aes256Gcm);
-    assert!(matches!(config.encryption.key, KeySource::Given(_)));
+    assert!(matches!(config.encryption.key, KeySource::Inline(_)));
     let Database::Postgres(Postgres {
         target:
             Target::Fields {
@@ -151,68 +112,6 @@ fn an_older_servers_file_is_accepted_unchanged() {
 }
 
 #[test]
-fn every_field_has_its_variable() {
-    for (section, fields) in file::SECTIONS {
-        for field in *fields {
-            let name = section::variable(section, field);
-            let base = match (*section, *field) {
-                ("database", "url")
-                | ("server" | "tls" | "logging" | "encryption" | "limits", _) => "",
-                _ => "[database]\nuser = \"u\"\ndbname = \"d\"\nsslmode = \"verify-full\"\n",
-            };
-            // An invalid value, so that the error names the variable. A field that accepts any
-            // text must change the configuration.
-            match parse_with(base, &[(&name, "\u{1}")]) {
-                Ok(config) => assert_ne!(
-                    format!("{config:?}"),
-                    format!("{:?}", parse(base).unwrap()),
-                    "{name}"
-                ),
-                Err(error) => assert!(error.to_string().contains(&name), "{error}"),
-            }
-        }
-    }
-}
-
-#[test]
-fn variables_override_the_file_and_empty_ones_do_not() {
-    let text = "[server]\naddress = \"127.0.0.1:1\"\n[limits]\nmax_prefetch = 7\n";
-    let env = [
-        ("CIPHERMQ_SERVER_ADDRESS", "[::1]:0"),
-        ("CIPHERMQ_LIMITS_MAX_PREFETCH", ""),
-        ("CIPHERMQ_LIMITS_STORAGE_WAIT", "250ms"),
-        ("CIPHERMQ_LIMITS_DISK_RESERVE", "0"),
-        ("CIPHERMQ_SERVER", "ignored: no field"),
-        ("CIPHERMQ_OTHER_THING", "ignored: no section"),
-        ("PATH", "/bin"),
-    ];
-    let config = parse_with(text, &env).unwrap();
-    assert_eq!(config.server.address, "[::1]:0");
-    assert_eq!(config.limits.max_prefetch, 7);
-    assert_eq!(config.limits.storage_wait.as_millis(), 250);
-    assert_eq!(config.limits.disk_reserve, 0);
-}
-
-#[test]
-fn an_empty_variable_is_not_set_whatever_its_name() {
-    for name in [
-        "CIPHERMQ_SERVER_PORT",
-        "CIPHERMQ_SERVER_SERVICE_HOST",
-        "CIPHERMQ_LIMITS_MAX_LINE",
-        "CIPHERMQ_DATABASE_URL",
-        "CIPHERMQ_ENCRYPTION_AES_KEY",
-        "CIPHERMQ_ACL_SENDER_CNS",
-    ] {
-        let config = parse_with("", &[(name, "")]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(
-            format!("{config:?}"),
-            format!("{:?}", parse("").unwrap()),
-            "{name}"
-        );
-    }
-}
-
-#[test]
 fn variables_of_older_sections_cause_warnings_like_the_sections() {
     let variables = [
         ("CIPHERMQ_RATE_LIMIT_GLOBAL_RPS", "1000", "rate_limit"),
@@ -233,215 +132,6 @@ fn variables_of_older_sections_cause_warnings_like_the_sections() {
                 .iter()
                 .any(|warning| warning.starts_with(&expected)),
             "{expected} is not in {warnings:?}"
-        );
-    }
-}
-
-#[test]
-fn unknown_and_invalid_variables_are_named() {
-    refused(
-        "",
-        &[("CIPHERMQ_LIMITS_MAX_LINE", "1")],
-        &[
-            "CIPHERMQ_LIMITS_MAX_LINE is unknown",
-            "CIPHERMQ_LIMITS_MAX_LINE_BYTES",
-        ],
-    );
-    refused(
-        "",
-        &[("CIPHERMQ_DATABASE_PASSWORD", "a\u{fffd}b")],
-        &["CIPHERMQ_DATABASE_PASSWORD is not UTF-8"],
-    );
-    let error = refused(
-        "",
-        &[("CIPHERMQ_LIMITS_MAX_PREFETCH", "0")],
-        &["environment variable CIPHERMQ_LIMITS_MAX_PREFETCH"],
-    );
-    assert!(
-        error.contains("[limits] max_prefetch: `0` is too small"),
-        "{error}"
-    );
-}
-
-#[test]
-fn url_and_fields_override_each_other_from_the_environment() {
-    let fields =
-        "[database]\nuser = \"u\"\npassword = \"p\"\ndbname = \"d\"\nsslmode = \"require\"\n";
-    let config = parse_with(fields, &[("CIPHERMQ_DATABASE_URL", "sqlite://x.db")]).unwrap();
-    assert!(matches!(config.database, Database::Sqlite { path } if path == Path::new("x.db")));
-    let config = parse_with(fields, &[("CIPHERMQ_DATABASE_URL", "postgres://a@b/c")]).unwrap();
-    assert!(matches!(
-        config.database,
-        Database::Postgres(Postgres {
-            target: Target::Url(_),
-            sslmode: Some(SslMode::Require),
-            ..
-        })
-    ));
-
-    let url = "[database]\nurl = \"sqlite://data/ciphermq.db\"\n";
-    let env = [
-        ("CIPHERMQ_DATABASE_USER", "u"),
-        ("CIPHERMQ_DATABASE_DBNAME", "d"),
-        ("CIPHERMQ_DATABASE_PASSWORD", "p"),
-    ];
-    let config = parse_with(url, &env).unwrap();
-    assert_eq!(config.database.to_string(), "PostgreSQL u@localhost:5432/d");
-
-    refused(
-        &format!("{url}host = \"h\"\n"),
-        &[],
-        &["config.toml, line 3: [database] host", "Keep either url"],
-    );
-    refused(
-        "",
-        &[
-            ("CIPHERMQ_DATABASE_URL", "sqlite://x"),
-            ("CIPHERMQ_DATABASE_HOST", "h"),
-        ],
-        &["[database] host"],
-    );
-}
-
-#[test]
-fn urls_are_parsed_or_refused_and_never_shown() {
-    for (url, path) in [
-        ("sqlite://data/x.db", "data/x.db"),
-        ("sqlite:data/x.db", "data/x.db"),
-        ("sqlite:///var/lib/x.db", "/var/lib/x.db"),
-        ("sqlite://x.db?mode=rwc", "x.db"),
-    ] {
-        let config = parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
-        assert!(
-            matches!(config.database, Database::Sqlite { path: found } if found == Path::new(path)),
-            "{url}"
-        );
-    }
-    for (url, shown) in [
-        (
-            "postgres://me:hunter2@db.example:5433/mq?password=hunter2",
-            "PostgreSQL me@db.example:5433/mq",
-        ),
-        ("postgresql://me:hunter2%40%2F@db/mq", "PostgreSQL me@db/mq"),
-        ("postgres:///mq?host=/run/postgresql", "PostgreSQL /mq"),
-    ] {
-        let config = parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
-        assert_eq!(config.database.to_string(), shown);
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
-    for url in [
-        "postgres://u:pw@h/d?sslmode=verify-full&sslrootcert=/ca.crt&sslcert=/c&sslkey=/k",
-        "postgres://h/d?ssl-mode=require&ssl-root-cert=/a&ssl-ca=/a&ssl-cert=/c&ssl-key=/k",
-        "postgres:///?host=/run&port=1&user=u&password=hunter2&dbname=d&application_name=a",
-        "postgres://h/d?hostaddr=127.0.0.1&statement-cache-capacity=10",
-        "postgres://h/d?options=-c%20geqo%3Doff&options[search_path]=x",
-    ] {
-        parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
-    }
-    for url in [
-        "postgres://u:pw@h/d?passwrd=hunter2",
-        "postgres://u:pw@h/d?sslmode=disable&Password=hunter2",
-        "postgres://u@h/d?password=pw&hunter2",
-        "postgres://u@h/d?password=pw&hunter2=x",
-        "postgres://u@h/d?hunter2",
-        "postgres://u@h/d?options[=hunter2",
-        "sqlite://",
-        "sqlite::memory:",
-        "sqlite://x.db?mode=ro",
-        "mysql://u:hunter2@h/d",
-        "hunter2",
-        "",
-        "postgres://u:hun/ter2@h/d",
-        "postgres://u:12/hunter2@h/d",
-        "postgres://u:1?hunter2@h/d",
-        "postgres://u:1#hunter2@h/d",
-        "postgres://u:hunter2@[h/d",
-    ] {
-        let error = refused(
-            &format!("[database]\nurl = \"{url}\""),
-            &[],
-            &["line 2: [database] url"],
-        );
-        assert!(
-            !error.contains("hunter2") && !error.contains("ter2"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
-fn an_unknown_url_parameter_is_named_without_its_value() {
-    let url = "[database]\nurl = \"postgres://u:pw@h/d?passwrd=TOPSECRET\"";
-    let error = refused(
-        url,
-        &[],
-        &["the parameter `passwrd` is unknown", "sslrootcert"],
-    );
-    assert!(!error.contains("TOPSECRET"), "{error}");
-}
-
-#[test]
-fn tls_to_the_database_is_never_silently_ignored() {
-    let fields = "[database]\nuser = \"u\"\ndbname = \"d\"\n";
-    for (word, mode) in [
-        ("disable", SslMode::Disable),
-        ("PREFER", SslMode::Prefer),
-        ("verify-full", SslMode::VerifyFull),
-    ] {
-        let config = parse(&format!("{fields}sslmode = \"{word}\"")).unwrap();
-        assert!(
-            matches!(config.database, Database::Postgres(Postgres { sslmode: Some(found), .. }) if found == mode)
-        );
-    }
-    refused(
-        &format!("{fields}sslmode = \"on\""),
-        &[],
-        &["line 4: [database] sslmode", "verify-full"],
-    );
-    refused(
-        &format!("{fields}sslrootcert = \"ca.crt\""),
-        &[],
-        &["[database] sslrootcert", "sslmode = \"verify-full\""],
-    );
-    refused(
-        &format!("{fields}sslmode = \"require\"\nsslrootcert = \"ca.crt\""),
-        &[],
-        &["[database] sslrootcert"],
-    );
-    refused(
-        "[database]\nsslmode = \"require\"",
-        &[],
-        &["the database is SQLite"],
-    );
-    refused(
-        "[database]\nurl = \"postgres://a/b?sslmode=require\"\nsslmode = \"disable\"",
-        &[],
-        &["the url sets sslmode as well"],
-    );
-}
-
-#[test]
-fn missing_fields_of_postgres_are_named() {
-    refused(
-        "[database]\nhost = \"h\"\ndbname = \"d\"",
-        &[],
-        &["[database] user: it is missing"],
-    );
-    refused(
-        "[database]\nhost = \"h\"\nuser = \"u\"",
-        &[],
-        &["[database] dbname: it is missing"],
-    );
-    refused(
-        "[database]\nuser = \" \"\ndbname = \"d\"",
-        &[],
-        &["[database] user: it is empty"],
-    );
-    for port in ["0", "65536", "-1", "\"x\""] {
-        refused(
-            &format!("[database]\nport = {port}"),
-            &[],
-            &["line 2: [database] port", "from 1 to 65535"],
         );
     }
 }
@@ -740,49 +430,6 @@ fn sections_of_older_servers_cause_warnings() {
 }
 
 #[test]
-fn service_variables_of_kubernetes_are_ignored() {
-    let services = |server: &'static str| {
-        [
-            (format!("{server}_SERVICE_HOST"), "10.0.0.1"),
-            (format!("{server}_SERVICE_PORT"), "5672"),
-            (format!("{server}_PORT"), "tcp://10.0.0.1:5672"),
-            (format!("{server}_PORT_5672_TCP"), "tcp://10.0.0.1:5672"),
-            (format!("{server}_PORT_5672_TCP_PROTO"), "tcp"),
-            (format!("{server}_PORT_5672_TCP_PORT"), "5672"),
-            (format!("{server}_PORT_5672_TCP_ADDR"), "10.0.0.1"),
-        ]
-    };
-    let file = "[database]\nuser = \"u\"\ndbname = \"d\"\nport = 7";
-    for server in [
-        "CIPHERMQ",
-        "CIPHERMQ_SERVER",
-        "CIPHERMQ_DATABASE",
-        "CIPHERMQ_LOGGING_LEVEL",
-    ] {
-        let variables = services(server);
-        let variables: Vec<(&str, &str)> = variables
-            .iter()
-            .map(|(name, value)| (&**name, *value))
-            .collect();
-        let config = parse_with(file, &variables).unwrap();
-        assert_eq!(config.database.to_string(), "PostgreSQL u@localhost:7/d");
-        assert_eq!(format!("{config:?}"), format!("{:?}", parse(file).unwrap()));
-    }
-    refused(
-        "",
-        &[("CIPHERMQ_SERVER_PORT", "5672")],
-        &["CIPHERMQ_SERVER_PORT is unknown"],
-    );
-    refused(
-        "",
-        &[("CIPHERMQ_SERVER_SERVICE_HOST", "server")],
-        &["CIPHERMQ_SERVER_SERVICE_HOST is unknown"],
-    );
-    let url = [("CIPHERMQ_DATABASE_PORT", "tcp://db:5432")];
-    refused(file, &url, &["CIPHERMQ_DATABASE_PORT", "from 1 to 65535"]);
-}
-
-#[test]
 fn limits_have_ranges_and_are_consistent() {
     for (field, value, word) in [
         ("max_line_bytes", "1023", "too small"),
@@ -863,12 +510,18 @@ fn the_at_rest_key_is_checked() {
 
     let named = parse("[encryption]\naes_key_file = \"data/at-rest.key\"").unwrap();
     assert!(
-        matches!(named.encryption.key, KeySource::File { make: false, .. }),
+        matches!(
+            named.encryption.key,
+            KeySource::File {
+                create_if_missing: false,
+                ..
+            }
+        ),
         "a named file is not created"
     );
     let config = parse_with(good, &[("CIPHERMQ_ENCRYPTION_AES_KEY_FILE", "k")]).unwrap();
     assert!(
-        matches!(config.encryption.key, KeySource::File { path, make: false } if path == Path::new("k"))
+        matches!(config.encryption.key, KeySource::File { path, create_if_missing: false } if path == Path::new("k"))
     );
     let key = "YzJhMTdlZjE5N2I0NDZjNmE0NWU4YmRhN2Q0MGYxMmI=";
     let config = parse_with(
@@ -876,7 +529,7 @@ fn the_at_rest_key_is_checked() {
         &[("CIPHERMQ_ENCRYPTION_AES_KEY", key)],
     )
     .unwrap();
-    assert!(matches!(config.encryption.key, KeySource::Given(_)));
+    assert!(matches!(config.encryption.key, KeySource::Inline(_)));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
 use super::consumer::ConsumerAnswer;
-use super::deferred::Lapses;
 use super::leases::{Lease, take_leases};
+use super::waiting::Lapses;
 use super::{ConnectionId, Inbox, LoadRequest, Prefetch};
 use crate::model::{AckOutcome, Page, QueueId, Seq, Time};
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use ciphermq_protocol::{Delivery, MessageId};
 
-use super::deferred::{Lapse, Lapses};
-use super::lane::{FirstDelivery, Lane, Ready, Waiting};
+use super::lane::{Lane, Ready};
+use super::waiting::{FirstDelivery, Lapse, Lapses, Waiting};
 use super::{ConnectionId, Inbox};
 use crate::model::{Now, QueueId, Seq};
 

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crate::at_rest::adopted::{Notes, key_id};
+use crate::at_rest::adopted::{AdoptionRecord, key_id};
 use crate::at_rest::{AtRestCipher, OlderRows};
 use crate::model::{AdoptedRow, Change, RowKind, SealedKeys, Transaction};
 use crate::store::{self, CommitError, Store};
@@ -20,13 +20,13 @@ use crate::store::{self, CommitError, Store};
 pub async fn adopt(
     store: &mut Store,
     at_rest_cipher: &AtRestCipher,
-    notes: &Notes,
+    record: &AdoptionRecord,
     older_rows: OlderRows,
 ) -> Result<(), store::Error> {
     let rows = store.reader.sealed_keys().await?;
     let key_id = key_id(at_rest_cipher.key());
-    let noted = notes.has(&key_id).unwrap_or_else(|error| {
-        let path = notes.path().display();
+    let noted = record.has(&key_id).unwrap_or_else(|error| {
+        let path = record.path().display();
         tracing::warn!("Cannot read {path}: {error}; move it away if it is not the server's");
         true
     });
@@ -81,16 +81,16 @@ pub async fn adopt(
         );
     }
     if !noted {
-        note(notes, &key_id, count);
+        record_adoption(record, &key_id, count);
     }
     Ok(())
 }
 
-fn note(notes: &Notes, key_id: &str, count: usize) {
-    let Err(error) = notes.add(key_id) else {
+fn record_adoption(record: &AdoptionRecord, key_id: &str, count: usize) {
+    let Err(error) = record.add(key_id) else {
         return;
     };
-    let path = notes.path().display();
+    let path = record.path().display();
     let text = format!(
         "Cannot note beside the key that older rows were taken over: {path}: {error}. Whoever may \
          write to the database \

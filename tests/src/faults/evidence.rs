@@ -59,7 +59,7 @@ pub async fn state(database: &Database) -> Vec<(String, i64)> {
     for sql in [
         "SELECT count(*) FROM messages",
         "SELECT count(*) FROM message_metadata",
-        "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL",
+        Database::ACKNOWLEDGED,
         "SELECT count(*) FROM rejected_messages",
         "SELECT count(*) FROM bindings",
         "SELECT last_seq FROM server_state",

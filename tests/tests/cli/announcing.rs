@@ -83,7 +83,7 @@ impl DatabaseSwap {
 /// Binds the queue in both databases and lets the sender pin a key of the second, then returns to
 /// the first one, whose key is older.
 async fn pin_key_of_second_database(swap: &mut DatabaseSwap) {
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     swap.send().await;
     swap.use_database(1).await;
     swap.receive_once().await;
@@ -121,7 +121,7 @@ pub(crate) async fn a_database_is_replaced_and_restored(second: Backend) {
 /// that only the first one has seen.
 pub(crate) async fn another_machine_has_announced_later() {
     let mut swap = DatabaseSwap::new(&Backend::Sqlite).await;
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     let other = Workspace::named(&swap.server, "sender", "receiver");
     for file in ["receiver_private.key", "receiver_public.key"] {
         std::fs::copy(
@@ -133,13 +133,13 @@ pub(crate) async fn another_machine_has_announced_later() {
     swap.server.terminate().await;
     let backup = database_files(&swap.server);
     swap.server.restart().await;
-    other.introduce().await;
+    other.register_receiver().await;
     swap.send().await;
     swap.server.terminate().await;
     restore(&swap.server, &backup);
     swap.server.restart().await;
     swap.expect_send_refused("older").await;
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     swap.send().await;
 }
 
@@ -191,7 +191,7 @@ async fn register(server: &Server, signed_key: &str) {
 
 pub(crate) async fn a_key_is_dated_in_the_future() {
     let swap = DatabaseSwap::new(&Backend::Sqlite).await;
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     let (server, workspace) = (&swap.server, &swap.workspace);
     let three_hours = Duration::from_secs(3 * 60 * 60);
     for command in ["register-key", "receive"] {
@@ -224,7 +224,7 @@ pub(crate) async fn a_key_is_dated_in_the_future() {
 
 pub(crate) async fn an_epoch_that_only_senders_know() {
     let swap = DatabaseSwap::new(&Backend::Sqlite).await;
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     swap.send().await;
     let pin = swap.workspace.path("certs/receiver_public.pin.json");
     let mut known: serde_json::Value =
@@ -259,7 +259,7 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
 /// The server has a key with a higher epoch that the receiver did not sign: registering fails.
 pub(crate) async fn a_key_with_a_forged_signature() {
     let swap = DatabaseSwap::new(&Backend::Sqlite).await;
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     let (server, workspace) = (&swap.server, &swap.workspace);
     let own = signed(server, "receiver", Timestamp::now() + DAY);
     // Its signature is altered: the server stores it, but no client accepts it.
@@ -289,7 +289,7 @@ pub(crate) async fn a_record_that_cannot_be_written() {
             registered.stderr
         );
     }
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     swap.send().await;
     // A damaged record is replaced.
     std::fs::remove_dir(workspace.path("certs/receiver_announced.json")).unwrap();
@@ -314,7 +314,7 @@ pub(crate) async fn a_folder_that_another_process_has_locked() {
     let swap = DatabaseSwap::new(&Backend::Sqlite).await;
     let certs = std::fs::File::open(swap.workspace.path("certs")).unwrap();
     certs.lock().unwrap();
-    swap.workspace.introduce().await;
+    swap.workspace.register_receiver().await;
     swap.send().await;
     let lock = format!(
         "certs/.ciphermq-keys.{}.lock",

@@ -97,6 +97,10 @@ pub(crate) async fn a_running_server(backend: Backend) {
     assert!(report["server_cpu_seconds"].as_f64().unwrap() > 0.0);
     let database = server.database().await;
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
-    let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
-    assert_eq!(database.number(acknowledged).await, 300);
+    assert_eq!(
+        database
+            .number(ciphermq_tests::Database::ACKNOWLEDGED)
+            .await,
+        300
+    );
 }

@@ -64,7 +64,7 @@ async fn expect_exactly(fixture: &Fixture, workspace: &Workspace, text: &str) {
 
 pub(crate) async fn a_file_that_changes_while_it_is_sent(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let text = long_file();
     let path = workspace.write("c.jsonl", &text);
     let changed = {
@@ -103,7 +103,7 @@ pub(crate) async fn a_file_that_changes_while_it_is_sent(fixture: Fixture) {
 
 pub(crate) async fn a_change_is_noticed_without_a_checkpoint(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let path = workspace.write("c.jsonl", long_file());
     let mut sender = send(&workspace, "c.jsonl")
         .args(["--no-checkpoint", "--batch-size", "1", "-v"])
@@ -119,7 +119,7 @@ pub(crate) async fn a_change_is_noticed_without_a_checkpoint(fixture: Fixture) {
 
 pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let text = long_file();
     let path = workspace.write("log", &text);
     let mut sender = suspended_sender(&workspace, "log").await;
@@ -133,7 +133,7 @@ pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(fixture: Fixture) {
 /// The old file is renamed, sent or not, and a new one begun.
 pub(crate) async fn a_rotated_file_takes_its_checkpoint_along(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
     let move_to = |from: &str, to: &str| {
         fs::rename(workspace.path(from), workspace.path(to)).unwrap();
@@ -159,7 +159,7 @@ pub(crate) async fn a_rotated_file_takes_its_checkpoint_along(fixture: Fixture) 
 
 pub(crate) async fn a_checkpoint_that_is_removed_while_it_is_in_use(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let text = long_file();
     workspace.write("log", &text);
     let path = workspace.path(&format!("log.{}.ciphermq-send", workspace.receiver));
@@ -184,7 +184,7 @@ pub(crate) async fn a_checkpoint_that_is_removed_while_it_is_in_use(fixture: Fix
 
 pub(crate) async fn lines_appended_to_a_partially_sent_file(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let mut text = long_file();
     let path = workspace.write("log", &text);
     let mut sender = suspended_sender(&workspace, "log").await;
@@ -209,7 +209,7 @@ pub(crate) async fn lines_appended_to_a_partially_sent_file(fixture: Fixture) {
 /// copy.
 pub(crate) async fn a_restored_folder_loses_nothing(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
     workspace.write("log", "a\nb");
     send(&workspace, "log").run().await.success();
@@ -263,7 +263,7 @@ fn with_checksum(checkpoint: &str) -> String {
 /// The previous version used one stream for all appended lines.
 pub(crate) async fn a_checkpoint_of_the_previous_version(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
     workspace.write("log", "one\ntwo\nthree\n");
     send(&workspace, "log").run().await.success();
@@ -318,7 +318,7 @@ pub(crate) async fn a_checkpoint_of_the_previous_version(fixture: Fixture) {
 
 pub(crate) async fn input_that_cannot_be_read_again_has_no_checkpoint(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let refused = workspace
         .send()
         .args(["--file", "-", "--checkpoint", "c"])
@@ -354,7 +354,7 @@ pub(crate) async fn input_that_cannot_be_read_again_has_no_checkpoint(fixture: F
 /// The last line of a live log may be incomplete when it is read.
 pub(crate) async fn a_line_that_is_being_written_is_deferred(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let padding = "x".repeat(2000);
     let mut text = String::new();
     // Incomplete within the line, and between the two bytes of the line ending.
@@ -391,7 +391,7 @@ pub(crate) async fn a_line_that_is_being_written_is_deferred(fixture: Fixture) {
 
 pub(crate) async fn a_line_completed_after_a_kill_is_sent_whole(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let mut text = long_file();
     for (written, rest) in [("\"torn", " and whole\"\n"), ("\"dos\"\r", "\n")] {
         let path = workspace.write("log", text.clone() + written);

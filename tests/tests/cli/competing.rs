@@ -33,10 +33,7 @@ pub(crate) async fn two_outputs_contain_each_message_once(backend: Backend) {
         .success();
     let database = server.database().await;
     database
-        .eventually(
-            "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL",
-            6000,
-        )
+        .eventually(ciphermq_tests::Database::ACKNOWLEDGED, 6000)
         .await;
     for receiver in [&mut first, &mut second] {
         receiver.signal(Signal::TERM);

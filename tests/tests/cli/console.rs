@@ -7,7 +7,7 @@ use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Cli, Fixture, PATIENCE, Received};
 use rustix::process::Signal;
 
-use super::workspace::{Workspace, error_parts, said, screen};
+use super::workspace::{Workspace, console_text, error_parts, screen};
 
 /// Returns the command in a shell, with its output redirected.
 fn redirected(cli: Cli, to: &str) -> Cli {
@@ -18,7 +18,7 @@ fn redirected(cli: Cli, to: &str) -> Cli {
 /// Nobody reads a pipe that is open for reading: it is full after some lines.
 pub(crate) async fn a_signal_ends_programs_whose_standard_error_nobody_reads(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("lines", "x\n".repeat(5000));
     let pipe = workspace.path("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
@@ -48,7 +48,7 @@ pub(crate) async fn a_signal_ends_programs_whose_standard_error_nobody_reads(fix
 
 pub(crate) async fn unacknowledged_messages_are_counted_if_they_cannot_be_listed(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     for to in [">&-", ">/dev/full"] {
         let send = workspace.send().args(["--routing-key", "nowhere"]);
         let send = send.args(["--message", "a"]);
@@ -72,7 +72,7 @@ pub(crate) async fn unacknowledged_messages_are_counted_if_they_cannot_be_listed
 /// Sends and receives two messages with these flags, and returns the outcomes of both programs and
 /// the messages.
 async fn two_messages(workspace: &Workspace, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let sent = workspace
         .send()
         .args(["--message", "secret one", "--message", "secret two"])
@@ -94,7 +94,10 @@ async fn two_messages(workspace: &Workspace, flags: &[&str]) -> (Outcome, Outcom
 /// Returns the texts of all lines about a message, in order.
 #[track_caller]
 fn lines_about<'a>(outcome: &'a Outcome, speaker: &str, message_id: &str) -> Vec<&'a str> {
-    let lines = outcome.stderr.lines().map(|line| said(speaker, line));
+    let lines = outcome
+        .stderr
+        .lines()
+        .map(|line| console_text(speaker, line));
     lines.filter(|text| text.contains(message_id)).collect()
 }
 
@@ -143,7 +146,7 @@ pub(crate) async fn no_messages_are_listed_by_default(fixture: Fixture) {
     let summary = sent
         .stderr
         .lines()
-        .map(|line| said("SENDER", line))
+        .map(|line| console_text("SENDER", line))
         .next_back()
         .unwrap();
     let (counts, time) = summary.split_once(" in ").unwrap();
@@ -152,7 +155,7 @@ pub(crate) async fn no_messages_are_listed_by_default(fixture: Fixture) {
     let summary = received
         .stderr
         .lines()
-        .map(|line| said("RECEIVER", line))
+        .map(|line| console_text("RECEIVER", line))
         .next_back()
         .unwrap();
     assert!(
@@ -176,7 +179,7 @@ pub(crate) async fn quiet_prints_nothing(fixture: Fixture) {
 
 pub(crate) async fn only_data_on_standard_output(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one", "two"]).await;
     let received = workspace
         .cli("receive")
@@ -190,7 +193,7 @@ pub(crate) async fn only_data_on_standard_output(fixture: Fixture) {
         ["one", "two"]
     );
     for line in received.stderr.lines() {
-        said("RECEIVER", line);
+        console_text("RECEIVER", line);
     }
     assert!(
         !workspace.path("data/received_messages.jsonl").exists() || workspace.received().is_empty()
@@ -199,7 +202,7 @@ pub(crate) async fn only_data_on_standard_output(fixture: Fixture) {
 
 pub(crate) async fn a_progress_bar_is_erased(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let lines: String = (0..3_000).map(|n| format!("message {n}\n")).collect();
     workspace.write("lines.txt", lines);
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
@@ -216,7 +219,7 @@ pub(crate) async fn a_progress_bar_is_erased(fixture: Fixture) {
     );
     let lines = screen(&shown.stdout);
     for line in &lines {
-        said("SENDER", line);
+        console_text("SENDER", line);
     }
     assert!(
         lines
@@ -237,7 +240,7 @@ pub(crate) async fn a_progress_bar_is_erased(fixture: Fixture) {
         shown.stdout
     );
     for line in screen(&shown.stdout) {
-        said("RECEIVER", &line);
+        console_text("RECEIVER", &line);
     }
 }
 

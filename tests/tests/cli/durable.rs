@@ -80,7 +80,7 @@ pub(crate) async fn keys_and_certificates() {
 pub(crate) async fn a_senders_checkpoint(fixture: Fixture) {
     require_tracing();
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in.jsonl", "1\n2\n");
     let folder = canonical(&workspace.path(""));
     let send = |more: &[&str]| {
@@ -102,7 +102,7 @@ pub(crate) async fn a_senders_checkpoint(fixture: Fixture) {
 pub(crate) async fn a_receivers_files(fixture: Fixture) {
     require_tracing();
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let folder = canonical(&workspace.path(""));
     let receive = |count: &str| {
         let options = [

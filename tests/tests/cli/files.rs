@@ -104,7 +104,7 @@ pub(crate) async fn send_refuses_checkpoints_that_are_in_use(fixture: Fixture) {
 
 pub(crate) async fn unrelated_files_are_not_changed(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in.jsonl", "1\n");
     workspace.write("out.jsonl", "");
     for content in [
@@ -159,10 +159,11 @@ pub(crate) async fn unrelated_files_are_not_changed(fixture: Fixture) {
         workspace.cli("receive").args(options).run()
     };
     workspace.write("state.damaged", "mine\n");
-    for number in [1, 1, 1] {
+    // The same damage is kept once.
+    for _ in 0..3 {
         workspace.write("state", "ciphermq-processed 1\ndamaged\n");
         receive().await.success();
-        let aside = workspace.path(&format!("state.damaged.{number}"));
+        let aside = workspace.path("state.damaged.1");
         assert_eq!(fs::read(aside).unwrap(), b"ciphermq-processed 1\ndamaged\n");
     }
     assert_eq!(
@@ -181,7 +182,7 @@ pub(crate) async fn unrelated_files_are_not_changed(fixture: Fixture) {
 
 pub(crate) async fn links_are_kept_and_their_targets_are_written(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in.jsonl", "1\n2\n");
     fs::create_dir(workspace.path("disk")).unwrap();
     let links = ["sent", "out.jsonl", "state", "aside.jsonl"];
@@ -228,7 +229,7 @@ pub(crate) async fn links_are_kept_and_their_targets_are_written(fixture: Fixtur
 
 pub(crate) async fn devices_are_written_and_never_replaced(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace
         .send_messages(&["for a key that is lost", "this one, too"])
         .await;
@@ -259,7 +260,7 @@ pub(crate) async fn devices_are_written_and_never_replaced(fixture: Fixture) {
 
 pub(crate) async fn names_that_are_too_long_are_shortened(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     for name in ["Ж".repeat(120), "x".repeat(255)] {
         workspace.write(&name, "1\n2\n");
         for text in ["", "already"] {
@@ -290,7 +291,7 @@ pub(crate) async fn created_files_are_private(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
     // The usual umask, which may differ from that of the tests.
     let usual = ["sh", "-c", "umask 022; exec \"$@\"", "sh"].map(str::to_owned);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in.jsonl", "1\n");
     workspace.send_messages(&["for a key that is lost"]).await;
     workspace.new_key_pair();
@@ -345,7 +346,7 @@ pub(crate) async fn created_files_are_private(fixture: Fixture) {
 
 pub(crate) async fn temporary_files_of_killed_runs_do_not_interfere(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in.jsonl", "1\n");
     workspace.write("mine", "my own\n");
     // Names that older versions used for temporary files, one of them a planted link.
@@ -376,7 +377,7 @@ pub(crate) async fn temporary_files_of_killed_runs_do_not_interfere(fixture: Fix
 
 pub(crate) async fn saved_keys_replace_saved_keys_only(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let record = format!("certs/{}_public.key", workspace.receiver);
     let get_key = || {
         workspace
@@ -454,7 +455,7 @@ pub(crate) async fn a_file_that_standard_output_leads_to_is_in_use(fixture: Fixt
 
 pub(crate) async fn standard_output_under_any_name_has_no_checkpoint(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     symlink("/dev/stdout", workspace.path("link")).unwrap();
     fs::create_dir(workspace.path("out")).unwrap();
     let dev = names(Path::new("/dev"));
@@ -496,7 +497,7 @@ pub(crate) async fn a_closed_standard_output_is_an_error_before_anything_is_ackn
     fixture: Fixture,
 ) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["a"]).await;
     let cli = |line: &str| {
         let mut words = line.split(' ');
@@ -554,7 +555,7 @@ fn between_header_and_footer(cli: Cli, descriptor: u32, to: &str) -> Cli {
 
 pub(crate) async fn a_descriptor_is_shared_with_its_other_users(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     symlink("/dev/fd/3", workspace.path("link")).unwrap();
     let outputs = [
         ("/dev/fd/3", 3, "3> all"),
@@ -601,7 +602,7 @@ pub(crate) async fn a_descriptor_is_shared_with_its_other_users(fixture: Fixture
 
 pub(crate) async fn outputs_that_others_would_overwrite_are_refused(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let receive = |options: &[&str]| {
         let receive = workspace.cli("receive").args(["--idle-exit", "0.05"]);
         receive.args(options)
@@ -635,7 +636,7 @@ pub(crate) async fn outputs_that_others_would_overwrite_are_refused(fixture: Fix
 
 pub(crate) async fn unrelated_files_are_not_appended_to(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let key = fs::read(workspace.path("certs/receiver_private.key")).unwrap();
     for content in [
         &key[..],
@@ -675,7 +676,7 @@ pub(crate) async fn options_without_effect_are_refused(fixture: Fixture) {
 
 pub(crate) async fn an_empty_checkpoint_is_accepted(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in.jsonl", "1\n");
     for name in ["sent", "state"] {
         workspace.write_private(name, "");
@@ -704,7 +705,7 @@ pub(crate) async fn an_empty_checkpoint_is_accepted(fixture: Fixture) {
 
 pub(crate) async fn a_link_and_its_file_are_sent_once(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     fs::create_dir(workspace.path("disk")).unwrap();
     workspace.write("disk/in.jsonl", "1\n");
     symlink("disk/in.jsonl", workspace.path("link")).unwrap();
@@ -742,7 +743,7 @@ pub(crate) async fn a_link_and_its_file_are_sent_once(fixture: Fixture) {
 
 pub(crate) async fn an_unwritable_quarantine_is_reported_at_the_start(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["a"]).await;
     for quarantine in ["certs/ca.crt/below", "certs", "/proc/new", "/proc/new/file"] {
         let receive = workspace
@@ -761,7 +762,7 @@ pub(crate) async fn an_unwritable_quarantine_is_reported_at_the_start(fixture: F
 /// error, and reads nothing from a standard input that is open for writing.
 pub(crate) async fn descriptors_for_the_other_direction_are_refused_at_the_start(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in", "a line\n");
     workspace.write("out", "");
     symlink("/dev/fd/3", workspace.path("link")).unwrap();
@@ -844,7 +845,7 @@ pub(crate) async fn descriptors_for_the_other_direction_are_refused_at_the_start
 
 pub(crate) async fn a_quarantine_that_is_a_pipe_has_a_reader(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let pipe = workspace.path("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
     workspace.send_messages(&["sealed"]).await;
@@ -869,7 +870,7 @@ pub(crate) async fn a_quarantine_that_is_a_pipe_has_a_reader(fixture: Fixture) {
 
 pub(crate) async fn a_checkpoint_is_a_regular_file(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("in", "a line\n");
     for checkpoint in ["/dev/null", "certs", "/dev/fd/3"] {
         for command in [

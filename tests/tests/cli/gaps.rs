@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 async fn with_suppressed(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Workspace) {
     let mut server = Backend::Sqlite.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(texts).await;
     server.terminate().await;
     let database = server.database().await;

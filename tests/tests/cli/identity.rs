@@ -145,7 +145,7 @@ pub(crate) async fn a_server_that_is_not_running(fixture: Fixture) {
 
 pub(crate) async fn pins_in_another_folder(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     // Characters that are not allowed in file names are percent-encoded.
     let pin = format!("{}_public.pin.json", workspace.receiver.replace(':', "%3a"));
     let send = || workspace.send().args(["--message", "pinned"]);

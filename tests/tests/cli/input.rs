@@ -30,7 +30,7 @@ fn counts(outcome: &Outcome) -> [u64; 3] {
 
 pub(crate) async fn lines_of_a_file(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("lines.txt", b"one\n two \r\n\n\r\nthree\r\r\nlast");
     let sent = workspace
         .send()
@@ -52,7 +52,7 @@ pub(crate) async fn lines_of_a_file(fixture: Fixture) {
 
 pub(crate) async fn messages_on_the_command_line(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["two\nlines", "", "-v"]).await;
     workspace.receive(3).await;
     assert_eq!(workspace.texts(), ["two\nlines", "", "-v"]);
@@ -60,7 +60,7 @@ pub(crate) async fn messages_on_the_command_line(fixture: Fixture) {
 
 pub(crate) async fn lines_on_standard_input(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let sent = workspace.send().input("a\nb").run().await.success();
     assert_eq!(counts(&sent), [2, 2, 0]);
     workspace
@@ -78,7 +78,7 @@ pub(crate) async fn lines_on_standard_input(fixture: Fixture) {
 
 pub(crate) async fn batches_of_any_size(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let mut expected = Vec::new();
     for size in ["1", "7", "100000"] {
         let lines: Vec<String> = (0..500).map(|number| format!("{size}: {number}")).collect();
@@ -104,7 +104,7 @@ pub(crate) async fn batches_of_any_size(fixture: Fixture) {
 
 pub(crate) async fn files_that_cannot_be_read(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let (what, advice) = failed(workspace.send().args(["--file", "nowhere.txt"]).run().await);
     assert!(what.contains("nowhere.txt"), "{what}");
     assert!(advice.contains("Check"), "{advice}");
@@ -123,7 +123,7 @@ fn redirected(cli: Cli, from: &str) -> Cli {
 
 pub(crate) async fn a_closed_standard_input_is_an_error(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     for options in [
         &[][..],
         &["--file", "-"],
@@ -148,7 +148,7 @@ pub(crate) async fn a_closed_standard_input_is_an_error(fixture: Fixture) {
 /// What another program has read from a descriptor is not sent, as with standard input.
 pub(crate) async fn a_descriptor_is_read_from_where_it_is(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.write("lines", "header\na\n");
     for options in [&[][..], &["--file", "/dev/stdin"], &["--file", "/dev/fd/0"]] {
         let script = "{ read -r header; \"$0\" \"$@\"; } <lines".to_owned();
@@ -167,7 +167,7 @@ pub(crate) async fn a_descriptor_is_read_from_where_it_is(fixture: Fixture) {
 /// A file in `/proc` may have other contents each time it is read.
 pub(crate) async fn a_file_of_the_system_is_read_once(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     for options in [&[][..], &["--no-checkpoint"]] {
         let send = workspace.send().args(["--file", "/proc/uptime"]);
         let sent = send.args(options).run().await.success();
@@ -179,7 +179,7 @@ pub(crate) async fn a_file_of_the_system_is_read_once(fixture: Fixture) {
 /// The line has 20 MiB, and the server accepts at most 16 MiB.
 pub(crate) async fn an_endless_line(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let path = workspace.write("endless.txt", "one\ntwo\n");
     std::fs::OpenOptions::new()
         .append(true)
@@ -203,7 +203,7 @@ pub(crate) async fn an_endless_line(fixture: Fixture) {
 
 pub(crate) async fn an_endless_device(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let (what, _) = failed(workspace.send().args(["--file", "/dev/zero"]).run().await);
     assert!(what.contains("/dev/zero"), "{what}");
     workspace.expect_empty_queue(&fixture.server).await;
@@ -212,7 +212,7 @@ pub(crate) async fn an_endless_device(fixture: Fixture) {
 /// The payload is within the limit on lines, but its base64 is not.
 pub(crate) async fn a_message_that_is_too_large_once_sealed(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let large = "x".repeat(15 << 20);
     workspace.write("large.txt", format!("one\n{large}\nthree\n"));
     let sent = workspace

@@ -76,7 +76,7 @@ pub(crate) async fn an_unregistered_receiver(fixture: Fixture) {
         assert!(advice.contains(command), "{advice}");
     }
     // Running `receive`, as advised, helps.
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["x"]).await;
     workspace.receive(1).await;
     assert_eq!(workspace.texts(), ["x"]);
@@ -84,7 +84,7 @@ pub(crate) async fn an_unregistered_receiver(fixture: Fixture) {
 
 pub(crate) async fn a_routing_key_without_queue(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let sent = workspace
         .send()
         .args([
@@ -114,7 +114,7 @@ pub(crate) async fn a_routing_key_without_queue(fixture: Fixture) {
 
 pub(crate) async fn an_unknown_exchange(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let exchange = fixture.id("nowhere");
     let sent = workspace
         .send()
@@ -134,7 +134,7 @@ pub(crate) async fn an_unknown_exchange(fixture: Fixture) {
 /// Every run starts a stream with a different id, even at the same time.
 pub(crate) async fn simultaneous_senders_use_different_streams(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let send = |text: &'static str| workspace.send().args(["--message", text]).run();
     let (one, two, three) = tokio::join!(send("one"), send("two"), send("three"));
     for sent in [one, two, three] {

@@ -6,7 +6,7 @@ use super::workspace::Workspace;
 
 pub(crate) async fn every_payload_arrives_as_it_was(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     let json = [
         r#"{"temperature_f": 47.8}"#,

@@ -43,7 +43,7 @@ fn texts(outcome: &Outcome) -> Vec<String> {
 /// Returns a workspace whose receiver has `count` waiting messages.
 async fn workspace_with_messages(fixture: &Fixture, count: usize) -> Workspace {
     let workspace = Workspace::of(fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let messages: Vec<String> = (1..=count).map(text).collect();
     let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
     workspace.send_messages(&messages).await;
@@ -116,7 +116,7 @@ pub(crate) async fn the_end_of_the_reader_is_noticed_without_a_further_message(f
 
 pub(crate) async fn lines_of_any_length_pass(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let long = "x".repeat(100_000);
     workspace.send_messages(&[&long, "short", &long]).await;
     let read = piped(&workspace, &fixture, "receive --output - --count 3", "cat").await;

@@ -222,7 +222,7 @@ pub(crate) async fn messages_in_older_forms_are_set_aside_where_not(fixture: Fix
 
 pub(crate) async fn a_message_for_another_key_is_set_aside(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace
         .send_messages(&["for the key that is lost", "this one, too"])
         .await;
@@ -242,7 +242,7 @@ pub(crate) async fn a_message_for_another_key_is_set_aside(fixture: Fixture) {
 
 pub(crate) async fn older_private_keys_open_older_messages(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["for the older key"]).await;
     let older = std::fs::read(workspace.path("certs/receiver_private.key")).unwrap();
     workspace.write_private("older.key", older);

@@ -9,7 +9,7 @@ use super::workspace::{Workspace, failed};
 
 pub(crate) async fn a_count_leaves_the_other_messages(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["1", "2", "3", "4", "5"]).await;
     let numbers = || -> Vec<String> {
         let lines = workspace.received();
@@ -27,7 +27,7 @@ pub(crate) async fn a_count_leaves_the_other_messages(fixture: Fixture) {
 
 pub(crate) async fn an_idle_receiver_exits(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one"]).await;
     // Long enough for the delivery, even on a busy machine.
     let receive = workspace
@@ -87,7 +87,7 @@ pub(crate) async fn ignored_signals(fixture: Fixture) {
 /// A closed terminal sends SIGHUP, and its shell sends it again: the program ends gracefully once.
 pub(crate) async fn a_closed_terminal_ends_a_sender_gracefully(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143), (Signal::INT, 130)] {
         let pipe = workspace.path(&format!("pipe-{code}"));
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -143,7 +143,7 @@ pub(crate) async fn one_output_has_one_receiver(fixture: Fixture) {
 
 pub(crate) async fn a_reader_that_stops_reading(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let script = format!(
         "{{ '{}' receive --output -; echo $? >code; }} | head -1",
@@ -181,7 +181,7 @@ pub(crate) async fn a_reader_that_stops_reading(fixture: Fixture) {
 /// the write and the ack.
 pub(crate) async fn messages_in_the_output_are_not_written_again(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one", "two", "three"]).await;
     // The state that a receiver leaves if it is killed before its acks: the lines, but no ack.
     let mut lines = String::new();
@@ -206,7 +206,7 @@ pub(crate) async fn messages_in_the_output_are_not_written_again(fixture: Fixtur
 
 pub(crate) async fn an_incomplete_last_line_is_cut_off(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one", "two"]).await;
     workspace.receive(1).await;
     let path = workspace.path("data/received_messages.jsonl");
@@ -249,7 +249,7 @@ pub(crate) async fn a_last_line_without_its_ending_is_kept(fixture: Fixture) {
 
 pub(crate) async fn a_quarantine_without_its_last_line_ending(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let path = workspace.path("data/received_messages.jsonl.quarantine.jsonl");
     std::fs::write(&path, "{\"message_id\":\"earlier\"}").unwrap();
     workspace.send_messages(&["for a key that is gone"]).await;
@@ -294,7 +294,7 @@ pub(crate) async fn an_output_that_is_moved_away(fixture: Fixture) {
 /// Any sender can send control characters that JSON does not escape.
 pub(crate) async fn a_message_with_control_characters_is_kept(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one"]).await;
     workspace.receive(1).await;
     let messages = [

@@ -13,7 +13,7 @@ async fn fetched(workspace: &Workspace, flags: &[&str]) -> Received {
 
 pub(crate) async fn fetch_and_ack(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let empty = workspace.cli("fetch").run().await.code(4);
     assert_eq!(empty.stdout, "");
     workspace.send_messages(&["one", "{\"two\": 2.0}"]).await;
@@ -59,7 +59,7 @@ pub(crate) async fn fetch_and_ack(fixture: Fixture) {
 
 pub(crate) async fn resend(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one"]).await;
     let id = fetched(&workspace, &[]).await.message_id;
 

@@ -8,7 +8,7 @@ use ciphermq_tests::process::Process;
 use ciphermq_tests::{Backend, Cli, PATIENCE, Received, data, received};
 use rustix::process::Signal;
 
-use super::workspace::{Workspace, said};
+use super::workspace::{Workspace, console_text};
 
 /// The time limit for the sender and the receiver.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -70,7 +70,7 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
 pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
     let mut server = backend.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let lines: Vec<String> = (0..30_000).map(|number| format!("\"{number}\"")).collect();
     workspace.write("numbers.jsonl", lines.join("\n"));
     let mut sender = workspace
@@ -87,7 +87,7 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
         let texts = console
             .iter()
             .filter(|line| line.starts_with('['))
-            .map(|line| said("SENDER", line));
+            .map(|line| console_text("SENDER", line));
         texts
             .filter_map(|text| text.strip_prefix(prefix)?.split(' ').next())
             .map(str::to_owned)
@@ -137,7 +137,7 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
 pub(crate) async fn acks_that_are_never_confirmed(backend: Backend) {
     let mut server = backend.server().await;
     let workspace = Workspace::named(&server, "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     // More than a pipe holds.
     let text = "x".repeat(200_000);
     workspace.send().input(text.as_str()).run().await.success();

@@ -34,7 +34,7 @@ async fn rejected(workspace: &Workspace) -> usize {
 
 pub(crate) async fn others_are_set_aside_counted_and_reported_once(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let [clinic, lab, stranger] = ["clinic-1", "lab", "stranger"].map(|name| fixture.id(name));
     send_as(&fixture, &workspace, &clinic, &["from the clinic"]).await;
     send_as(&fixture, &workspace, &stranger, &["1", "2", "3"]).await;
@@ -83,7 +83,7 @@ pub(crate) async fn unproven_senders_match_only_where_they_are_allowed(fixture: 
 
 pub(crate) async fn what_a_full_quarantine_does_not_take_is_kept_by_the_server(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let large = "x".repeat(400_000);
     let file = workspace.write("large", format!("{large}\n").repeat(5));
     let send = workspace.send().arg("--file").arg(&file);

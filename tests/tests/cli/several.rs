@@ -17,7 +17,7 @@ async fn two_workspaces(fixture: &Fixture) -> (Workspace, Workspace) {
     let sender = fixture.id("sender");
     let first = Workspace::named(&fixture.server, &sender, &fixture.id("first"));
     let second = Workspace::named(&fixture.server, &sender, &fixture.id("second"));
-    tokio::join!(first.introduce(), second.introduce());
+    tokio::join!(first.register_receiver(), second.register_receiver());
     (first, second)
 }
 

@@ -25,8 +25,9 @@ pub(crate) async fn a_restarted_receiver_takes_over_immediately(backend: Backend
     first.stderr.expect("Receiving from").await;
     workspace.send_messages(&["a"]).await;
     let database = server.database().await;
-    let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
-    database.eventually(acknowledged, 1).await;
+    database
+        .eventually(ciphermq_tests::Database::ACKNOWLEDGED, 1)
+        .await;
 
     // From here on no delivery reaches it, and the server does not notice its end.
     proxy.set_conditions(NetworkConditions {

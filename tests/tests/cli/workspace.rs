@@ -124,7 +124,7 @@ impl Workspace {
     }
 
     /// Runs the receiver until it has registered its key, and declared and bound its queue.
-    pub(crate) async fn introduce(&self) {
+    pub(crate) async fn register_receiver(&self) {
         self.cli("receive")
             .args(["--idle-exit", "0.05"])
             .run()
@@ -218,7 +218,7 @@ pub(crate) fn failed(outcome: Outcome) -> (String, String) {
 /// Returns the text of a console line, `[2025-09-08 07:03:00] [SENDER] ...`, without time and
 /// speaker.
 #[track_caller]
-pub(crate) fn said<'a>(speaker: &str, line: &'a str) -> &'a str {
+pub(crate) fn console_text<'a>(speaker: &str, line: &'a str) -> &'a str {
     let (time, text) = line
         .split_once("] ")
         .unwrap_or_else(|| panic!("{line:?} has no time"));

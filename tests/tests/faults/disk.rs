@@ -115,9 +115,7 @@ async fn mounted_full_disk() {
     );
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     let line = |number: usize| {
         let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver")
             .set("ciphertext", "A".repeat(20_000));
@@ -205,9 +203,10 @@ async fn mounted_full_disk() {
         [[Some("ok".to_owned())]]
     );
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
-    let complete = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
     assert_eq!(
-        database.number(complete).await,
+        database
+            .number(ciphermq_tests::Database::ACKNOWLEDGED)
+            .await,
         i64::try_from(accepted).unwrap() + 1
     );
 }

@@ -27,9 +27,7 @@ impl LeaseFixture {
         let server = Server::start(options).await;
         let proxy = Proxy::start(server.address()).await;
         let mut sender = RawClient::connect(&server, "sender").await;
-        sender.ask("declare_queue q", "Queue declared").await;
-        sender.ask("declare_exchange e", "Exchange declared").await;
-        sender.ask("bind q e k", "Queue bound").await;
+        sender.declare_and_bind("q", "e", "k").await;
         Self {
             server,
             proxy,

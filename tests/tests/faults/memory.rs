@@ -20,9 +20,7 @@ const LARGE: u64 = (64 + 96) << 20;
 
 async fn bound(server: &Server) -> RawClient {
     let mut sender = RawClient::connect(server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     sender
 }
 

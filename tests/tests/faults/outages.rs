@@ -143,9 +143,7 @@ async fn postgres_acks_wait_for_the_store() {
         .set("limits", "redelivery_timeout", "1s");
     let server = ciphermq_tests::Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     for id in ["one", "two"] {
         let envelope = EnvelopeText::older(id, "receiver");
         sender

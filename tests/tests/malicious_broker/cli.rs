@@ -30,7 +30,7 @@ impl CliFixture {
         let server = Server::start(Options::sqlite()).await;
         let broker = MaliciousBroker::start(&server).await;
         let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
-        workspace.introduce().await;
+        workspace.register_receiver().await;
         Self {
             workspace,
             server,
@@ -237,7 +237,7 @@ async fn another_certificate_and_moved_messages() {
     let fixture = CliFixture::new().await;
     // A message for another receiver is delivered to this one.
     let other = Workspace::named(&fixture.server, "sender", "other");
-    other.introduce().await;
+    other.register_receiver().await;
     let address = format!("localhost:{}", fixture.broker.address().port());
     let send = other.cli("send").env("CIPHERMQ_SERVER", &address);
     send.args(["--to", "other", "--message", "for the other"])

@@ -307,7 +307,7 @@ async fn receive_writes_the_genuine_message_and_quarantines_the_forged_ones() {
     let server = Server::start(Options::sqlite()).await;
     let broker = MaliciousBroker::start(&server).await;
     let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     workspace.send_messages(&["one", "two", "three"]).await;
     copy(&broker, |genuine| {
         vec![altered(genuine, 1), genuine.to_owned(), altered(genuine, 2)]

@@ -29,7 +29,7 @@ async fn a_page_that_the_disk_has_lost() {
             "sender",
             &format!("receiver-{lost}"),
         );
-        workspace.introduce().await;
+        workspace.register_receiver().await;
         let all = texts(MESSAGES);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         workspace.send_messages(&all[..2]).await;

@@ -10,7 +10,7 @@ use ciphermq_tests::{Cli, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::workspace::{Workspace, said, screen};
+use crate::workspace::{Workspace, console_text, screen};
 
 /// Escape sequences, in 7-bit and 8-bit form, that clear the screen, set the title, move the cursor
 /// and delete; and characters that change the text direction and end lines.
@@ -62,7 +62,7 @@ async fn replies_of_a_broker_cannot_control_the_terminal() {
     let server = Server::start(Options::sqlite()).await;
     let broker = MaliciousBroker::start(&server).await;
     let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
 
     // Each of these replaces every reply to the commands' requests.
     let replies = [
@@ -101,7 +101,7 @@ async fn what_a_broker_sends_about_itself_and_messages_is_escaped() {
     let server = Server::start(Options::sqlite()).await;
     let broker = MaliciousBroker::start(&server).await;
     let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     let rejected = json!({
         "messages": [{
             "message_id": "m-1", "sender": "sender", "receiver": "receiver", "exchange": "e", "routing_key": "k",
@@ -169,7 +169,7 @@ async fn the_progress_bar_is_cleared_before_every_line() {
     let server = Server::start(Options::sqlite()).await;
     let broker = MaliciousBroker::start(&server).await;
     let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
-    workspace.introduce().await;
+    workspace.register_receiver().await;
     // The broker forwards messages, but suppresses the acknowledgements.
     broker.intercept(|line| match line.reply_to("sender", "ACK") {
         Some(_) => Vec::new(),
@@ -196,7 +196,7 @@ async fn the_progress_bar_is_cleared_before_every_line() {
     let (mut notices, mut ids, mut error) = (Vec::new(), 0, Vec::new());
     for line in screen(&shown.stdout) {
         if line.starts_with('[') {
-            notices.push(said("SENDER", &line).to_owned());
+            notices.push(console_text("SENDER", &line).to_owned());
         } else if line.starts_with("error: ") || line.starts_with("       ") {
             error.push(line);
         } else {

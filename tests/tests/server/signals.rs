@@ -9,9 +9,7 @@ use rustix::process::Signal;
 
 async fn bound(server: &Server) -> RawClient {
     let mut client = RawClient::connect(server, "client").await;
-    client.ask("declare_queue q", "Queue declared").await;
-    client.ask("declare_exchange e", "Exchange declared").await;
-    client.ask("bind q e k", "Queue bound").await;
+    client.declare_and_bind("q", "e", "k").await;
     client
 }
 

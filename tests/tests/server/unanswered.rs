@@ -13,9 +13,7 @@ async fn server() -> (Server, RawClient) {
     let options = Options::sqlite().set("limits", "redelivery_timeout", "2s");
     let server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     (server, sender)
 }
 

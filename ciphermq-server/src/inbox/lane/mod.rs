@@ -18,7 +18,8 @@ use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
 use super::consumer::Consumer;
-use super::deferred::{Deferred, Lapse, Lapsed, Lapses};
+use super::deferred::{Deferred, Lapsed};
+use super::waiting::{Lapse, Lapses, Waiting};
 use super::{Budget, ConnectionId};
 use crate::model::{PageLimit, Seq, Time};
 
@@ -27,28 +28,6 @@ use crate::model::{PageLimit, Seq, Time};
 const KEPT_PAGES: usize = 8;
 /// The most returned messages that are read again at once.
 const RETURNED_PAGE: usize = 256;
-
-/// A message that waits.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) message_id: MessageId,
-    /// The number of times that it was delivered and came back, other than by lapsing.
-    pub(super) attempts: u32,
-    /// The number of times that it was not answered in time.
-    pub(super) lapses: Lapses,
-    /// Its first delivery; `None` if it has not been delivered.
-    pub(super) first: Option<FirstDelivery>,
-    /// The connection that may have discarded it before.
-    pub(super) missed_by: Option<ConnectionId>,
-}
-
-/// The first delivery of a message.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FirstDelivery {
-    pub(super) time: Time,
-    /// Whether the store knows the time.
-    pub(super) recorded: bool,
-}
 
 /// A message that is to be delivered next.
 #[derive(Debug)]

@@ -4,11 +4,11 @@
 macro_rules! on_both {
     ($($name:ident,)*) => {
         mod sqlite {
-            use super::super::fixture::Database;
+            use $crate::store::tests::fixture::Database;
             $(#[tokio::test] async fn $name() { super::$name(&Database::sqlite().await).await; })*
         }
         mod postgres {
-            use super::super::fixture::Database;
+            use $crate::store::tests::fixture::Database;
             $(#[tokio::test] async fn $name() { super::$name(&Database::postgres().await).await; })*
         }
     };

@@ -556,7 +556,7 @@ async fn postgres_that_stops_answering_is_given_up() {
     let silence = async {
         until(
             &mut observer,
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING COUNT(*) = 4",
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING COUNT(*) = 2",
         )
         .await;
         proxy.silence();
