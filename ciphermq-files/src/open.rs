@@ -31,9 +31,9 @@ pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
 ///
 /// Links are resolved first. A descriptor of this process is duplicated instead: it writes where
 /// its other users do, and may not be readable. A named pipe is opened for writing only, and must
-/// have a reader: what is written into one that nobody reads is lost. A missing file is created, with private parent
-/// folders; an existing one keeps its mode. The name is synced in both cases: an interrupted run
-/// may have created the file without syncing it.
+/// have a reader: what is written into one that nobody reads is lost. A missing file is created,
+/// with private parent folders; an existing one keeps its mode. The name is synced in both cases:
+/// an interrupted run may have created the file without syncing it.
 ///
 /// # Errors
 ///

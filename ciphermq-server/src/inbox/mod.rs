@@ -19,8 +19,9 @@
 //!
 //! Modules in reading order: `types`, what goes in and out; `events`, what happens to an inbox;
 //! `poll`, what it wants to be done; `leases`, what it has handed out; `lane`, the messages of one
-//! queue; `waiting`, a message that waits; `consumer`, credit and probation; `probation`, what follows for leases; `deferred`,
-//! messages that let others go first; `budget`, the memory for messages held ready.
+//! queue; `waiting`, a message that waits; `consumer`, credit and probation; `probation`, what
+//! follows for leases; `deferred`, messages that let others go first; `budget`, the memory for
+//! messages held ready.
 
 mod budget;
 mod consumer;

@@ -112,7 +112,9 @@ async fn battery(arguments: Arguments) -> bool {
             };
             let figures = round::run(&backend, attacks, &settings).await;
             println!("{figures}");
-            holds &= figures.violations().is_empty() && figures.slowness().is_empty();
+            holds &= figures.violations().is_empty()
+                && figures.log_growth().is_none()
+                && figures.slowness().is_empty();
         }
     }
     holds
