@@ -225,8 +225,8 @@ mod tests {
         );
     }
 
-    /// The memory follows the store's commits, in their order, also where an exchange is deleted and
-    /// declared in the same commit.
+    /// The memory follows the store's commits, in their order, also where an exchange is deleted
+    /// and declared in the same commit.
     #[test]
     fn what_is_removed_leads_nowhere() {
         let (exchange, key) = (
