@@ -53,8 +53,9 @@ pub(in crate::store) struct Step {
 }
 
 impl Removal {
-    /// Chooses what to take of at most [`STEP_BATCHES`] rows that follow the last one looked at.
-    pub(in crate::store) fn step(&self, rows: Vec<Candidate>) -> Step {
+    /// Chooses what to take of at most [`STEP_BATCHES`] rows that follow the last one looked at,
+    /// none of them above `up_to`.
+    pub(in crate::store) fn step(rows: Vec<Candidate>) -> Step {
         let mut more = super::count(rows.len()) >= STEP_BATCHES;
         let (mut messages, mut bytes) = (0, 0);
         let mut taken = Vec::new();
@@ -65,11 +66,9 @@ impl Removal {
                 break;
             }
             next = Some((row.receiver.clone(), row.first_seq));
-            if row.first_seq <= self.up_to {
-                messages += row.messages;
-                bytes += row.bytes;
-                taken.push(row);
-            }
+            messages += row.messages;
+            bytes += row.bytes;
+            taken.push(row);
         }
         Step {
             taken,
@@ -138,10 +137,11 @@ mod tests {
                 let following: Vec<Candidate> = rows
                     .iter()
                     .filter(|row| (row.receiver.clone(), row.first_seq) > removal.after)
+                    .filter(|row| row.first_seq <= removal.up_to)
                     .take(usize::try_from(STEP_BATCHES).unwrap())
                     .cloned()
                     .collect();
-                let step = removal.step(following);
+                let step = Removal::step(following);
                 let messages: i64 = step.taken.iter().map(|row| row.messages).sum();
                 prop_assert!(messages < STEP_MESSAGES + 128);
                 taken.extend(step.taken);

@@ -45,8 +45,8 @@ const EXCHANGES: &str = "SELECT x.exchange_name, x.made_by, \
      FROM exchanges x WHERE x.exchange_name > $2 AND ($3::text IS NULL OR x.exchange_name = $3) \
      ORDER BY x.exchange_name LIMIT $4";
 
-const BINDINGS: &str = "SELECT b.exchange_name, b.routing_key, b.queue_id, q.queue_name, b.made_by, \
-     ($1::text IS NULL OR b.made_by IS NOT DISTINCT FROM $1 OR q.made_by IS NOT DISTINCT FROM $1 \
+const BINDINGS: &str = "SELECT b.exchange_name, b.routing_key, b.queue_id, q.queue_name, \
+     b.made_by, ($1::text IS NULL OR b.made_by IS NOT DISTINCT FROM $1 OR q.made_by IS NOT DISTINCT FROM $1 \
      OR EXISTS (SELECT 1 FROM exchanges x WHERE x.exchange_name = b.exchange_name \
      AND x.made_by = $1)) \
      AND ($6::text IS NULL OR q.queue_name = $6) AND ($5::text IS NULL OR b.exchange_name = $5) \

@@ -29,6 +29,7 @@ pub(super) async fn step(
         .bind(removal.queue)
         .bind(&removal.after.0)
         .bind(removal.after.1)
+        .bind(removal.up_to)
         .bind(STEP_BATCHES)
         .fetch_all(&mut *transaction)
         .await?;
@@ -38,7 +39,7 @@ pub(super) async fn step(
         messages,
         bytes,
     };
-    let step = removal.step(rows.into_iter().map(candidate).collect());
+    let step = Removal::step(rows.into_iter().map(candidate).collect());
     let (mut settlement, now) = (Settlement::default(), Time::now());
     let taken: Vec<i64> = step.taken.iter().map(|row| row.first_seq).collect();
     let elsewhere: Vec<i64> = sqlx::query_scalar(WAITS_IN)

@@ -92,13 +92,13 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
 pub(super) const REMOVAL: &str = "SELECT queue_id, up_to_seq, reason, after_receiver, after_seq \
                                   FROM removals ORDER BY queue_id, up_to_seq LIMIT 1";
 
-/// Selects the batches that wait in a queue, after one of them.
+/// Selects the batches that wait in a queue, after one of them and up to a number.
 pub(super) const REMOVABLE: &str = "SELECT w.receiver_client_id, w.first_seq, b.messages, \
      length(e.envelopes) + b.messages * COALESCE(length(e.shared), 0) \
      FROM waiting w JOIN batches b ON b.first_seq = w.first_seq \
      JOIN envelopes e ON e.first_seq = w.first_seq \
      WHERE w.queue_id = $1 AND (w.receiver_client_id, w.first_seq) > ($2, $3) \
-     ORDER BY w.receiver_client_id, w.first_seq LIMIT $4";
+     AND w.first_seq <= $4 ORDER BY w.receiver_client_id, w.first_seq LIMIT $5";
 
 /// Selects those of the batches that wait in another queue than this one.
 pub(super) const WAITS_IN: &str = "SELECT b.first_seq FROM batches b WHERE b.first_seq = \

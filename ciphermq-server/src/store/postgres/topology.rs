@@ -239,7 +239,8 @@ pub(super) async fn purge_queue(
 
 /// Whether something waits in a queue that is not being set aside already.
 const WAITS: &str = "SELECT 1 FROM waiting WHERE queue_id = $1 AND first_seq > \
-                     (SELECT COALESCE(MAX(up_to_seq), -1) FROM removals WHERE queue_id = $1) LIMIT 1";
+                     (SELECT COALESCE(MAX(up_to_seq), -1) FROM removals WHERE queue_id = $1) \
+                     LIMIT 1";
 
 /// The same for messages for others than a receiver.
 const OTHERS_WAIT: &str = "SELECT 1 FROM waiting WHERE queue_id = $1 AND receiver_client_id <> $2 \

@@ -27,8 +27,8 @@ const QUEUES: &str = "SELECT q.queue_id, q.queue_name, q.made_by, \
      ORDER BY q.queue_name LIMIT ?4";
 
 /// Counts what waits in a queue, in some batches, for one receiver or for all.
-const WAITING: &str = "SELECT COALESCE(SUM(b.messages - COALESCE((SELECT SUM(f.messages) FROM fates \
-     f WHERE f.first_seq = b.first_seq AND (f.acknowledged_time IS NOT NULL OR f.rejected_time IS \
+const WAITING: &str = "SELECT COALESCE(SUM(b.messages - COALESCE((SELECT SUM(f.messages) FROM \
+     fates f WHERE f.first_seq = b.first_seq AND (f.acknowledged_time IS NOT NULL OR f.rejected_time IS \
      NOT NULL)), 0)), 0), COUNT(*) \
      FROM (SELECT w.first_seq FROM waiting w WHERE w.queue_id = ?1 AND (?2 IS NULL OR \
      w.receiver_client_id = ?2) LIMIT ?3) s CROSS JOIN batches b ON b.first_seq = s.first_seq";
@@ -41,8 +41,8 @@ const EXCHANGES: &str = "SELECT x.exchange_name, x.made_by, \
      FROM exchanges x WHERE x.exchange_name > ?2 AND (?3 IS NULL OR x.exchange_name = ?3) \
      ORDER BY x.exchange_name LIMIT ?4";
 
-const BINDINGS: &str = "SELECT b.exchange_name, b.routing_key, b.queue_id, q.queue_name, b.made_by, \
-     (?1 IS NULL OR b.made_by IS ?1 OR q.made_by IS ?1 OR EXISTS (SELECT 1 FROM exchanges x \
+const BINDINGS: &str = "SELECT b.exchange_name, b.routing_key, b.queue_id, q.queue_name, \
+     b.made_by, (?1 IS NULL OR b.made_by IS ?1 OR q.made_by IS ?1 OR EXISTS (SELECT 1 FROM exchanges x \
      WHERE x.exchange_name = b.exchange_name AND x.made_by = ?1)) \
      AND (?6 IS NULL OR q.queue_name = ?6) AND (?5 IS NULL OR b.exchange_name = ?5) \
      FROM bindings b CROSS JOIN queues q ON q.queue_id = b.queue_id \

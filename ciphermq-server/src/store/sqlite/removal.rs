@@ -33,6 +33,7 @@ pub(super) fn step(connection: &Connection) -> rusqlite::Result<bool> {
                 removal.queue,
                 removal.after.0,
                 removal.after.1,
+                removal.up_to,
                 STEP_BATCHES
             ],
             |row| {
@@ -45,7 +46,7 @@ pub(super) fn step(connection: &Connection) -> rusqlite::Result<bool> {
             },
         )?
         .collect::<Result<_, _>>()?;
-    let step = removal.step(rows);
+    let step = Removal::step(rows);
     let (mut settlement, now) = (Settlement::default(), Time::now());
     for Candidate {
         receiver,

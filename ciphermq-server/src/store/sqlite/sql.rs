@@ -85,12 +85,12 @@ pub(super) const REMOVE_WAITING: &str =
 pub(super) const REMOVAL: &str = "SELECT queue_id, up_to_seq, reason, after_receiver, after_seq \
                                   FROM removals r ORDER BY queue_id, up_to_seq LIMIT 1";
 
-/// Selects the batches that wait in a queue, after one of them.
+/// Selects the batches that wait in a queue, after one of them and up to a number.
 pub(super) const REMOVABLE: &str = "SELECT w.receiver_client_id, w.first_seq, b.messages, \
      length(e.envelopes) + b.messages * COALESCE(length(e.shared), 0) \
      FROM waiting w CROSS JOIN batches b ON b.first_seq = w.first_seq \
      CROSS JOIN envelopes e ON e.first_seq = w.first_seq \
-     WHERE w.queue_id = ? AND (w.receiver_client_id, w.first_seq) > (?, ?) \
+     WHERE w.queue_id = ? AND (w.receiver_client_id, w.first_seq) > (?, ?) AND w.first_seq <= ? \
      ORDER BY w.receiver_client_id, w.first_seq LIMIT ?";
 
 /// Whether a batch waits in a queue.
