@@ -49,6 +49,7 @@ use crate::authorization::{CurrentPolicy, Policy};
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
+use crate::logging::{Event, Repeated};
 use crate::model::{Change, QueueId};
 use crate::store::Reader;
 use crate::store::writer::{WriteError, WriterHandle};
@@ -65,6 +66,7 @@ pub struct Broker {
     writer: WriterHandle,
     reader: Arc<dyn Reader>,
     keys: KeyDirectory,
+    repeated: Repeated,
     /// The connection of each named consumer.
     consumers: DashMap<(ClientId, String), ConnectionId>,
     /// Chains that the store is known to hold, by client and fingerprint.
@@ -97,6 +99,7 @@ impl Broker {
             writer,
             reader,
             keys,
+            repeated: Repeated::default(),
             consumers,
             known_certificates,
             counting: tokio::sync::Mutex::new(()),
@@ -107,6 +110,12 @@ impl Broker {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns the counts of events that clients can cause without limit.
+    #[must_use]
+    pub fn repeated(&self) -> &Repeated {
+        &self.repeated
     }
 
     /// Returns which client may do what.
@@ -165,7 +174,13 @@ impl Broker {
         match tokio::time::timeout(self.limits.storage_wait, read).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                tracing::error!(%error, "Cannot read from the database");
+                let reason = error.to_string();
+                if self
+                    .repeated
+                    .is_first(Event::DatabaseRead, "clients", &reason)
+                {
+                    tracing::error!(%error, "Cannot read from the database");
+                }
                 Err(write_error_reply(&WriteError::Unavailable))
             }
             Err(_) => Err(write_error_reply(&WriteError::Unavailable)),

@@ -122,6 +122,21 @@ pub struct Logging {
     pub rotation: Rotation,
     /// The size in bytes at which a log file is rotated; `None` for no limit.
     pub max_size_bytes: Option<u64>,
+    /// The size in bytes of all files of one log, beyond which old ones are removed; `None` for no
+    /// limit.
+    pub max_total_bytes: Option<u64>,
+    /// The number of old files of one log, beyond which the oldest are removed; `None` for no
+    /// limit.
+    pub max_files: Option<usize>,
+}
+
+/// The free space on a disk that the logs leave to the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogReserve {
+    /// The database, whose disk it is.
+    pub database: PathBuf,
+    /// The space in bytes.
+    pub bytes: u64,
 }
 
 /// The interval at which log files are rotated.
@@ -167,6 +182,18 @@ impl Config {
         let mut file = file::File::parse(text, path)?;
         file.apply_environment(env)?;
         validate::config(file, &validate::Validator::new(path, text))
+    }
+
+    /// Returns the space that the logs leave to an SQLite database, if they are on its disk.
+    #[must_use]
+    pub fn log_reserve(&self) -> Option<LogReserve> {
+        match &self.database {
+            Database::Sqlite { path } => Some(LogReserve {
+                database: path.clone(),
+                bytes: self.limits.disk_reserve,
+            }),
+            Database::Postgres(_) => None,
+        }
     }
 }
 

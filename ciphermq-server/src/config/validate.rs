@@ -166,6 +166,31 @@ fn logging(
         100,
         0..=1 << 20,
     )?;
+    let total: u64 = validator.quantity::<Number, _>(
+        ("logging", "max_total_mb"),
+        section.max_total_mb.as_ref(),
+        1024,
+        0..=1 << 30,
+    )?;
+    let max_files: usize = validator.quantity::<Number, _>(
+        ("logging", "max_files"),
+        section.max_files.as_ref(),
+        0,
+        0..=1 << 20,
+    )?;
+    if total > 0 && total < megabytes {
+        // A default has no line to correct, so the error names a setting that is written.
+        let (name, setting) = match &section.max_total_mb {
+            Some(setting) => ("max_total_mb", Some(setting)),
+            None => ("max_size_mb", section.max_size_mb.as_ref()),
+        };
+        return Err(validator.invalid(
+            ("logging", name),
+            setting.map(|setting| &setting.location),
+            format!("one file of max_size_mb ({megabytes}) exceeds max_total_mb ({total})"),
+            "Lower max_size_mb, or raise max_total_mb; 0 means no limit.",
+        ));
+    }
     Ok(Logging {
         level,
         messages,
@@ -174,6 +199,8 @@ fn logging(
         error_file_path,
         rotation,
         max_size_bytes: (megabytes > 0).then_some(megabytes << 20),
+        max_total_bytes: (total > 0).then_some(total << 20),
+        max_files: (max_files > 0).then_some(max_files),
     })
 }
 
