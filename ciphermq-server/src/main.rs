@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if prepared.is_err() && !config.logging.error_file_path.exists() {
         return prepared.map(drop).map_err(Into::into);
     }
-    let guard = logging::init(&config.logging)?;
+    let guard = logging::init(&config.logging, config.log_reserve())?;
     server::raise_file_limit();
     let result = prepared.and_then(|prepared| {
         runtime.block_on(server::run(config, prepared, guard.handle(), signals))

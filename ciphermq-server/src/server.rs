@@ -156,6 +156,8 @@ pub async fn run_with(
     );
     let (stopper, stop) = stop::channel();
     let sweeper = tokio::spawn(Arc::clone(&broker).sweep());
+    let repeated = broker.repeated().clone();
+    let counter = tokio::spawn(repeated.clone().run());
     let mut listening = tokio::spawn(listener::run(listener, acceptor, broker, stop));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "CipherMQ is listening on \
         {address}");
@@ -176,6 +178,8 @@ pub async fn run_with(
         listening.abort();
     }
     sweeper.abort();
+    counter.abort();
+    repeated.log_all();
     writer.shutdown(deadline.max(tokio::time::Instant::now() + LAST_COMMIT));
     let ended = match ended {
         Some(ended) => ended,

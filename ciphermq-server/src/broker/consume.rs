@@ -8,6 +8,7 @@ use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, R
 use super::outcomes::PendingOutcomes;
 use super::{ClientSession, Dispatcher, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
+use crate::logging::Event;
 use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
 use crate::store::writer::{Pending, WriteError};
 
@@ -92,8 +93,14 @@ impl ClientSession {
         mut reason: String,
     ) -> Pending<AckOutcome> {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-        tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by \
-            its receiver");
+        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+        if repeated.is_first(Event::Rejected, client_id, &reason) {
+            tracing::warn!(
+                client_id,
+                reason,
+                "Message {message_id} is rejected by its receiver"
+            );
+        }
         let rejection = || Rejection {
             ack: self
                 .broker

@@ -7,6 +7,7 @@ use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Fingerprint, Reply};
 use super::{Broker, ClientSession};
 use crate::at_rest;
 use crate::keys;
+use crate::logging::Event;
 use crate::model::{Change, Time};
 use crate::tls::Peer;
 
@@ -57,7 +58,10 @@ impl ClientSession {
         }
         self.key(self.broker.keys.register(&self.client_id, key))
             .await?;
-        tracing::info!(client_id = %self.client_id, "Public key registered");
+        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+        if repeated.is_first(Event::KeyRegistered, client_id, "Public key") {
+            tracing::info!(client_id, "Public key registered");
+        }
         Ok(Reply::PublicKeyRegistered)
     }
 
@@ -75,7 +79,10 @@ impl ClientSession {
                 .register_signed(&self.client_id, signed_key),
         )
         .await?;
-        tracing::info!(client_id = %self.client_id, "Signed key registered");
+        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+        if repeated.is_first(Event::KeyRegistered, client_id, "Signed key") {
+            tracing::info!(client_id, "Signed key registered");
+        }
         Ok(Reply::PublicKeyRegistered)
     }
 
@@ -89,8 +96,12 @@ impl ClientSession {
                 // or sealed with another key, must be able to register again, which replaces the
                 // row.
                 Err(keys::Error::AtRest(error)) if is_own => {
-                    tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client \
-                        may register it again");
+                    let repeated = &self.broker.repeated;
+                    let reason = error.to_string();
+                    if repeated.is_first(Event::KeyUnusable, client_id.as_str(), &reason) {
+                        tracing::warn!(%client_id, %error, "A signed key cannot be opened: its \
+                            client may register it again");
+                    }
                     Ok(None)
                 }
                 read => read,
@@ -110,6 +121,12 @@ impl ClientSession {
             .query(self.broker.reader.certificate(client_id, fingerprint))
             .await?;
         Ok(chain.map_or(Reply::CertificateNotFound, Reply::Certificate))
+    }
+
+    /// Whether a failure of the key directory is to be logged; otherwise it is counted.
+    fn is_first_failure(&self, error: &impl std::fmt::Display) -> bool {
+        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+        repeated.is_first(Event::KeyUnusable, client_id, &error.to_string())
     }
 
     /// Awaits the key directory, after the client's earlier queries, within `limits.storage_wait`.
@@ -132,12 +149,17 @@ impl ClientSession {
             }
             // A retry changes nothing: the key's owner must register it again.
             Err(keys::Error::AtRest(error @ at_rest::Error::OlderForm { .. })) => {
-                tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored key");
+                if self.is_first_failure(&error) {
+                    tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored \
+                        key");
+                }
                 Err(ErrorReply::new(ErrorCode::BadKey, error.for_client()))
             }
             Err(error) => {
-                tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \
-                    directory");
+                if self.is_first_failure(&error) {
+                    tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \
+                        directory");
+                }
                 Err(ErrorReply::new(
                     ErrorCode::StorageUnavailable,
                     error.for_client(),

@@ -56,6 +56,7 @@ use crate::by_client::ByClient;
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
+use crate::logging::Repeated;
 use crate::model::{Change, ChangeOutcome};
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
@@ -72,6 +73,7 @@ pub struct Broker {
     writer: WriterHandle,
     reader: Arc<dyn Reader>,
     keys: KeyDirectory,
+    repeated: Repeated,
     /// The connection of each named consumer.
     consumers: DashMap<(ClientId, String), ConnectionId>,
     /// Chains that the store is known to hold, by client and fingerprint.
@@ -106,6 +108,7 @@ impl Broker {
             writer,
             reader,
             keys,
+            repeated: Repeated::default(),
             consumers,
             known_certificates,
             query_turns: ByClient::default(),
@@ -117,6 +120,12 @@ impl Broker {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns the counts of events that clients can cause without limit.
+    #[must_use]
+    pub fn repeated(&self) -> &Repeated {
+        &self.repeated
     }
 
     /// Returns which client may do what.

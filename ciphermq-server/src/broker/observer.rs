@@ -8,7 +8,7 @@ use ciphermq_protocol::{ClientId, QueueName};
 use super::Dispatcher;
 use super::dispatcher::Emptied;
 use crate::logging::MessageLog;
-use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, QueueId, Seq};
+use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, Seq};
 use crate::store::writer::{CommitObserver, Settled};
 
 /// An observer that delivers committed messages and forgets acked ones.
@@ -92,26 +92,48 @@ impl CommitObserver for CommitDispatcher {
 }
 
 impl CommitDispatcher {
-    /// Logs a line for each message and queue, and one for each acknowledgement.
+    /// Logs a line for the messages of each route, and one for the acknowledgements of each
+    /// receiver, as far as they come one after another.
     fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Settled<'_>]) {
         self.messages.write(|lines| {
-            // The name of the last message's queue, which is nearly always the next one's, too.
-            let mut known: Option<(QueueId, Option<QueueName>)> = None;
-            for (publish, _) in publishes {
-                for &queue in &*publish.queues {
-                    let (_, name) = known
-                        .take_if(|(id, _)| *id == queue)
-                        .unwrap_or_else(|| (queue, self.dispatcher.topology.queue_name(queue)));
-                    let text = name.as_ref().map_or("", |name| name.as_str());
-                    lines.published(&publish.envelope.message_id, text, &publish.exchange);
-                    known = Some((queue, name));
-                }
+            for together in publishes.chunk_by(|(one, _), (other, _)| is_together(one, other)) {
+                let Some((first, _)) = together.first() else {
+                    continue;
+                };
+                let names: Vec<Option<QueueName>> = first
+                    .queues
+                    .iter()
+                    .map(|&queue| self.dispatcher.topology.queue_name(queue))
+                    .collect();
+                let names: Vec<&str> = names
+                    .iter()
+                    .map(|name| name.as_ref().map_or("", |name| name.as_str()))
+                    .collect();
+                let ids: Vec<_> = together
+                    .iter()
+                    .map(|(publish, _)| &publish.envelope.message_id)
+                    .collect();
+                lines.published(&ids, &names, &first.exchange, &first.routing_key);
             }
-            for (ack, outcome) in acks {
-                if matches!(outcome, AckOutcome::Done(_)) {
-                    lines.acknowledged(&ack.message_id);
+            let done: Vec<&Ack> = acks
+                .iter()
+                .filter(|(_, outcome)| matches!(outcome, AckOutcome::Done(_)))
+                .map(|(ack, _)| *ack)
+                .collect();
+            for together in done.chunk_by(|one, other| one.client_id == other.client_id) {
+                let ids: Vec<_> = together.iter().map(|ack| &ack.message_id).collect();
+                if let Some(first) = together.first() {
+                    lines.acknowledged(&ids, &first.client_id);
                 }
             }
         });
     }
+}
+
+/// Whether two messages came from one sender by one route.
+fn is_together(one: &Publish, other: &Publish) -> bool {
+    one.sender == other.sender
+        && one.exchange == other.exchange
+        && one.routing_key == other.routing_key
+        && one.queues == other.queues
 }

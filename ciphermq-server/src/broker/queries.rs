@@ -7,6 +7,7 @@ use ciphermq_protocol::ErrorReply;
 use tokio::sync::Mutex;
 
 use super::{ClientSession, write_error_reply};
+use crate::logging::Event;
 use crate::store::writer::WriteError;
 
 /// A client's turn to read from the store.
@@ -25,7 +26,10 @@ impl ClientSession {
         match self.in_turn(read).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => {
-                tracing::error!(%error, "Cannot read from the database");
+                let (repeated, reason) = (&self.broker.repeated, error.to_string());
+                if repeated.is_first(Event::DatabaseRead, "clients", &reason) {
+                    tracing::error!(%error, "Cannot read from the database");
+                }
                 Err(write_error_reply(&WriteError::Unavailable))
             }
             None => Err(write_error_reply(&WriteError::Unavailable)),

@@ -10,6 +10,7 @@ use super::authorization::SessionAuthorization;
 use super::queries::QueryTurn;
 use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
+use crate::logging::Event;
 use crate::store::writer::ClientWriter;
 
 /// A client's session on one connection, registered with the broker until it is dropped.
@@ -132,8 +133,13 @@ impl ClientSession {
             .insert(consumer.clone(), self.id)
             .filter(|older| *older != self.id);
         if let Some(older) = older {
-            tracing::info!(client_id = %self.client_id, "Consumer has reconnected, its older \
-                connection is ended");
+            let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+            if repeated.is_first(Event::TookOver, client_id, "") {
+                tracing::info!(
+                    client_id,
+                    "Consumer has reconnected, its older connection is ended"
+                );
+            }
             self.broker.dispatcher.close(older);
         }
         self.consumer = Some(consumer);

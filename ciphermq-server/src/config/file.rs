@@ -98,6 +98,8 @@ section! {
         error_file_path: Text,
         rotation: Text,
         max_size_mb: Quantity,
+        max_total_mb: Quantity,
+        max_files: Quantity,
     }
 }
 

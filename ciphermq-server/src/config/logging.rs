@@ -21,6 +21,21 @@ pub struct Logging {
     pub rotation: Rotation,
     /// The size in bytes at which a log file is rotated; `None` for no limit.
     pub max_size_bytes: Option<u64>,
+    /// The size in bytes of all files of one log, beyond which old ones are removed; `None` for no
+    /// limit.
+    pub max_total_bytes: Option<u64>,
+    /// The number of old files of one log, beyond which the oldest are removed; `None` for no
+    /// limit.
+    pub max_files: Option<usize>,
+}
+
+/// The free space on a disk that the logs leave to the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogReserve {
+    /// The database, whose disk it is.
+    pub database: PathBuf,
+    /// The space in bytes.
+    pub bytes: u64,
 }
 
 /// The interval at which log files are rotated.
@@ -111,6 +126,30 @@ pub(super) fn validate(
         100,
         0..=1 << 20,
     )?;
+    // A larger `max_size_mb` that was written before `max_total_mb` existed stays valid.
+    let total: u64 = validator.quantity::<Number, _>(
+        ("logging", "max_total_mb"),
+        section.max_total_mb.as_ref(),
+        megabytes.max(1024),
+        0..=1 << 30,
+    )?;
+    let max_files: usize = validator.quantity::<Number, _>(
+        ("logging", "max_files"),
+        section.max_files.as_ref(),
+        0,
+        0..=1 << 20,
+    )?;
+    if total > 0 && total < megabytes {
+        return Err(validator.invalid(
+            ("logging", "max_total_mb"),
+            section
+                .max_total_mb
+                .as_ref()
+                .map(|setting| &setting.location),
+            format!("one file of max_size_mb ({megabytes}) exceeds max_total_mb ({total})"),
+            "Lower max_size_mb, or raise max_total_mb; 0 means no limit.",
+        ));
+    }
     Ok(Logging {
         level,
         messages,
@@ -119,5 +158,7 @@ pub(super) fn validate(
         error_file_path,
         rotation,
         max_size_bytes: (megabytes > 0).then_some(megabytes << 20),
+        max_total_bytes: (total > 0).then_some(total << 20),
+        max_files: (max_files > 0).then_some(max_files),
     })
 }

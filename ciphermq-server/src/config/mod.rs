@@ -57,7 +57,7 @@ pub use database::{Database, Postgres, SslMode, Target};
 pub use encryption::{Algorithm, Encryption, KeySource, OlderRows};
 pub use error::{Error, Origin};
 pub use limits::Limits;
-pub use logging::{Logging, Rotation};
+pub use logging::{LogReserve, Logging, Rotation};
 pub use secret::Secret;
 pub use server::Server;
 pub use tls::Tls;
@@ -141,6 +141,18 @@ impl Config {
             )?,
             warnings,
         })
+    }
+
+    /// Returns the space that the logs leave to an SQLite database, if they are on its disk.
+    #[must_use]
+    pub fn log_reserve(&self) -> Option<LogReserve> {
+        match &self.database {
+            Database::Sqlite { path } => Some(LogReserve {
+                database: path.clone(),
+                bytes: self.limits.disk_reserve,
+            }),
+            Database::Postgres(_) => None,
+        }
     }
 }
 

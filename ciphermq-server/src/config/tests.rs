@@ -45,6 +45,8 @@ fn an_empty_file_is_the_default() {
     assert_eq!(config.logging.level, tracing::Level::INFO);
     assert_eq!(config.logging.rotation, Rotation::Daily);
     assert_eq!(config.logging.max_size_bytes, Some(100 << 20));
+    assert_eq!(config.logging.max_total_bytes, Some(1 << 30));
+    assert_eq!(config.logging.max_files, None);
     assert!(
         matches!(&config.database, Database::Sqlite { path } if path == Path::new("data/ciphermq.db"))
     );
@@ -284,6 +286,14 @@ fn logging_is_checked() {
         &[],
         &["[logging] max_size_mb"],
     );
+    refused(
+        "[logging]\nmax_size_mb = 200\nmax_total_mb = 100",
+        &[],
+        &["line 3: [logging] max_total_mb", "exceeds"],
+    );
+    let config = parse("[logging]\nmax_total_mb = 0\nmax_files = 7").unwrap();
+    assert_eq!(config.logging.max_total_bytes, None);
+    assert_eq!(config.logging.max_files, Some(7));
     assert_eq!(
         parse("[logging]\nmax_size_mb = 0")
             .unwrap()
@@ -306,6 +316,8 @@ fn an_empty_text_means_the_default() {
             ("logging", "debug_file_path"),
             ("logging", "error_file_path"),
             ("logging", "max_size_mb"),
+            ("logging", "max_total_mb"),
+            ("logging", "max_files"),
             ("tls", "cert_path"),
             ("tls", "key_path"),
             ("tls", "ca_cert_path"),
@@ -567,6 +579,8 @@ fn keys_in_place_of_paths_and_words_are_refused_and_not_shown() {
             ("logging", "messages"),
             ("logging", "error_file_path"),
             ("logging", "max_size_mb"),
+            ("logging", "max_total_mb"),
+            ("logging", "max_files"),
             ("limits", "max_prefetch"),
             ("server", "address"),
             ("server", "connection_type"),

@@ -35,10 +35,11 @@ pub use self::bind::{BindError, Bound, bind};
 use self::connections::ConnectionLimits;
 pub(crate) use self::descriptors::raise_limit;
 use self::descriptors::{AcceptFailures, Capacity};
+use self::source::Source;
 use crate::broker::Broker;
 use crate::config::Limits;
 use crate::connection::{self, BufferBudget};
-use crate::logging;
+use crate::logging::{self, Event};
 use crate::stop::Stop;
 use crate::tls::Peer;
 use crate::tls::handshake_failure::HandshakeFailure;
@@ -147,21 +148,30 @@ async fn serve(
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(limit, accept(stream, &context.acceptor)) => accepted,
         () = handshake.must_give_way() => {
-            return refused(address, &HandshakeFailure::gave_way());
+            return refused(address, &HandshakeFailure::gave_way(), &context.broker);
         }
         () = context.stop.requested() => return,
     };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return refused(address, &HandshakeFailure::from_error(&error)),
-        Err(_) => return refused(address, &HandshakeFailure::timed_out()),
+        Ok(Err(error)) => {
+            return refused(
+                address,
+                &HandshakeFailure::from_error(&error),
+                &context.broker,
+            );
+        }
+        Err(_) => return refused(address, &HandshakeFailure::timed_out(), &context.broker),
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
         // The verifier has checked this during the handshake.
         Err(error) => {
-            return tracing::error!(%address, %error, "Connection closed: the certificate names no \
-                client");
+            return refused(
+                address,
+                &HandshakeFailure::names_no_client(&error),
+                &context.broker,
+            );
         }
     };
     let is_administrator = context
@@ -171,8 +181,12 @@ async fn serve(
     match handshake.establish(peer.client_id.clone(), is_administrator) {
         Ok(established) => session(stream, address, peer, established, context).await,
         Err(refusal) => {
-            tracing::warn!(client_id = %peer.client_id, %address, "Connection refused: {refusal}");
-            connection::refuse(stream, ErrorCode::Overloaded, &refusal.to_string()).await;
+            let (client_id, reason) = (peer.client_id.as_str(), refusal.to_string());
+            let repeated = context.broker.repeated();
+            if repeated.is_first(Event::ConnectionRefused, client_id, &reason) {
+                tracing::warn!(client_id, %address, "Connection refused: {reason}");
+            }
+            connection::refuse(stream, ErrorCode::Overloaded, &reason).await;
         }
     }
 }
@@ -208,13 +222,22 @@ async fn session(
     tracing::info!(%client_id, %address, "Client disconnected");
 }
 
-/// Logs why a client was refused, and what to do.
-fn refused(address: SocketAddr, failure: &HandshakeFailure) {
+/// Logs why a client was refused, and what to do; only the first time for each address and reason.
+fn refused(address: SocketAddr, failure: &HandshakeFailure, broker: &Broker) {
     let HandshakeFailure {
         what: error,
         advice,
         names_no_client,
     } = failure;
+    let event = if *names_no_client {
+        Event::NamesNoClient
+    } else {
+        Event::HandshakeFailed
+    };
+    let source = Source::from(address.ip()).to_string();
+    if !broker.repeated().is_first(event, &source, error) {
+        return;
+    }
     if *names_no_client {
         tracing::error!(%address, error, advice, "Connection closed: the certificate names no \
             client");

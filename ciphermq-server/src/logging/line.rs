@@ -279,6 +279,16 @@ pub(super) fn lost_line(now: Duration, level: &str, count: u64) -> String {
     line
 }
 
+/// Formats a line of the log about itself, in the form of the file of `level`.
+pub(super) fn own_line(now: Duration, level: &str, message: &str) -> String {
+    let mut line = String::from("{\"timestamp\":\"");
+    push_time(&mut line, now);
+    let _ = write!(line, "\",\"level\":\"{level}\",\"message\":\"");
+    escape_json(&mut line, message);
+    line.push_str("\"}\n");
+    line
+}
+
 /// Returns the Select Graphic Rendition for a level (ECMA-48).
 const fn color(level: Level) -> &'static str {
     match level {

@@ -11,10 +11,12 @@
 //! - `layer`: receives events from `tracing` and routes their lines
 //! - `line`: formats the text, JSON and readable, with everything escaped that could break a line
 //!   or a terminal
-//! - `messages`: the lines about single messages, those of a commit together
+//! - `messages`: the lines about messages, those of a commit and a route together
+//! - `repeated`: events that clients can cause without limit, counted by source
 //! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not block the
 //!   broker
-//! - `rotation`: the file, and the start of a new one
+//! - `rotation`: the file, and the start of a new one; `retention`: the end of old ones; `room`:
+//! the   disk space that is not the log's
 //!
 //! A JSON line is `{"timestamp":"2025-09-08T07:03:00.123Z","level":"INFO","message":"..."}` with
 //! the event's fields, and those of the spans around it, after the message. Lines of other levels
@@ -40,12 +42,17 @@ use self::{
     rotation::RotatingFile,
     spool::{Output, Spool},
 };
-use crate::config::Logging;
+use crate::config::{LogReserve, Logging};
 pub use messages::{MessageLines, MessageLog};
+pub use repeated::{Event, Repeated};
+use retention::Retention;
 
 mod layer;
 mod line;
 mod messages;
+mod repeated;
+mod retention;
+mod room;
 mod rotation;
 mod spool;
 
@@ -169,12 +176,12 @@ fn flush(spools: &[Spool]) {
 ///
 /// [`Error`] if logging has been started already, or a thread cannot be started. Failures of the
 /// files themselves are reported on the console and retried.
-pub fn init(config: &Logging) -> Result<Guard, Error> {
+pub fn init(config: &Logging, reserve: Option<LogReserve>) -> Result<Guard, Error> {
     let console = Console {
         output: Box::new(spool::Stderr),
         colour: spool::Stderr::colour(),
     };
-    let (subscriber, guard) = start(config, console, line::system_clock())?;
+    let (subscriber, guard) = start(config, reserve, console, line::system_clock())?;
     tracing::subscriber::set_global_default(subscriber)?;
 
     let spools = Arc::clone(&guard.spools);
@@ -204,9 +211,14 @@ struct Console {
 /// repeatedly.
 fn start(
     config: &Logging,
+    reserve: Option<LogReserve>,
     console: Console,
     clock: Clock,
 ) -> Result<(impl Subscriber + use<>, Guard), Error> {
+    let retention = Retention {
+        max_total: config.max_total_bytes,
+        max_files: config.max_files,
+    };
     let file = |path: &std::path::Path, level| {
         let file = RotatingFile::new(
             path.to_owned(),
@@ -215,6 +227,7 @@ fn start(
             level,
             clock.clone(),
         );
+        let file = file.retaining(retention).leaving(reserve.clone());
         Spool::start(Box::new(file), FILE_BUFFER)
     };
     let info = file(&config.info_file_path, "INFO")?;

@@ -4,7 +4,8 @@
 //! renamed to `server_info.log.2025-09-08-07` (hourly) or `server_info.log.2025-09-08` (daily), in
 //! UTC; when there are several of one hour or day the later ones end in `.1`, `.2` and so on.
 //! Without rotation by time they are `server_info.log.1`, `.2` ... Numbers grow with time, and no
-//! file is ever overwritten or removed.
+//! file is ever overwritten. `retention` removes the oldest ones, and `room` ends a log before it
+//! takes the database's disk space.
 //!
 //! A link to a file on another disk stays, and the file that it leads to is renamed there. A file
 //! that is not a regular one, or that another process holds open for us, as `/dev/stdout`, is
@@ -33,15 +34,17 @@ use jiff::Timestamp;
 
 use super::{
     line::{self, Clock},
+    retention::Retention,
+    room::{Room, Verdict},
     spool::{Failure, Output},
 };
-use crate::config::Rotation;
+use crate::config::{LogReserve, Rotation};
 
 /// How long to wait after a failed rotation. Meanwhile the file grows.
 const RETRY_SECONDS: u64 = 60;
 
 /// The longest number at the end of a rotated file's name.
-const NUMBER_ROOM: &str = ".0000000";
+pub(super) const NUMBER_ROOM: &str = ".0000000";
 
 /// A log file. It is opened by the first write, or by [`Output::open`].
 pub(super) struct RotatingFile {
@@ -55,6 +58,8 @@ pub(super) struct RotatingFile {
     /// The second before which there is no rotation, as the last one failed.
     retry_after: u64,
     complaint: Option<String>,
+    retention: Retention,
+    reserve: Option<LogReserve>,
 }
 
 struct Open {
@@ -68,6 +73,8 @@ struct Open {
     period: u64,
     /// Device and inode.
     identity: (u64, u64),
+    /// The space that is left to the database; `None` if it is on another disk.
+    room: Option<Room>,
 }
 
 impl RotatingFile {
@@ -88,6 +95,39 @@ impl RotatingFile {
             open: None,
             retry_after: 0,
             complaint: None,
+            retention: Retention::default(),
+            reserve: None,
+        }
+    }
+
+    /// Removes old files beyond these limits.
+    pub(super) fn retaining(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Leaves this space to the database.
+    pub(super) fn leaving(mut self, reserve: Option<LogReserve>) -> Self {
+        self.reserve = reserve;
+        self
+    }
+
+    /// Removes old files beyond the limits, as far as that is possible.
+    fn remove_old(&mut self) {
+        // Where the server begins no new files, numbered ones are those of a tool.
+        let dated = self.rotation != Rotation::Never;
+        let has_old = dated || self.max_bytes.is_some();
+        let open = self.open.as_ref();
+        let Some(open) = open.filter(|open| open.rotates && has_old) else {
+            return;
+        };
+        // The current file may grow to its limit until the next look.
+        let current = self.max_bytes.unwrap_or(0).max(open.bytes);
+        if let Err(error) = self.retention.apply(&open.place, dated, current) {
+            self.complaint = Some(format!(
+                "cannot remove old files of {}: {error}; they are kept",
+                self.path.display()
+            ));
         }
     }
 
@@ -154,6 +194,10 @@ impl RotatingFile {
             options.create(true).custom_flags(libc::O_NOFOLLOW);
         }
         let mut file = options.open(&place)?;
+        let room = self
+            .reserve
+            .as_ref()
+            .and_then(|reserve| Room::new(reserve, parent(&place)));
         let rotates = file.metadata()?.is_file() && !is_descriptor(&place);
         if rotates {
             sync_parent(&place)?;
@@ -179,6 +223,7 @@ impl RotatingFile {
             bytes,
             period,
             identity: (metadata.dev(), metadata.ino()),
+            room: room.filter(|_| rotates),
         })
     }
 
@@ -192,6 +237,7 @@ impl RotatingFile {
             bytes: metadata.len(),
             period: self.period(second),
             identity: (metadata.dev(), metadata.ino()),
+            room: None,
         })
     }
 
@@ -209,6 +255,7 @@ impl RotatingFile {
                 self.open = None;
                 self.retry_after = 0;
                 self.open = Some(self.open_new(second)?);
+                self.remove_old();
             }
             Err(error) => {
                 self.retry_after = second + RETRY_SECONDS;
@@ -265,7 +312,9 @@ fn number(found: &OsString, name: &OsString) -> Option<u64> {
 impl Output for RotatingFile {
     fn open(&mut self) -> io::Result<()> {
         let second = (self.clock)().as_secs();
-        self.opened(second).map(drop)
+        self.opened(second)?;
+        self.remove_old();
+        Ok(())
     }
 
     fn write(&mut self, time: Duration, lines: &[u8]) -> Result<(), Failure> {
@@ -296,7 +345,9 @@ impl RotatingFile {
         let period = self.period(second);
         let may_rotate = second >= self.retry_after || self.retry_after > second + RETRY_SECONDS;
         let max_bytes = self.max_bytes;
+        let level = self.level;
         let open = self.opened(second)?;
+        open.check_room(second, level, lines.len())?;
         let may_rotate = may_rotate && open.rotates;
         let mut max_bytes = if may_rotate { max_bytes } else { None };
         if open.bytes == 0 {
@@ -331,6 +382,24 @@ impl RotatingFile {
             }
         }
         Ok(())
+    }
+}
+
+impl Open {
+    /// Refuses lines that would take the database's disk space, after a last line that says so.
+    fn check_room(&mut self, second: u64, level: &str, bytes: usize) -> io::Result<()> {
+        let Some(room) = &mut self.room else {
+            return Ok(());
+        };
+        match room.verdict(parent(&self.place), bytes) {
+            Verdict::Write => return Ok(()),
+            Verdict::LastLine => {
+                let line = Room::last_line(Duration::from_secs(second), level);
+                append(self, line.as_bytes()).map_err(|failed| failed.source)?;
+            }
+            Verdict::Stopped => {}
+        }
+        Err(Room::error())
     }
 }
 

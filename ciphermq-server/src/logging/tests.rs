@@ -4,7 +4,8 @@ use std::{
     sync::{atomic::AtomicU64, atomic::Ordering},
 };
 
-use ciphermq_protocol::{ExchangeName, MessageId};
+use ciphermq_protocol::message_id::StreamId;
+use ciphermq_protocol::{ClientId, ExchangeName, MessageId, RoutingKey};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{debug, error, info, info_span, trace, warn};
@@ -59,6 +60,8 @@ impl Logs {
             error_file_path: path("error.log"),
             rotation: Rotation::Daily,
             max_size_bytes: Some(100 << 20),
+            max_total_bytes: None,
+            max_files: None,
         };
         let clock = Arc::new(AtomicU64::new(NOW_MILLIS));
         Self {
@@ -82,7 +85,7 @@ impl Logs {
             output: Box::new(self.screen.clone()),
             colour: self.colour,
         };
-        let (subscriber, guard) = start(&self.config, console, clock).unwrap();
+        let (subscriber, guard) = start(&self.config, None, console, clock).unwrap();
         tracing::subscriber::with_default(subscriber, || f(&guard.handle().messages()));
         drop(guard);
     }
@@ -109,6 +112,15 @@ fn levels(lines: &[Value]) -> Vec<&str> {
         .iter()
         .map(|line| line["level"].as_str().unwrap())
         .collect()
+}
+
+fn client(text: &str) -> ClientId {
+    ClientId::new(text).unwrap()
+}
+
+fn route() -> (ExchangeName, RoutingKey) {
+    let exchange = ExchangeName::new("a\"b\\").unwrap();
+    (exchange, RoutingKey::new("k").unwrap())
 }
 
 fn id(text: &str) -> MessageId {
@@ -370,12 +382,9 @@ fn message_lines_go_only_to_the_info_file() {
     let logs = Logs::new(tracing::Level::INFO);
     logs.run_with(|messages| {
         messages.write(|lines| {
-            lines.published(
-                &id("m-1"),
-                "my_queue",
-                &ExchangeName::new("a\"b\\").unwrap(),
-            );
-            lines.acknowledged(&id("m-1"));
+            let (exchange, key) = route();
+            lines.published(&[&id("m-1")], &["my_queue"], &exchange, &key);
+            lines.acknowledged(&[&id("m-1")], &client("c"));
         });
         info!("Listening");
     });
@@ -399,7 +408,9 @@ fn message_lines_go_only_to_the_info_file() {
 
 #[test]
 fn message_lines_can_be_disabled() {
-    let write = |messages: &MessageLog| messages.write(|lines| lines.acknowledged(&id("m-1")));
+    let write = |messages: &MessageLog| {
+        messages.write(|lines| lines.acknowledged(&[&id("m-1")], &client("c")));
+    };
     let mut logs = Logs::new(tracing::Level::WARN);
     logs.run_with(write);
     logs.config.level = tracing::Level::INFO;
@@ -412,18 +423,69 @@ fn message_lines_can_be_disabled() {
 }
 
 #[test]
-fn a_commit_of_any_size_is_logged_line_by_line() {
+fn messages_of_a_route_are_one_line() {
+    let stream = StreamId::new(1_757_314_980_042, 7);
+    let native = |position| stream.message_id(position).unwrap();
+    let mut ids: Vec<MessageId> = (5..105).map(native).collect();
+    ids.extend([id("other"), native(200)]);
     let logs = Logs::new(tracing::Level::INFO);
     logs.run_with(|messages| {
-        messages
-            .write(|lines| (0..50_000).for_each(|n| lines.acknowledged(&id(&format!("m-{n}")))));
+        messages.write(|lines| {
+            let ids: Vec<&MessageId> = ids.iter().collect();
+            let (exchange, key) = route();
+            let queues: Vec<String> = (0..10).map(|n| format!("q{n}")).collect();
+            let queues: Vec<&str> = queues.iter().map(String::as_str).collect();
+            lines.published(&ids, &queues, &exchange, &key);
+            lines.published(&ids[..1], &queues[..2], &exchange, &key);
+            lines.acknowledged(&ids[..100], &client("c"));
+        });
     });
     let lines = logs.lines("info.log");
-    assert_eq!(lines.len(), 50_000);
-    for (n, line) in lines.iter().enumerate() {
-        let id = format!("Message m-{n} ");
-        assert!(line["message"].as_str().unwrap().starts_with(&id), "{line}");
-    }
+    let run = format!("{} to {}", native(5), native(104));
+    let message = |line: &Value| line["message"].as_str().unwrap().to_owned();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(
+        message(&lines[0]),
+        "Published 102 messages to 10 queues ('q0', 'q1', 'q2', 'q3', 'q4', 'q5', 'q6', 'q7' and \
+         2 more) via exchange 'a\"b\\'"
+    );
+    assert_eq!(lines[0]["routing_key"], "k");
+    let listed = serde_json::json!([run, "other", native(200).as_str()]);
+    assert_eq!(lines[0]["message_ids"], listed);
+    assert_eq!(
+        message(&lines[1]),
+        format!(
+            "Published message {} to 2 queues ('q0', 'q1') via exchange 'a\"b\\'",
+            native(5)
+        )
+    );
+    assert_eq!(
+        message(&lines[2]),
+        "100 messages acknowledged by client, removed from queues and status"
+    );
+    assert_eq!(lines[2]["message_ids"], serde_json::json!([run]));
+    assert_eq!(lines[2]["client_id"], "c");
+}
+
+#[test]
+fn every_id_of_a_commit_of_any_size_is_logged() {
+    let logs = Logs::new(tracing::Level::INFO);
+    let ids: Vec<MessageId> = (0..50_000).map(|n| id(&format!("m-{n}"))).collect();
+    logs.run_with(|messages| {
+        messages.write(|lines| {
+            let ids: Vec<&MessageId> = ids.iter().collect();
+            lines.acknowledged(&ids, &client("c"));
+        });
+    });
+    let lines = logs.lines("info.log");
+    let listed: Vec<&str> = lines
+        .iter()
+        .flat_map(|line| line["message_ids"].as_array().unwrap())
+        .map(|id| id.as_str().unwrap())
+        .collect();
+    assert!(listed.iter().copied().eq(ids.iter().map(MessageId::as_str)));
+    // No line is long.
+    assert_eq!(lines.len(), 50_000_usize.div_ceil(256));
 }
 
 #[test]

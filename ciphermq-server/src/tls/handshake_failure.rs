@@ -70,6 +70,15 @@ impl HandshakeFailure {
         }
     }
 
+    /// Returns the cause if a valid certificate names no client.
+    #[must_use]
+    pub fn names_no_client(error: &NameError) -> Self {
+        Self {
+            names_no_client: true,
+            ..Self::new(error, error.advice())
+        }
+    }
+
     /// Returns the cause of a handshake that was ended in favour of a newer one.
     #[must_use]
     pub fn gave_way() -> Self {
@@ -96,10 +105,7 @@ fn from_certificate_error(reason: &CertificateError) -> HandshakeFailure {
     if let CertificateError::Other(other) = reason
         && let Some(error) = other.0.downcast_ref::<NameError>()
     {
-        return HandshakeFailure {
-            names_no_client: true,
-            ..HandshakeFailure::new(error, error.advice())
-        };
+        return HandshakeFailure::names_no_client(error);
     }
     let flaw = Flaw::from(reason);
     let advice = match &flaw {

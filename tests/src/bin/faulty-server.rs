@@ -133,7 +133,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
-    let guard = logging::init(&config.logging)?;
+    let guard = logging::init(&config.logging, config.log_reserve())?;
     let behaviour = arguments.behaviour;
     let with_defect = |store: Store| Store {
         committer: Box::new(FaultyCommitter {

@@ -69,6 +69,39 @@ fn hourly_rotation_starts_a_file_on_the_hour() {
 }
 
 #[test]
+fn old_files_are_removed_only_where_the_server_makes_them() {
+    let retention = Retention {
+        max_total: None,
+        max_files: Some(1),
+    };
+    let old = |folder: &Path| {
+        for number in 1..=3 {
+            fs::write(folder.join(format!("a.log.{number}")), "x\n").unwrap();
+        }
+    };
+    // Without any rotation of its own, numbered files are those of a tool.
+    for (max_bytes, left) in [(None, 4), (Some(100), 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        old(folder.path());
+        let path = folder.path().join("a.log");
+        let mut log = file(&path, Rotation::Never, max_bytes).retaining(retention);
+        log.open().unwrap();
+        assert_eq!(files(folder.path()).len(), left);
+    }
+    // A new file makes the one before it an old one.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    let mut log = file(&path, Rotation::Daily, None).retaining(retention);
+    for day in 0..4 {
+        write(&mut log, MORNING + day * DAY, &format!("{day}\n"));
+    }
+    expect(
+        folder.path(),
+        &[("a.log", "3\n"), ("a.log.2025-09-10", "2\n")],
+    );
+}
+
+#[test]
 fn never_ignores_the_time() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = file(&folder.path().join("a.log"), Rotation::Never, None);
@@ -233,6 +266,7 @@ fn a_full_disk_leaves_no_half_line() {
         bytes: 0,
         period: 0,
         identity: (0, 0),
+        room: None,
     };
     let partial = append(&mut open, b"one\n").map(drop).unwrap_err();
     assert_eq!(partial.count, 0);

@@ -1,0 +1,255 @@
+//! Removes old files of a log.
+//!
+//! Only regular files whose names are exactly those that the server gives to its own: the log's
+//! name, an hour or a day, and a number. What a tool has compressed or renamed is its own, and so
+//! is a link.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use ciphermq_files::{fit_name, parent};
+
+use super::rotation::NUMBER_ROOM;
+
+/// The limits of the old files of one log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Retention {
+    /// The bytes of all its files; `None` for no limit.
+    pub(super) max_total: Option<u64>,
+    /// The number of old files; `None` for no limit.
+    pub(super) max_files: Option<usize>,
+}
+
+/// The time and number in the name of an old file, in the order of age.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    /// `2025-09-08` or `2025-09-08-07`; empty if it has a number only.
+    period: String,
+    number: u64,
+}
+
+struct OldFile {
+    age: Age,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Retention {
+    /// Removes old files beside the current one at `place`, the oldest first, so that they and
+    /// `current` bytes of it are within the limits.
+    ///
+    /// `dated` says whether the names have a date; other names are not touched.
+    pub(super) fn apply(self, place: &Path, dated: bool, current: u64) -> io::Result<()> {
+        if self.max_total.is_none() && self.max_files.is_none() {
+            return Ok(());
+        }
+        let mut old = old_files(place, dated)?;
+        old.sort_by(|one, other| other.age.cmp(&one.age));
+        let mut bytes = current;
+        let mut full = false;
+        for (index, file) in old.iter().enumerate() {
+            bytes = bytes.saturating_add(file.bytes);
+            full |= self.max_total.is_some_and(|max| bytes > max)
+                || self.max_files.is_some_and(|max| index >= max);
+            if full {
+                match fs::remove_file(&file.path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn old_files(place: &Path, dated: bool) -> io::Result<Vec<OldFile>> {
+    let folder = parent(place);
+    let stem = place.file_name().unwrap_or_default();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Some(age) = age(folder, stem, &entry.file_name(), dated) else {
+            continue;
+        };
+        // Of the entry itself, not of what it leads to.
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            // A tool has moved it away meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if metadata.is_file() {
+            files.push(OldFile {
+                age,
+                path: entry.path(),
+                bytes: metadata.len(),
+            });
+        }
+    }
+    Ok(files)
+}
+
+/// Returns the age in a name, `None` if it is not exactly a name that the server gives.
+fn age(folder: &Path, stem: &OsStr, name: &OsStr, dated: bool) -> Option<Age> {
+    let text = name.as_encoded_bytes();
+    let last = text.rsplit(|&byte| byte == b'.').next()?;
+    let (rest, number) = match parse_number(last) {
+        Some(number) => (text.get(..text.len() - last.len() - 1)?, Some(number)),
+        None => (text, None),
+    };
+    let period = if dated {
+        let period = rest.rsplit(|&byte| byte == b'.').next()?;
+        is_period(period).then(|| String::from_utf8(period.to_vec()).ok())??
+    } else {
+        // Without a date the bare name is that of the current file.
+        number?;
+        String::new()
+    };
+    let end = match &*period {
+        "" => String::new(),
+        period => format!(".{period}"),
+    };
+    let mut expected = fit_name(folder, stem, &format!("{end}{NUMBER_ROOM}")).into_encoded_bytes();
+    expected.truncate(expected.len().saturating_sub(NUMBER_ROOM.len()));
+    if let Some(number) = number {
+        expected.extend_from_slice(format!(".{number}").as_bytes());
+    }
+    (expected == text).then(|| Age {
+        period,
+        number: number.unwrap_or(0),
+    })
+}
+
+/// Parses a number as it is written at the end of a name: from 1, without leading zeros.
+fn parse_number(text: &[u8]) -> Option<u64> {
+    let is_canonical = text.iter().all(u8::is_ascii_digit) && text.first() != Some(&b'0');
+    let text = std::str::from_utf8(text).ok().filter(|_| is_canonical)?;
+    text.parse().ok()
+}
+
+/// Whether a text is a day, or an hour of a day, as in the names of dated files.
+fn is_period(text: &[u8]) -> bool {
+    let has_form = |form: &[u8]| {
+        text.len() == form.len()
+            && text.iter().zip(form).all(|(byte, form)| match form {
+                b'0' => byte.is_ascii_digit(),
+                separator => byte == separator,
+            })
+    };
+    has_form(b"0000-00-00") || has_form(b"0000-00-00-00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Names that look like the server's, and are not.
+    const OTHERS: [&str; 12] = [
+        "a.log",
+        "a.log.2025-09-01.gz",
+        "a.log.2025-09-01.1.gz",
+        "a.log.2025-9-1",
+        "a.log.2025-09-01.01",
+        "a.log.2025-09-01.0",
+        "a.log.2025-09-01-7",
+        "a.log.old",
+        "b.a.log.2025-09-01",
+        "a.log.x.2025-09-01",
+        "a.logs.2025-09-01",
+        "xa.log.2025-09-01",
+    ];
+
+    #[test]
+    fn the_oldest_files_of_the_server_are_removed_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = [
+            "a.log.2025-09-01",
+            "a.log.2025-09-02",
+            "a.log.2025-09-02.1",
+            "a.log.2025-09-02.2",
+            "a.log.2025-09-02.10",
+            "a.log.2025-09-03-07",
+        ];
+        for name in own.iter().chain(&OTHERS) {
+            fs::write(folder.path().join(name), "0123456789").unwrap();
+        }
+        fs::create_dir(folder.path().join("a.log.2025-08-01")).unwrap();
+        let target = folder.path().join("elsewhere");
+        fs::write(&target, "x").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join("a.log.2025-08-02")).unwrap();
+        let before = names(folder.path());
+        let place = folder.path().join("a.log");
+        Retention::default().apply(&place, true, 0).unwrap();
+        assert_eq!(names(folder.path()), before);
+        let without = |removed: &[&str]| -> Vec<String> {
+            let stays = |name: &&String| !removed.contains(&name.as_str());
+            before.iter().filter(stays).cloned().collect()
+        };
+        let by_size = Retention {
+            max_total: Some(45),
+            max_files: None,
+        };
+        by_size.apply(&place, true, 5).unwrap();
+        assert_eq!(names(folder.path()), without(&own[..2]));
+        let by_number = Retention {
+            max_total: None,
+            max_files: Some(2),
+        };
+        by_number.apply(&place, true, 0).unwrap();
+        assert_eq!(names(folder.path()), without(&own[..4]));
+        by_size.apply(&place, true, 1000).unwrap();
+        assert_eq!(names(folder.path()), without(&own));
+    }
+
+    #[test]
+    fn numbers_alone_are_old_files_only_without_dates() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("a.log");
+        for name in [
+            "a.log",
+            "a.log.1",
+            "a.log.2",
+            "a.log.10",
+            "a.log.2025-09-01",
+        ] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let one = Retention {
+            max_total: None,
+            max_files: Some(1),
+        };
+        one.apply(&place, true, 0).unwrap();
+        assert_eq!(names(folder.path()).len(), 5);
+        one.apply(&place, false, 0).unwrap();
+        assert_eq!(
+            names(folder.path()),
+            ["a.log", "a.log.10", "a.log.2025-09-01"]
+        );
+    }
+
+    #[test]
+    fn shortened_names_are_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let stem = "l".repeat(250);
+        let name = fit_name(folder.path(), &stem, &format!(".2025-09-01{NUMBER_ROOM}"));
+        let name = name.into_string().unwrap();
+        let name = name.strip_suffix(NUMBER_ROOM).unwrap();
+        for name in [name.to_owned(), format!("{name}.3")] {
+            assert!(age(folder.path(), stem.as_ref(), name.as_ref(), true).is_some());
+        }
+        let other = format!("{}.2025-09-01", "l".repeat(200));
+        assert!(age(folder.path(), stem.as_ref(), other.as_ref(), true).is_none());
+    }
+}
