@@ -374,7 +374,7 @@ fn the_default_administers_nobody() {
     let client = ClientId::new("c").unwrap();
     assert!(!Policy::default().is_administrator(&client));
     let administer = rule(Action::Administer, Effect::Allow, None);
-    let by_rule = policy(Effect::Deny, &[], &[administer.clone()]);
+    let by_rule = policy(Effect::Deny, &[], std::slice::from_ref(&administer));
     assert!(by_rule.is_administrator(&client));
     let denied = rule(Action::Administer, Effect::Deny, None);
     let by_both = policy(Effect::Allow, &[], &[administer, denied.clone()]);

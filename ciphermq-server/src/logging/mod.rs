@@ -16,7 +16,7 @@
 //! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not block the
 //!   broker
 //! - `rotation`: the file, and the start of a new one; `retention`: the end of old ones; `room`:
-//! the   disk space that is not the log's
+//!   the disk space that is not the log's
 //!
 //! A JSON line is `{"timestamp":"2025-09-08T07:03:00.123Z","level":"INFO","message":"..."}` with
 //! the event's fields, and those of the spans around it, after the message. Lines of other levels

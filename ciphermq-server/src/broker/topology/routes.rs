@@ -294,7 +294,7 @@ mod tests {
             binding: binding(2),
             by: by.clone(),
         };
-        topology.changed(&[unbind], &[done.clone()]);
+        topology.changed(&[unbind], std::slice::from_ref(&done));
         assert_eq!(route(), Err(NoRoute::NoBinding));
         let delete_exchange = Change::DeleteExchange {
             exchange: exchange.clone(),

@@ -571,7 +571,7 @@ async fn postgres_that_stops_answering_is_given_up() {
         let silence = async {
             until(
                 &mut observer,
-                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING COUNT(*) = 5",
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING COUNT(*) = 3",
             )
             .await;
             proxy.silence();
