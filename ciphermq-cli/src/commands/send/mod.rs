@@ -15,7 +15,7 @@
 //! - [`lines`]: messages, one per line, read once for all recipients
 //! - [`recipient`]: one receiver's publisher, streams and checkpoint
 //! - [`report`]: progress, and the summary at the end
-//! - [`send_result`], [`overall_result`]: the result for one receiver, and for all
+//! - [`send_result`], [`mod@overall_result`]: the result for one receiver, and for all
 
 mod digest;
 mod file_scan;

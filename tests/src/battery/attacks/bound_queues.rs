@@ -6,5 +6,5 @@ pub(super) async fn run(target: &'static Target) {
     let count = target.args.extent.of(2000, 200);
     target.bind_queues(count, VICTIM_ROUTE).await;
     target.under_way();
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
