@@ -17,15 +17,14 @@
 
 mod client;
 mod current;
-mod pattern;
 mod policy;
 mod request;
 #[cfg(test)]
 mod tests;
 
+pub use ciphermq_protocol::name::pattern::{Pattern, PatternError, Template};
 pub use ciphermq_protocol::permission::Action;
 pub use client::ClientPolicy;
 pub use current::CurrentPolicy;
-pub use pattern::{Pattern, PatternError, Template};
 pub use policy::{Effect, Policy, Rule};
 pub use request::{Decision, Reason, Request};
