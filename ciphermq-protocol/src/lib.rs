@@ -52,7 +52,7 @@ pub use certificate::{CertificateChain, Fingerprint};
 pub use command::{Command, CommandError};
 pub use envelope::Envelope;
 pub use error_code::ErrorCode;
-pub use line::LineDecoder;
+pub use line::{LineDecoder, messages_at_most};
 pub use message_id::StreamId;
 pub use name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
 pub use reply::{Delivery, ErrorReply, Missing, Reply};

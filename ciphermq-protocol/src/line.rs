@@ -64,6 +64,20 @@ impl LineDecoder {
     }
 }
 
+/// Returns an upper bound of the number of messages that a command line names, without parsing it.
+///
+/// What a server keeps for each of them takes far more memory than their shortest text.
+#[must_use]
+pub fn messages_at_most(line: &[u8]) -> usize {
+    // Every id of an `ack` follows a space, and every envelope begins with a brace.
+    let before = if line.starts_with(b"ack ") {
+        b' '
+    } else {
+        b'{'
+    };
+    memchr::memchr_iter(before, line).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +113,16 @@ mod tests {
             lines_of(3, &[b"abc\r", b"x\n"]),
             Err(LineTooLong { limit: 3 })
         );
+    }
+
+    #[test]
+    fn messages_of_a_line_are_counted_without_parsing() {
+        assert_eq!(messages_at_most(b"ack a b c"), 3);
+        assert_eq!(
+            messages_at_most(br#"publish_batch e k [{"a":1}, {"b":{}}]"#),
+            3
+        );
+        assert_eq!(messages_at_most(b"ping"), 0);
     }
 
     proptest! {

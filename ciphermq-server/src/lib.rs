@@ -34,6 +34,7 @@
 pub mod at_rest;
 pub mod authorization;
 pub mod broker;
+mod budget;
 mod by_client;
 pub mod config;
 pub mod connection;

@@ -31,9 +31,6 @@ pub(crate) enum Answer {
     Rejection(MessageId, Pending<AckOutcome>),
 }
 
-/// The approximate memory of an ack until it is answered.
-const ACK_BYTES: usize = 64;
-
 /// The writer's next step once the replies are in the output.
 pub(crate) enum AfterWrite {
     Nothing,
@@ -43,8 +40,7 @@ pub(crate) enum AfterWrite {
 }
 
 impl Answer {
-    /// Returns the memory in bytes of an answer that may be long; 0 if it is short or not known
-    /// yet.
+    /// Returns the memory in bytes of an answer that may be longer than its command; 0 for others.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
@@ -55,7 +51,6 @@ impl Answer {
             Self::Ready(Reply::Bindings(page)) => encoded_len(page),
             Self::Ready(Reply::SignedKey(text)) => text.len(),
             Self::Ready(Reply::Certificate(chain)) => chain.base64_len(),
-            Self::Acks { message_ids, .. } => message_ids.len() * ACK_BYTES,
             _ => 0,
         }
     }

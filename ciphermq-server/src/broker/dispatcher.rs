@@ -18,7 +18,7 @@ pub use self::activity::Activity;
 use super::Topology;
 use super::observer::CommitDispatcher;
 use crate::config::Limits;
-use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, LoadRequest, LoadScope, Policy};
+use crate::inbox::{Budget, Budgets, ConnectionId, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
 use crate::model::{LaneKey, Now, Page, PageLimit, QueueId, Seq, Time};
 use crate::store::writer::CommitObserver;
@@ -49,6 +49,9 @@ const READY_PAGE: PageLimit = PageLimit {
 const MAX_DEFERRED: usize = 65_536;
 /// The most bytes of deliveries that may be on their way to one socket.
 const UNSENT_BYTES: usize = 1 << 20;
+/// The part of `limits.max_unread_bytes` that the deliveries of one client may take is one of this
+/// many.
+const UNSENT_PARTS: usize = 4;
 /// All inboxes, by receiver, and all connections.
 pub struct Dispatcher {
     /// The inboxes. A panic poisons no lock: an inbox's invariants hold between any two of its
@@ -59,7 +62,7 @@ pub struct Dispatcher {
     pub(super) topology: Arc<Topology>,
     reader: Arc<dyn Reader>,
     policy: Policy,
-    budget: Budget,
+    budgets: Budgets,
     /// The runtime on which pages are read from the store: the writer, which requests some of them,
     /// has a runtime of its own.
     runtime: Handle,
@@ -92,9 +95,13 @@ impl Dispatcher {
             max_redeliveries: limits.max_redeliveries,
             max_deferred: MAX_DEFERRED,
             unsent_bytes: UNSENT_BYTES,
+            client_unsent_bytes: limits.max_unread_bytes / UNSENT_PARTS,
             ready: READY_PAGE,
         };
-        let budget = Budget::new(limits.max_ready_bytes);
+        let budgets = Budgets {
+            ready: Budget::new(limits.max_ready_bytes),
+            unsent: Budget::new(limits.max_unread_bytes),
+        };
         Arc::new(Self {
             inboxes: DashMap::new(),
             connections: DashMap::new(),
@@ -102,7 +109,7 @@ impl Dispatcher {
             topology,
             reader,
             policy,
-            budget,
+            budgets,
             runtime: Handle::current(),
             loaded: Notify::new(),
             emptied: Mutex::default(),
@@ -348,7 +355,7 @@ impl Dispatcher {
     /// Returns the number of bytes of messages that are held ready.
     #[must_use]
     pub fn ready_bytes(&self) -> usize {
-        self.budget.used()
+        self.budgets.ready.used()
     }
 
     fn inbox(&self, receiver: &ClientId) -> Arc<Mutex<Inbox>> {
@@ -358,7 +365,7 @@ impl Dispatcher {
         let new = || {
             Arc::new(Mutex::new(Inbox::new(
                 self.policy.clone(),
-                self.budget.clone(),
+                self.budgets.clone(),
             )))
         };
         Arc::clone(&self.inboxes.entry(receiver.clone()).or_insert_with(new))

@@ -13,7 +13,7 @@ use super::outcomes::PendingOutcomes;
 use super::topology::NoRoute;
 use super::{ClientSession, write_error_reply};
 use crate::model::{Publish, PublishOutcome, QueueId, Time};
-use crate::store::writer::{self, WriteError};
+use crate::store::writer::{Parts, WriteError};
 
 /// Messages that are submitted to the store and not answered yet.
 pub(crate) struct Publishing {
@@ -47,7 +47,9 @@ impl ClientSession {
             .route(exchange, routing_key)
             .map_err(|no| no_route(no, exchange, routing_key));
         let mut messages = Vec::with_capacity(envelopes.len());
-        let mut publishes = Vec::with_capacity(envelopes.len());
+        // Rows are made a part at a time: of a line of very many messages they would take much.
+        let mut parts = Parts::default();
+        let mut outcomes = PendingOutcomes::default();
         for (place, envelope) in envelopes.into_iter().enumerate() {
             let message_id = envelope.message_id.clone();
             if let Some(refusal) = refusals.take(place) {
@@ -60,21 +62,16 @@ impl ClientSession {
             {
                 Ok(queues) => {
                     messages.push((message_id, None));
-                    publishes.push(Arc::new(self.row(
-                        exchange,
-                        routing_key,
-                        queues,
-                        envelope,
-                        sent_time,
-                    )));
+                    let row = self.row(exchange, routing_key, queues, envelope, sent_time);
+                    if let Some(part) = parts.push(Arc::new(row)) {
+                        outcomes.push(part.len(), self.writer.publish(part, deadline).await);
+                    }
                 }
                 Err(error) => messages.push((message_id, Some(error))),
             }
         }
-        let mut outcomes = PendingOutcomes::default();
-        for part in writer::parts(publishes) {
-            let count = part.len();
-            outcomes.push(count, self.writer.publish(part, deadline).await);
+        if let Some(part) = parts.last() {
+            outcomes.push(part.len(), self.writer.publish(part, deadline).await);
         }
         Publishing {
             messages,

@@ -12,9 +12,9 @@
 //!
 //! - `reader`: from lines to commands, within the memory that lines may take
 //! - `writer`: replies in order, deliveries between them
-//! - [`buffers`]: the memory that unfinished lines may take together
+//! - [`memory`]: the memory of all connections' lines and replies
 
-pub mod buffers;
+pub mod memory;
 mod reader;
 mod writer;
 
@@ -24,20 +24,22 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ciphermq_protocol::{ErrorCode, ErrorReply, Reply};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-pub use buffers::BufferBudget;
+use self::memory::{LinePermit, ReplyPermit};
+pub use memory::Memory;
 
 use crate::broker::{Answer, ClientSession, Mailbox};
+use crate::logging::Event;
 use crate::stop::Stop;
 
 /// An answer in the queue from the reader to the writer.
 struct QueuedAnswer {
     answer: Answer,
-    /// The reservation of a long command line until it is answered.
-    _line: Option<OwnedSemaphorePermit>,
-    /// The reservation of a long reply until it is written.
-    reply: Option<OwnedSemaphorePermit>,
+    /// The memory of the command line until it is answered.
+    line: Option<LinePermit>,
+    /// The memory of a long reply until it is written.
+    reply: Option<ReplyPermit>,
 }
 
 /// The most commands of one connection that may wait for their answers.
@@ -53,7 +55,7 @@ pub async fn serve<S>(
     stream: S,
     session: ClientSession,
     mailbox: Mailbox,
-    buffers: &Arc<BufferBudget>,
+    memory: &Arc<Memory>,
     stop: Stop,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -65,14 +67,16 @@ pub async fn serve<S>(
         session.output_observer(),
         session.client_id().clone(),
     );
-    let writer = writer::run(output, waiting, mailbox, output_observer);
-    let reader = reader::run(&mut input, session, answers, buffers, stop);
+    let (lines, replies) = (memory.lines(&client_id), memory.replies(&client_id));
+    let broker = Arc::clone(session.broker());
+    let writer = writer::run(output, waiting, mailbox, output_observer, replies.clone());
+    let reader = reader::run(&mut input, session, answers, lines, replies, stop);
     let both = async {
         tokio::pin!(writer);
         let ended = tokio::select! {
             ended = reader => ended,
             // Nothing can be answered any more.
-            () = &mut writer => return reader::Ended::Lost,
+            ended = &mut writer => return ended,
         };
         // Every command that was read is answered before the connection is closed.
         writer.await;
@@ -82,10 +86,18 @@ pub async fn serve<S>(
         ended = both => ended,
         () = close.notified() => reader::Ended::TakenOver,
     };
-    if matches!(ended, reader::Ended::Stopped | reader::Ended::Unreadable(_)) {
+    if ended.is_last_word() {
         let _ = tokio::time::timeout(LINGER, discard(&mut input)).await;
     }
-    tracing::debug!(%client_id, "Connection ended: {ended}");
+    if ended.is_limit() {
+        let reason = ended.to_string();
+        let (event, source) = (Event::ConnectionEnded, client_id.as_str());
+        if broker.repeated().is_first(event, source, &reason) {
+            tracing::warn!(%client_id, "Connection ended: {reason}");
+        }
+    } else {
+        tracing::debug!(%client_id, "Connection ended: {ended}");
+    }
 }
 
 /// Answers a client that cannot be served with an error, and closes its connection.

@@ -1,25 +1,19 @@
 //! The reading half of a connection: from lines to commands.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use ciphermq_protocol::{Command, ErrorCode, ErrorReply, LineDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::QueuedAnswer;
-use super::buffers::{BufferBudget, BufferPermit};
+use super::memory::{ConnectionLines, ConnectionReplies, Exhausted, LinePermit, TooSlow};
 use crate::broker::{Answer, ClientSession};
 use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
 const CHUNK: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
-/// The most bytes of long replies of one connection that may wait to be written.
-const REPLY_BYTES: usize = 1 << 20;
-/// How long a long line may pause before it gives its memory back.
-const LINE_PAUSE: Duration = Duration::from_secs(30);
 
 /// The reason why a connection has ended.
 #[derive(Debug)]
@@ -30,6 +24,10 @@ pub(super) enum Ended {
     Lost,
     /// The client sent a line after which the connection cannot go on.
     Unreadable(ErrorCode),
+    /// A long line arrived too slowly.
+    TooSlow(TooSlow),
+    /// The client did not read, and others needed the memory of its replies.
+    Unread,
     /// The server stops.
     Stopped,
     /// Another connection of the same consumer took over.
@@ -42,9 +40,47 @@ impl fmt::Display for Ended {
             Self::Closed => f.write_str("the client closed it"),
             Self::Lost => f.write_str("it was lost"),
             Self::Unreadable(code) => write!(f, "what the client sent cannot be taken, {code}"),
+            Self::TooSlow(reason) => write!(f, "{reason}"),
+            Self::Unread => {
+                f.write_str("the client did not read its replies while others needed their memory")
+            }
             Self::Stopped => f.write_str("the server stops"),
             Self::TakenOver => f.write_str("the consumer has a newer one"),
         }
+    }
+}
+
+impl From<Exhausted> for Ended {
+    fn from(_: Exhausted) -> Self {
+        Self::Unreadable(ErrorCode::Overloaded)
+    }
+}
+
+impl Ended {
+    /// Whether the client is told why, and may still be sending.
+    pub(super) fn is_last_word(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Unreadable(_) | Self::TooSlow(_))
+    }
+
+    /// Whether a limit has ended the connection, so that an operator should know.
+    pub(super) fn is_limit(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::TooSlow(_) | Self::Unread)
+    }
+
+    /// Returns the error that tells the client why the connection ends.
+    fn last_error(&self, max_line_bytes: usize) -> Option<ErrorReply> {
+        let (code, text) = match self {
+            Self::Unreadable(code @ ErrorCode::LineTooLong) => {
+                (*code, format!("a line has at most {max_line_bytes} bytes"))
+            }
+            Self::Unreadable(code) => {
+                let text = "too many long lines are under way; connect again and retry";
+                (*code, text.to_owned())
+            }
+            Self::TooSlow(reason) => (ErrorCode::Overloaded, reason.to_string()),
+            _ => return None,
+        };
+        Some(ErrorReply::new(code, text))
     }
 }
 
@@ -53,46 +89,33 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
     input: I,
     session: ClientSession,
     answers: mpsc::Sender<QueuedAnswer>,
-    buffers: &Arc<BufferBudget>,
+    lines: ConnectionLines,
+    replies: ConnectionReplies,
     stop: Stop,
 ) -> Ended {
-    let decoder = LineDecoder::new(session.broker().limits().max_line_bytes);
-    let buffer_permit = buffers.permit();
+    let max_line_bytes = session.broker().limits().max_line_bytes;
     let mut reader = Reader {
         input,
         session,
         answers,
-        decoder,
-        buffer_permit,
-        replies: Arc::new(Semaphore::new(REPLY_BYTES)),
+        decoder: LineDecoder::new(max_line_bytes),
+        lines,
+        replies,
         stop,
         buffer: BytesMut::new(),
         chunk: *CHUNK.start(),
     };
     loop {
-        match reader.step().await {
-            Ok(()) => {}
-            Err(Ended::Unreadable(code)) => {
-                let text = match code {
-                    ErrorCode::LineTooLong => {
-                        format!(
-                            "a line has at most {} bytes",
-                            reader.session.broker().limits().max_line_bytes
-                        )
-                    }
-                    _ => "too many long lines are under way; connect again and retry".to_owned(),
+        if let Err(ended) = reader.step().await {
+            if let Some(error) = ended.last_error(max_line_bytes) {
+                let last = QueuedAnswer {
+                    answer: Answer::Ready(error.into()),
+                    line: None,
+                    reply: None,
                 };
-                let _ = reader
-                    .answers
-                    .send(QueuedAnswer {
-                        answer: Answer::Ready(ErrorReply::new(code, text).into()),
-                        _line: None,
-                        reply: None,
-                    })
-                    .await;
-                return Ended::Unreadable(code);
+                let _ = reader.answers.send(last).await;
             }
-            Err(ended) => return ended,
+            return ended;
         }
     }
 }
@@ -102,9 +125,8 @@ struct Reader<I> {
     session: ClientSession,
     answers: mpsc::Sender<QueuedAnswer>,
     decoder: LineDecoder,
-    buffer_permit: BufferPermit,
-    /// The room for long replies that wait, in bytes.
-    replies: Arc<Semaphore>,
+    lines: ConnectionLines,
+    replies: ConnectionReplies,
     stop: Stop,
     buffer: BytesMut,
     chunk: usize,
@@ -123,40 +145,36 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .decode(&mut self.buffer)
                 .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
-            let overloaded = |_| Ended::Unreadable(ErrorCode::Overloaded);
-            // The unfinished line's reservation is released before the finished one takes the same
+            // The unfinished line's memory is given back before the finished one takes the same
             // again.
-            self.buffer_permit
-                .reserve_for_buffer(self.buffer.len())
-                .await
-                .map_err(overloaded)?;
-            let room = self
-                .buffer_permit
-                .reserve_for_answer(line.len())
-                .await
-                .map_err(overloaded)?;
-            let answer = match Command::parse(&line) {
-                Ok(command) => self
-                    .session
-                    .execute(command)
-                    .await
-                    .map_err(Ended::Unreadable)?,
-                Err(error) => Answer::Refused(error.replies()),
+            self.lines.reserve_for_buffer(self.buffer.len()).await?;
+            let permit = self.lines.reserve_for_answer(&line).await?;
+            let queued = match Command::parse(&line) {
+                Ok(command) => self.execute(command, permit).await?,
+                Err(error) => QueuedAnswer {
+                    answer: Answer::Refused(error.replies()),
+                    line: Some(permit),
+                    reply: None,
+                },
             };
-            let held = reserve_for_reply(&self.replies, &answer).await;
-            self.answers
-                .send(QueuedAnswer {
-                    answer,
-                    _line: room,
-                    reply: held,
-                })
-                .await
-                .map_err(|_| Ended::Lost)?;
+            self.answers.send(queued).await.map_err(|_| Ended::Lost)?;
         }
-        self.buffer_permit
-            .reserve_for_buffer(self.buffer.len())
+        Ok(self.lines.reserve_for_buffer(self.buffer.len()).await?)
+    }
+
+    async fn execute(&mut self, command: Command, line: LinePermit) -> Result<QueuedAnswer, Ended> {
+        let reply = self.replies.reserve_for(&command).await;
+        let answer = self
+            .session
+            .execute(command)
             .await
-            .map_err(|_| Ended::Unreadable(ErrorCode::Overloaded))
+            .map_err(Ended::Unreadable)?;
+        let reply = self.replies.adjust(reply, answer.bytes()).await;
+        Ok(QueuedAnswer {
+            answer,
+            line: Some(line),
+            reply,
+        })
     }
 
     async fn receive(&mut self) -> Result<(), Ended> {
@@ -168,21 +186,18 @@ impl<I: AsyncRead + Unpin> Reader<I> {
         self.buffer
             .reserve(self.chunk.max(self.buffer.len().min(1 << 20)));
         let room = self.buffer.capacity() - self.buffer.len();
-        let pause = if self.buffer_permit.is_held() {
-            LINE_PAUSE
-        } else {
-            Duration::MAX
-        };
-        let read = tokio::time::timeout(pause, self.input.read_buf(&mut self.buffer));
+        let read = self.input.read_buf(&mut self.buffer);
         let count = tokio::select! {
             read = read => match read {
-                Ok(Ok(0)) => return Err(Ended::Closed),
-                Ok(Ok(count)) => count,
+                Ok(0) => return Err(Ended::Closed),
+                Ok(count) => count,
                 // A client that closes without TLS's `close_notify` has closed nevertheless.
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(Ended::Closed),
-                Ok(Err(_)) => return Err(Ended::Lost),
-                Err(_) => return Err(Ended::Unreadable(ErrorCode::Overloaded)),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Err(Ended::Closed);
+                }
+                Err(_) => return Err(Ended::Lost),
             },
+            reason = self.lines.is_too_slow() => return Err(Ended::TooSlow(reason)),
             () = self.stop.requested() => return Err(Ended::Stopped),
         };
         self.chunk = if count >= room.min(self.chunk) {
@@ -201,16 +216,4 @@ fn is_heartbeat(received: &[u8]) -> bool {
     let mut lines = received.split(|byte| *byte == b'\n');
     received.starts_with(b"heartbeat")
         && lines.all(|line| matches!(line.trim_ascii_end(), b"" | b"heartbeat"))
-}
-
-/// Waits until there is room for this reply beside the long ones that wait to be written. A reply
-/// longer than the whole room waits for all of it.
-async fn reserve_for_reply(
-    replies: &Arc<Semaphore>,
-    answer: &Answer,
-) -> Option<OwnedSemaphorePermit> {
-    let bytes = answer.bytes().min(REPLY_BYTES);
-    let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
-    // It is never closed.
-    Arc::clone(replies).acquire_many_owned(permits).await.ok()
 }

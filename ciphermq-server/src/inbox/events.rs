@@ -195,9 +195,16 @@ impl Inbox {
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
-        let was_full = peer.unsent >= self.policy.unsent_bytes;
-        peer.unsent = peer.unsent.saturating_sub(bytes);
-        if was_full && peer.unsent < self.policy.unsent_bytes {
+        let bytes = bytes.min(peer.unsent);
+        peer.unsent -= bytes;
+        self.unsent -= bytes;
+        self.unsent_budget.give(bytes);
+        let most = self.policy.most_unsent(self.unsent, &self.unsent_budget);
+        let Some(peer) = self.peers.get_mut(&connection) else {
+            return;
+        };
+        if peer.is_full && peer.unsent < most {
+            peer.is_full = false;
             for queue in &peer.queues {
                 if let Some(lane) = self.lanes.get_mut(queue) {
                     lane.enlist(connection);
@@ -233,6 +240,8 @@ impl Inbox {
         let Some(peer) = self.peers.remove(&connection) else {
             return;
         };
+        self.unsent -= peer.unsent;
+        self.unsent_budget.give(peer.unsent);
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
                 lane.release(connection, now);

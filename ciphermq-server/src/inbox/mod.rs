@@ -44,7 +44,7 @@ pub use budget::Budget;
 use lane::Lane;
 use leases::InFlight;
 pub use types::{
-    Actions, ConnectionId, Dispatch, Fetched, LoadRequest, LoadScope, Policy, Prefetch,
+    Actions, Budgets, ConnectionId, Dispatch, Fetched, LoadRequest, LoadScope, Policy, Prefetch,
 };
 
 use crate::model::QueueId;
@@ -54,6 +54,8 @@ use crate::model::QueueId;
 struct Peer {
     /// Bytes of deliveries that are not written to the socket yet.
     unsent: usize,
+    /// Whether it gets no more until some of these are written.
+    is_full: bool,
     queues: HashSet<QueueId>,
     /// Whether it has left a message unanswered, and nothing was received on it since: it may be
     /// dead.
@@ -65,6 +67,9 @@ struct Peer {
 pub struct Inbox {
     policy: Policy,
     budget: Budget,
+    unsent_budget: Budget,
+    /// Bytes of deliveries to all connections that are not written to their sockets yet.
+    unsent: usize,
     lanes: HashMap<QueueId, Lane>,
     in_flight: HashMap<MessageId, InFlight>,
     peers: HashMap<ConnectionId, Peer>,
@@ -83,10 +88,12 @@ pub struct Inbox {
 impl Inbox {
     /// Creates an inbox that holds nothing yet; the store may hold more.
     #[must_use]
-    pub fn new(policy: Policy, budget: Budget) -> Self {
+    pub fn new(policy: Policy, budgets: Budgets) -> Self {
         Self {
             policy,
-            budget,
+            budget: budgets.ready,
+            unsent_budget: budgets.unsent,
+            unsent: 0,
             lanes: HashMap::new(),
             in_flight: HashMap::new(),
             peers: HashMap::new(),

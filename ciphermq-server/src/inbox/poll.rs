@@ -56,10 +56,15 @@ impl Inbox {
         let Some(lane) = self.lanes.get_mut(&queue) else {
             return;
         };
-        let unsent_bytes = self.policy.unsent_bytes;
-        while let Some(connection) =
-            lane.next_consumer(|c| self.peers.get(&c).is_some_and(|p| p.unsent < unsent_bytes))
-        {
+        loop {
+            let most = self.policy.most_unsent(self.unsent, &self.unsent_budget);
+            let next = lane.next_consumer(|connection| {
+                self.peers.get_mut(&connection).is_some_and(|peer| {
+                    peer.is_full = peer.unsent >= most;
+                    !peer.is_full
+                })
+            });
+            let Some(connection) = next else { break };
             let Some(ready) = lane.next(now.instant, &self.budget) else {
                 break;
             };
@@ -74,7 +79,10 @@ impl Inbox {
             };
             lane.take_credit(connection);
             if let Some(peer) = self.peers.get_mut(&connection) {
-                peer.unsent += delivery.envelope.len();
+                let bytes = delivery.envelope.len();
+                peer.unsent += bytes;
+                self.unsent += bytes;
+                self.unsent_budget.take(bytes);
             }
             match dispatches
                 .iter_mut()

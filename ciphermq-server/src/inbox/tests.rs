@@ -9,6 +9,7 @@ use super::*;
 use crate::model::{AckOutcome, Now, Page, PageLimit, Seq, StoredMessage, Time};
 
 mod unanswered;
+mod unsent;
 
 const QUEUE: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
@@ -53,11 +54,16 @@ impl Bench {
             max_redeliveries: 3,
             max_deferred: 4096,
             unsent_bytes: 1 << 20,
+            client_unsent_bytes: 4 << 20,
             ready,
         };
         let (stored, delivered) = (BTreeMap::new(), Vec::new());
+        let budgets = Budgets {
+            ready: budget.clone(),
+            unsent: Budget::new(16 << 20),
+        };
         Self {
-            inbox: Inbox::new(policy, budget.clone()),
+            inbox: Inbox::new(policy, budgets),
             stored,
             next: 1,
             now: Instant::now(),

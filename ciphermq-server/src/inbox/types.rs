@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use ciphermq_protocol::{Delivery, MessageId};
 
+use super::budget::Budget;
 use crate::model::{PageLimit, QueueId, Seq};
 
 pub use crate::model::ConnectionId;
+
 /// The limits of an inbox.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -19,8 +21,34 @@ pub struct Policy {
     pub max_deferred: usize,
     /// The most bytes on their way to a connection's socket; always at least one message.
     pub unsent_bytes: usize,
+    /// The same for all connections of the client together; beyond it each has a little.
+    pub client_unsent_bytes: usize,
     /// The most that one lane holds ready.
     pub ready: PageLimit,
+}
+
+impl Policy {
+    /// Returns the most bytes that may be on their way to one connection's socket, when `unsent`
+    /// are on their way to all sockets of the client.
+    pub(super) fn most_unsent(&self, unsent: usize, budget: &Budget) -> usize {
+        if unsent < self.client_unsent_bytes && budget.free() > 0 {
+            self.unsent_bytes
+        } else {
+            self.unsent_bytes.min(FREE_UNSENT_BYTES)
+        }
+    }
+}
+
+/// The bytes that a connection may always have on their way to its socket.
+const FREE_UNSENT_BYTES: usize = 64 * 1024;
+
+/// The memory that all inboxes share.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    /// For messages that are ready for delivery.
+    pub ready: Budget,
+    /// For deliveries on their way to sockets.
+    pub unsent: Budget,
 }
 
 /// Messages for one connection, in order.

@@ -38,7 +38,7 @@ use self::descriptors::{AcceptFailures, Capacity};
 use self::source::Source;
 use crate::broker::Broker;
 use crate::config::Limits;
-use crate::connection::{self, BufferBudget};
+use crate::connection::{self, Memory};
 use crate::logging::{self, Event};
 use crate::stop::Stop;
 use crate::tls::Peer;
@@ -67,7 +67,7 @@ type Tls = TlsStream<BufReader<TcpStream>>;
 struct ConnectionContext {
     acceptor: TlsAcceptor,
     broker: Arc<Broker>,
-    buffers: Arc<BufferBudget>,
+    memory: Arc<Memory>,
     stop: Stop,
 }
 
@@ -79,11 +79,11 @@ pub async fn run(
     mut stop: Stop,
 ) {
     let admission = admission(broker.limits());
-    let buffers = BufferBudget::new(broker.limits().max_buffered_bytes);
+    let memory = Memory::new(broker.limits());
     let context = ConnectionContext {
         acceptor,
         broker,
-        buffers,
+        memory,
         stop: stop.clone(),
     };
     let mut connections = JoinSet::new();
@@ -207,7 +207,7 @@ async fn session(
 ) {
     let ConnectionContext {
         broker,
-        buffers,
+        memory,
         stop,
         ..
     } = context;
@@ -217,7 +217,7 @@ async fn session(
     // Stored before the first command, so that a receiver of the client's messages finds it. The
     // write continues after the time limit: a store that does not answer must not keep clients out.
     let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
-    connection::serve(stream, session, mailbox, &buffers, stop).await;
+    connection::serve(stream, session, mailbox, &memory, stop).await;
     drop(established);
     tracing::info!(%client_id, %address, "Client disconnected");
 }

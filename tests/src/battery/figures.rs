@@ -59,6 +59,8 @@ pub fn budgets() -> u64 {
     let limits = Limits::default();
     let budgets = [
         limits.max_buffered_bytes,
+        // For replies, and as much again for deliveries.
+        2 * limits.max_unread_bytes,
         limits.max_pending_bytes,
         limits.max_ready_bytes,
     ];

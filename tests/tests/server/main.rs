@@ -4,6 +4,7 @@
 mod at_rest;
 mod connections;
 mod log_files;
+mod memory;
 mod signals;
 mod surroundings;
 mod unanswered;

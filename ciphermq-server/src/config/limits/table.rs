@@ -117,9 +117,20 @@ limits! {
     /// Further connections, beyond `max_connections`, that only administrators get.
     reserved_connections: usize = Number(8, 0..=10_000);
 
-    /// Memory for unfinished and unprocessed lines, over all connections. At least
-    /// `max_line_bytes`.
+    /// Memory for unfinished and unprocessed lines, over all connections; half of it for each
+    /// client. When it is short, slow lines are ended. At least `max_line_bytes`.
     max_buffered_bytes: usize = Size(256 << 20, 1 << 10..=1 << 40);
+
+    /// Memory for replies that are not read yet, over all connections, and as much again for
+    /// deliveries; a quarter of each for each client. A client that has used up its part is not
+    /// read from, and gets little at a time. When it is short, connections that do not read are
+    /// ended.
+    max_unread_bytes: usize = Size(64 << 20, 4 << 20..=1 << 40);
+
+    /// The lowest rate of an unfinished line of more than 64 KiB, in bytes a second over ten
+    /// seconds; 0 for none. The connection of a slower one is answered with `overloaded`, and
+    /// closed.
+    min_line_rate: u64 = Size(4 << 10, 0..=1 << 30);
 
     /// Memory for messages not yet committed, over all connections; a quarter of it for each
     /// client. At least `max_line_bytes`.

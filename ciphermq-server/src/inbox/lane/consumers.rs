@@ -77,7 +77,7 @@ impl Lane {
     /// Returns the consumer whose turn it is. It keeps its turn until [`Lane::take_credit`].
     pub(in crate::inbox) fn next_consumer(
         &mut self,
-        can_take: impl Fn(ConnectionId) -> bool,
+        mut can_take: impl FnMut(ConnectionId) -> bool,
     ) -> Option<ConnectionId> {
         loop {
             let trusted = self

@@ -70,17 +70,7 @@ pub(super) fn deliveries(count: usize) -> Cost {
 /// Iterates over the costs of publishes that are committed one after the other.
 pub(super) fn publishes(publishes: &[Arc<Publish>]) -> impl Iterator<Item = Cost> {
     let mut rows = Rows::default();
-    publishes.iter().map(move |publish| {
-        let bytes = publish.envelope.raw().len();
-        let mut cost = Cost {
-            work: ITEM + (bytes / BYTES) as u64,
-            bytes,
-        };
-        if rows.begins(&publish.envelope.message_id) {
-            cost.work += ROW + QUEUE * (publish.queues.len().saturating_sub(1) as u64);
-        }
-        cost
-    })
+    publishes.iter().map(move |publish| rows.publish(publish))
 }
 
 /// Returns the cost of acks that are committed one after the other.
@@ -100,11 +90,24 @@ pub(super) fn rejection(rejection: &Rejection) -> Cost {
 
 /// Tells ids that continue a row from those that begin one.
 #[derive(Default)]
-struct Rows {
+pub(super) struct Rows {
     last: Option<(Stream, i64)>,
 }
 
 impl Rows {
+    /// Returns the cost of the next publish.
+    pub(super) fn publish(&mut self, publish: &Publish) -> Cost {
+        let bytes = publish.envelope.raw().len();
+        let mut cost = Cost {
+            work: ITEM + (bytes / BYTES) as u64,
+            bytes,
+        };
+        if self.begins(&publish.envelope.message_id) {
+            cost.work += ROW + QUEUE * (publish.queues.len().saturating_sub(1) as u64);
+        }
+        cost
+    }
+
     fn begins(&mut self, id: &MessageId) -> bool {
         let (stream, position) = split_id(id);
         let continues = self

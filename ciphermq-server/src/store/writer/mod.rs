@@ -49,7 +49,7 @@ use tokio::time::Instant;
 use super::Committer;
 use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, Seq, Time};
 use client::Shares;
-pub use client::{ClientWriter, parts};
+pub use client::{ClientWriter, Parts};
 use queue::Submission;
 pub use thread::WriterThread;
 

@@ -6,11 +6,11 @@ use ciphermq_protocol::MessageId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::client::Room;
 use super::cost::{self, Cost};
 use super::fair_queue::FairQueue;
 use super::outcome::Results;
 use super::{Submitter, WriteError, WriterSettings};
+use crate::budget::Taken;
 use crate::model::{
     Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection, Time, Transaction,
 };
@@ -27,18 +27,18 @@ pub(super) enum Submission {
         deadline: Instant,
         /// `None` when the deadline has passed during its commit.
         answer: Option<Answer<Vec<Result<PublishOutcome, WriteError>>>>,
-        room: Room,
+        room: Taken,
     },
     Ack {
         acks: Vec<Ack>,
         cost: Cost,
         answer: Answer<Vec<Result<AckOutcome, WriteError>>>,
-        room: Room,
+        room: Taken,
     },
     Reject {
         rejection: Rejection,
         answer: Answer<AckOutcome>,
-        room: Room,
+        room: Taken,
     },
     Change {
         change: Change,

@@ -8,6 +8,8 @@ use crate::battery::target::{Target, everywhere};
 
 /// The time between two bytes, shorter than any limit on silence.
 const PAUSE: Duration = Duration::from_secs(8);
+/// How long the server may take to read the beginning of a line, or else has no memory for it.
+const BEGINNING: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(target: &'static Target) {
     let beginning = "publish battery battery_slow ".to_owned()
@@ -16,8 +18,11 @@ pub(super) async fn run(target: &'static Target) {
     everywhere(17, |_| async move {
         loop {
             let mut client = target.connect().await;
+            let sent = client.try_send(beginning.as_bytes());
+            let mut sent = tokio::time::timeout(BEGINNING, sent)
+                .await
+                .unwrap_or(Ok(()));
             target.under_way();
-            let mut sent = client.try_send(beginning.as_bytes()).await;
             while sent.is_ok() {
                 tokio::time::sleep(PAUSE).await;
                 sent = client.try_send(b"x").await;

@@ -1,0 +1,137 @@
+//! Bounds the memory that all connections take together: for lines that arrive or are not answered
+//! yet, and for replies that are not read yet.
+//!
+//! ```text
+//!    socket ──► lines: unfinished, then until they are answered ──► replies: until written ──► socket
+//! ```
+//!
+//! Each of the two is a budget of which one client may take a part. Every connection has a little
+//! of its own besides, so it always goes on, however much others take. When a budget is short, the
+//! slowest of those that are in the way are ended.
+//!
+//! - `lines`: what a connection's lines take
+//! - `replies`: what its replies take
+//! - `transfers`: which connections send or read too slowly
+
+mod lines;
+mod replies;
+mod transfers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciphermq_protocol::ClientId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+pub(super) use lines::{ConnectionLines, Exhausted, LinePermit};
+pub(super) use replies::{ConnectionReplies, FREE_REPLY_BYTES, ReplyPermit};
+pub(super) use transfers::TooSlow;
+
+use self::transfers::Transfers;
+use crate::budget::{Budget, ClientBudget, Taken};
+use crate::config::Limits;
+
+/// How often a connection that waits for memory looks for others that are too slow.
+const LOOK: Duration = Duration::from_millis(500);
+/// The part of the memory for lines that one client may take is one of this many.
+const LINE_PARTS: usize = 2;
+/// The part of the memory for replies that one client may take is one of this many.
+const REPLY_PARTS: usize = 4;
+
+/// The memory of all connections.
+#[derive(Debug)]
+pub struct Memory {
+    lines: Budget,
+    replies: Budget,
+    /// Unfinished lines.
+    arriving: Transfers,
+    /// Output that its client does not read.
+    leaving: Transfers,
+}
+
+impl Memory {
+    /// Creates the memory that these limits allow.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Arc<Self> {
+        let Limits {
+            max_buffered_bytes,
+            max_line_bytes,
+            max_unread_bytes,
+            min_line_rate,
+            ..
+        } = *limits;
+        let own_lines = (max_buffered_bytes / LINE_PARTS).max(max_line_bytes);
+        Arc::new(Self {
+            lines: Budget::new(max_buffered_bytes, own_lines),
+            replies: Budget::new(max_unread_bytes, max_unread_bytes / REPLY_PARTS),
+            arriving: Transfers::new(min_line_rate),
+            leaving: Transfers::new(0),
+        })
+    }
+
+    /// Returns the memory for the lines of a client's connection.
+    pub(super) fn lines(self: &Arc<Self>, client_id: &ClientId) -> ConnectionLines {
+        ConnectionLines::new(Arc::clone(self), self.lines.of(client_id))
+    }
+
+    /// Returns the memory for the replies of a client's connection.
+    pub(super) fn replies(self: &Arc<Self>, client_id: &ClientId) -> ConnectionReplies {
+        ConnectionReplies::new(Arc::clone(self), self.replies.of(client_id))
+    }
+
+    /// Waits for memory for lines. While it waits, lines that arrive too slowly, and connections
+    /// that do not read, are ended.
+    async fn take_for_lines(&self, budget: &ClientBudget, bytes: usize) -> Option<Taken> {
+        let make_room = |of_client: Option<&ClientBudget>| {
+            let freed = self.arriving.end_slowest(of_client, bytes, Instant::now());
+            if freed < bytes {
+                // Their client ids are those of another budget, so of all clients.
+                let wanted = bytes - freed;
+                self.leaving.end_slowest(None, wanted, Instant::now());
+            }
+        };
+        take(budget, bytes, make_room).await
+    }
+
+    /// Waits for memory for replies. While it waits, connections that do not read are ended.
+    async fn take_for_replies(&self, budget: &ClientBudget, bytes: usize) -> Option<Taken> {
+        let make_room = |of_client: Option<&ClientBudget>| {
+            self.leaving.end_slowest(of_client, bytes, Instant::now());
+        };
+        take(budget, bytes, make_room).await
+    }
+}
+
+/// Takes an amount of a budget, and calls `make_room` from time to time while it waits: with the
+/// client's part of the budget if that is what is short. It returns `None` if the budget is closed.
+async fn take(
+    budget: &ClientBudget,
+    bytes: usize,
+    make_room: impl Fn(Option<&ClientBudget>),
+) -> Option<Taken> {
+    let taken = budget.take(bytes);
+    tokio::pin!(taken);
+    loop {
+        match tokio::time::timeout(LOOK, &mut taken).await {
+            Ok(taken) => return taken,
+            Err(_elapsed) => make_room(budget.has_used_up(bytes).then_some(budget)),
+        }
+    }
+}
+
+/// Memory that is taken until this is dropped.
+#[derive(Debug)]
+pub(super) enum Permit {
+    /// Of the budget of all connections.
+    Shared(Taken),
+    /// Of what the connection has of its own.
+    Own(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+}
+
+/// Takes of what a connection has of its own; more than there is takes all of it.
+async fn take_own(own: &Arc<Semaphore>, size: usize, bytes: usize) -> Option<Permit> {
+    let permits = u32::try_from(bytes.min(size)).unwrap_or(u32::MAX);
+    let permit = Arc::clone(own).acquire_many_owned(permits).await;
+    permit.ok().map(Permit::Own)
+}
