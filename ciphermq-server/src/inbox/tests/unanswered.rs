@@ -1,5 +1,7 @@
 //! Receivers that never answer what they cannot open, as the older generations do.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// How an older receiver works.
