@@ -427,5 +427,4 @@ fn read_mark(text: &str) -> Option<Mark> {
 }
 
 #[cfg(test)]
-#[path = "checkpointed_tests.rs"]
 mod tests;

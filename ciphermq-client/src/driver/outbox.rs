@@ -383,5 +383,4 @@ impl<T> Outbox<T> {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

@@ -6,6 +6,7 @@ mod bench;
 mod changing;
 mod competing;
 mod console;
+mod descriptors;
 mod durable;
 mod files;
 mod gaps;
@@ -21,7 +22,6 @@ mod restarts;
 mod senders;
 mod several;
 mod takeover;
-mod workspace;
 
 use ciphermq_tests::{Backend, on_both_databases, run_cases};
 
@@ -154,19 +154,19 @@ async fn files_are_the_intended_ones() {
             files::created_files_are_private,
             files::temporary_files_of_killed_runs_do_not_interfere,
             files::saved_keys_replace_saved_keys_only,
-            files::a_file_that_standard_output_leads_to_is_in_use,
-            files::standard_output_under_any_name_has_no_checkpoint,
-            files::a_closed_standard_output_is_an_error_before_anything_is_acknowledged,
-            files::a_descriptor_is_shared_with_its_other_users,
-            files::outputs_that_others_would_overwrite_are_refused,
             files::unrelated_files_are_not_appended_to,
             files::options_without_effect_are_refused,
             files::an_empty_checkpoint_is_accepted,
             files::a_link_and_its_file_are_sent_once,
             files::an_unwritable_quarantine_is_reported_at_the_start,
-            files::descriptors_for_the_other_direction_are_refused_at_the_start,
             files::a_quarantine_that_is_a_pipe_has_a_reader,
-            files::a_checkpoint_is_a_regular_file,
+            descriptors::a_file_that_standard_output_leads_to_is_in_use,
+            descriptors::standard_output_under_any_name_has_no_checkpoint,
+            descriptors::a_closed_standard_output_is_an_error_before_anything_is_acknowledged,
+            descriptors::a_descriptor_is_shared_with_its_other_users,
+            descriptors::outputs_that_others_would_overwrite_are_refused,
+            descriptors::descriptors_for_the_other_direction_are_refused_at_the_start,
+            descriptors::a_checkpoint_is_a_regular_file,
         ]
     );
 }

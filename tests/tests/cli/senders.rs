@@ -3,7 +3,7 @@
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Cli, Fixture};
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// Sends messages to the workspace's receiver as another client.
 async fn send_as(fixture: &Fixture, workspace: &Workspace, sender: &str, messages: &[&str]) {

@@ -13,8 +13,8 @@ use ciphermq_tests::malicious::MaliciousBroker;
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
-use crate::workspace::{Workspace, failed};
 use crate::{identity_of_another_ca, published_through, signer};
+use ciphermq_tests::workspace::{Workspace, failed};
 
 /// A user's workspace, the real server, and the malicious broker that the programs of the workspace
 /// connect to.

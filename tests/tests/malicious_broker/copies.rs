@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use crate::published_through;
-use crate::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// The envelope with an altered ciphertext, different for each number.
 fn altered(envelope: &str, number: u16) -> String {

@@ -10,7 +10,7 @@ use ciphermq_tests::{Cli, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::workspace::{Workspace, console_text, screen};
+use ciphermq_tests::workspace::{Workspace, console_text, screen};
 
 /// Escape sequences, in 7-bit and 8-bit form, that clear the screen, set the title, move the cursor
 /// and delete; and characters that change the text direction and end lines.
