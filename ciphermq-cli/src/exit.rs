@@ -15,6 +15,7 @@ use std::io;
 use std::process::ExitCode;
 
 use ciphermq_client::error::Kind;
+use ciphermq_client::keys;
 use ciphermq_client::text::{Escaped, one_full_stop};
 use ciphermq_files::advice;
 
@@ -175,6 +176,26 @@ impl<K: Kind> From<ciphermq_client::error::Error<K>> for Failure {
     }
 }
 
+/// Converts an error of a key file, with its advice.
+pub(crate) fn key_file_failure(error: keys::KeyFileError) -> Failure {
+    Failure::new(sentence(&error.to_string()), sentence(&error.advice()))
+}
+
+/// Converts a library's lower-case text to a sentence. Paths and commands stay as they are.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut sentence = text.to_owned();
+    let first_word = text.split(' ').next().unwrap_or_default();
+    if !first_word.contains(['/', '.', '_'])
+        && let Some(first) = sentence.get_mut(..1)
+    {
+        first.make_ascii_uppercase();
+    }
+    if !text.starts_with("run: ") && !sentence.ends_with(['.', '!', '?', ':', '`']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,5 +225,19 @@ mod tests {
     fn a_closed_pipe_is_not_a_failure() {
         assert!(Failure::stdout(&io::ErrorKind::BrokenPipe.into()).is_none());
         assert!(Failure::stdout(&io::ErrorKind::StorageFull.into()).is_some());
+    }
+
+    #[test]
+    fn texts_of_libraries_become_sentences() {
+        assert_eq!(
+            sentence("there is no key file x"),
+            "There is no key file x."
+        );
+        assert_eq!(sentence("run: chmod 600 a.key"), "Run: chmod 600 a.key");
+        assert_eq!(
+            sentence("certs/ca.key exists already"),
+            "certs/ca.key exists already."
+        );
+        assert_eq!(sentence("`x` is no name"), "`x` is no name.");
     }
 }
