@@ -1,14 +1,4 @@
 //! Exit codes, and errors with advice.
-//!
-//! | code | meaning |
-//! |---|---|
-//! | 0 | done |
-//! | 1 | an error; stderr says what happened and what to do |
-//! | 2 | the command line or the configuration file cannot be used |
-//! | 3 | something stayed unacknowledged; its message ids are listed |
-//! | 4 | there was less than requested: an empty queue, no such key, an idle end before `--count` |
-//! | 5 | the server's rules do not allow it (`can-i`) |
-//! | 129, 130, 143 | ended by SIGHUP, SIGINT or SIGTERM before the work was done |
 
 use std::fmt;
 use std::io;
@@ -18,6 +8,29 @@ use ciphermq_client::error::Kind;
 use ciphermq_client::keys;
 use ciphermq_client::text::{Escaped, one_full_stop};
 use ciphermq_files::advice;
+
+/// The exit codes and their meanings, as `--help` and docs/cli.md list them.
+pub(crate) const CODES: [(&str, &str); 7] = [
+    ("0", "done"),
+    ("1", "an error; stderr says what happened and what to do"),
+    (
+        "2",
+        "the command line or the configuration file cannot be used",
+    ),
+    (
+        "3",
+        "something stayed unacknowledged; its message ids are listed",
+    ),
+    (
+        "4",
+        "there was less than requested: an empty queue, no such key, an idle end before --count",
+    ),
+    ("5", "the server's rules do not allow it (`can-i`)"),
+    (
+        "129, 130, 143",
+        "ended by SIGHUP, SIGINT or SIGTERM before the work was done",
+    ),
+];
 
 /// The outcome of a command, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +232,30 @@ mod tests {
             forged.to_string(),
             "refused: \\u{1b}[2Ja\\nerror: b.\n       Fix it."
         );
+    }
+
+    #[test]
+    fn exit_codes_are_documented() {
+        let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(manifest.join("../docs/cli.md")).unwrap();
+        let (_, section) = text.split_once("### Exit codes\n").unwrap();
+        let table = section.lines().filter(|line| line.starts_with('|')).skip(2);
+        let rows = table.take(CODES.len() + 1).map(str::to_owned);
+        let expected = CODES.map(|(codes, meaning)| format!("| {codes} | {meaning} |"));
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+        let all = [
+            Exit::Done,
+            Exit::Error,
+            Exit::Usage,
+            Exit::Unacknowledged,
+            Exit::Less,
+            Exit::NotAllowed,
+            Exit::Signalled(Signal::Hangup),
+            Exit::Signalled(Signal::Interrupt),
+            Exit::Signalled(Signal::Terminate),
+        ];
+        let listed = CODES.iter().flat_map(|(codes, _)| codes.split(", "));
+        assert!(listed.eq(all.map(|exit| exit.code().to_string())));
     }
 
     #[test]

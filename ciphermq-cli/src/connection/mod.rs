@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::text::shown;
-use ciphermq_client::{Client, ClientBuilder, Timestamp, keys};
+use ciphermq_client::{Client, ClientBuilder, Keyring, Timestamp, keys};
 use ciphermq_files::{Access, create_folder, parent};
 use clap::Args;
 
@@ -116,6 +116,31 @@ pub(crate) struct PrivateKeyArgs {
     private_key: Vec<PathBuf>,
 }
 
+/// The options of a command that opens messages, or needs the keys that do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReceiverArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    private_key: PrivateKeyArgs,
+}
+
+impl ReceiverArgs {
+    /// Reads the private keys, then connects.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of [`ConnectionArgs::resolve`], [`ConnectionSettings::keyring`] and
+    /// [`ConnectionSettings::connect`].
+    pub(crate) async fn connect(self) -> Result<(Client, Keyring), Failure> {
+        let settings = self
+            .connection
+            .resolve(Identity::Receiver, self.private_key)?;
+        let keyring = settings.keyring()?;
+        Ok((settings.connect().await?, keyring))
+    }
+}
+
 /// The resolved and validated connection options.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ConnectionSettings {
@@ -140,6 +165,16 @@ pub(crate) struct ConnectionSettings {
 }
 
 impl ConnectionArgs {
+    /// Connects as this client, without the private key that opens messages.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of [`resolve`](Self::resolve) and of [`ConnectionSettings::connect`].
+    pub(crate) async fn connect(self, identity: Identity) -> Result<Client, Failure> {
+        let settings = self.resolve(identity, PrivateKeyArgs::default())?;
+        settings.connect().await
+    }
+
     /// Resolves every option.
     ///
     /// # Errors
