@@ -134,9 +134,7 @@ async fn expect_immediate_delivery(server: &Server, present: &mut RawClient, id:
         "{:?}",
         acked.elapsed()
     );
-    present
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
+    present.ack(&id).await;
 }
 
 on_both_databases!(heavy_backlog_for_an_absent_receiver);

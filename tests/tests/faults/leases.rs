@@ -230,9 +230,7 @@ pub(super) async fn an_unacked_message_does_not_block_its_queue(backend: Backend
     client.ask("consume q 1", "Subscribed to queue").await;
     for id in ["1", "2", "3"] {
         expect_messages(&mut client, &[id]).await;
-        client
-            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-            .await;
+        client.ack(&id).await;
     }
     expect_messages(&mut client, &["stubborn"]).await;
     tokio::time::timeout(

@@ -50,6 +50,10 @@ impl CliFixture {
         self.workspace.cli("verify-key").arg("receiver").run().await
     }
 
+    async fn get_key(&self) -> Outcome {
+        self.workspace.cli("get-key").arg("receiver").run().await
+    }
+
     /// The signed key of the receiver that the server last sent to the sender.
     fn signed_key_served(&self) -> String {
         let served = self.broker.recorded().into_iter().rev();
@@ -116,13 +120,7 @@ async fn another_key_than_the_receivers() {
         .expect_key_refused("signature", "verify-key receiver")
         .await;
     // `get-key` only shows the key, with a warning.
-    let shown = fixture
-        .workspace
-        .cli("get-key")
-        .arg("receiver")
-        .run()
-        .await
-        .success();
+    let shown = fixture.get_key().await.success();
     assert!(
         shown.stderr.to_lowercase().contains("warning"),
         "{}",
@@ -143,13 +141,7 @@ async fn another_key_than_the_receivers() {
     fixture
         .expect_key_refused("not signed", "--allow-unsigned-keys")
         .await;
-    let shown = fixture
-        .workspace
-        .cli("get-key")
-        .arg("receiver")
-        .run()
-        .await
-        .success();
+    let shown = fixture.get_key().await.success();
     assert_eq!(shown.stdout.trim(), stolen.public_key().to_base64());
     assert!(shown.stderr.contains("not signed"), "{}", shown.stderr);
     fixture.expect_honest_traffic(&[]).await;
