@@ -26,7 +26,7 @@
 //! - [`workspace`]: a user's folder, with certificates and keys at their default paths
 //! - [`fixture`]: many short test cases on one running server
 //! - [`faults`]: faults while messages flow, and the guarantees that must hold afterwards
-//! - [`battery`]: attacks on the service of others, and what is left of it
+//! - [`battery`]: attacks on the service of others, and what remains of it
 //! - [`malicious`]: a malicious broker in front of the real one
 //! - [`fuzz`]: properties that must hold for any input
 //! - [`data`]: real messages, and older clients' envelopes

@@ -157,9 +157,9 @@ impl ConnectionSettings {
 
 /// Other clients that a private key belongs to.
 enum Others {
-    /// These clients.
+    /// The clients that have announced the key.
     Clients(BTreeSet<ClientId>),
-    /// Perhaps a client whose record cannot be read.
+    /// Perhaps a client whose record, at this path, cannot be read.
     Unreadable(PathBuf),
 }
 

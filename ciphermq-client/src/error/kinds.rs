@@ -254,7 +254,7 @@ operations! {
 mod tests {
     use super::*;
 
-    /// Every error after which the message may be stored all the same must be retryable: a message
+    /// Every error after which the message may nevertheless be stored must be retryable: a message
     /// must not be given up as refused while the server may deliver it.
     #[test]
     fn unknown_outcomes_are_retryable() {

@@ -1,4 +1,4 @@
-//! `ciphermq-server check`: the errors of a start, without one.
+//! `ciphermq-server check`: reports the errors of a start without starting.
 
 use std::path::Path;
 

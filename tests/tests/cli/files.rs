@@ -542,7 +542,7 @@ pub(crate) async fn a_quarantine_that_is_a_pipe_has_a_reader(fixture: Fixture) {
     let (what, advice) = failed(receive().run().await);
     assert!(what.contains("nobody reads"), "{what}");
     assert!(advice.contains("reader"), "{advice}");
-    // A reader that ends when nobody has the pipe open for writing any more.
+    // A reader that ends when nobody has the pipe open for writing.
     let script = "cat pipe > read & \"$0\" \"$@\"; code=$?; wait; exit $code".to_owned();
     receive()
         .under(&["sh".to_owned(), "-c".to_owned(), script])

@@ -133,7 +133,7 @@ pub(crate) async fn sent_in_each_form(deployment: &Deployment) {
                 };
                 assert_eq!(seen.as_str(), form);
                 texts.push(String::from_utf8(opened.payload).unwrap());
-                receiver.ack(&id).await;
+                receiver.ack(id).await;
             }
             texts
         };

@@ -15,7 +15,7 @@ use crate::console::{Console, stderr};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// How a list is printed.
+/// The format of a list.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ListArgs<C: clap::ValueEnum + Send + Sync + 'static> {
     /// The columns of the table, in this order, separated by commas [default: all]

@@ -34,17 +34,17 @@ enum Step {
 }
 
 #[derive(Default)]
-struct World {
+struct Database {
     steps: VecDeque<Step>,
     /// The number of times that reopening fails before it succeeds.
-    away: usize,
+    failing_reopens: usize,
     /// Whether reopening fails because another server uses the database.
     taken_over: bool,
     /// Ids that the database refuses.
     refused: BTreeSet<String>,
     no_room: bool,
     /// The number of commits that are lost when it is reopened.
-    lost: i64,
+    lost_commits: i64,
     commit: i64,
     seq: i64,
     /// Everything that happened, in order.
@@ -58,7 +58,7 @@ struct World {
 /// A committer and an observer with shared state.
 #[derive(Clone)]
 struct Scripted {
-    world: Arc<Mutex<World>>,
+    database: Arc<Mutex<Database>>,
     /// A commit takes a permit before it does anything.
     gate: Arc<Semaphore>,
     /// Gets a permit when a commit begins.
@@ -99,16 +99,16 @@ impl Scripted {
         .collect()
     }
 
-    fn with<T>(&self, what: impl FnOnce(&mut World) -> T) -> T {
-        what(&mut self.world.lock())
+    fn with<T>(&self, what: impl FnOnce(&mut Database) -> T) -> T {
+        what(&mut self.database.lock())
     }
 
     fn events(&self) -> Vec<String> {
-        self.with(|world| world.events.clone())
+        self.with(|database| database.events.clone())
     }
 }
 
-impl World {
+impl Database {
     fn outcomes(&self, transaction: &Transaction) -> Outcomes {
         let mut seq = self.seq;
         let mut next = || {
@@ -156,12 +156,12 @@ impl Committer for Scripted {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         self.begun.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
-        self.with(|world| {
-            world
+        self.with(|database| {
+            database
                 .events
                 .push(format!("commit{}", Self::describe(transaction)));
-            let outcomes = world.outcomes(transaction);
-            let holds = |id: &MessageId| world.refused.contains(id.as_str());
+            let outcomes = database.outcomes(transaction);
+            let holds = |id: &MessageId| database.refused.contains(id.as_str());
             if transaction
                 .publishes
                 .iter()
@@ -170,16 +170,16 @@ impl Committer for Scripted {
             {
                 return Err(Error::Refused("no such character".into()).into());
             }
-            match world.steps.pop_front() {
+            match database.steps.pop_front() {
                 None => {
-                    world.apply(transaction);
+                    database.apply(transaction);
                     Ok(outcomes)
                 }
                 Some(Step::Unavailable) => Err(Error::Unavailable("gone".into()).into()),
                 Some(Step::Full) => Err(Error::Full("full".into()).into()),
                 Some(Step::Unknown(happened)) => {
                     if happened {
-                        world.apply(transaction);
+                        database.apply(transaction);
                     }
                     Err(CommitError::Unknown {
                         outcomes,
@@ -191,32 +191,32 @@ impl Committer for Scripted {
     }
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
-        self.with(|world| {
-            world.reopened += 1;
-            if world.away > 0 {
-                world.away -= 1;
+        self.with(|database| {
+            database.reopened += 1;
+            if database.failing_reopens > 0 {
+                database.failing_reopens -= 1;
                 return Err(Error::Unavailable("still gone".into()));
             }
-            if world.taken_over {
+            if database.taken_over {
                 return Err(Error::Unusable(String::from("another server uses it")));
             }
-            Ok(CommitNumber(world.commit - world.lost))
+            Ok(CommitNumber(database.commit - database.lost_commits))
         })
     }
 
     fn has_room(&self) -> bool {
-        self.with(|world| !world.no_room)
+        self.with(|database| !database.no_room)
     }
 
     async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
-        Ok(self.with(|world| {
-            world.maintained.push(forget_before);
-            world.maintained.len() < 3
+        Ok(self.with(|database| {
+            database.maintained.push(forget_before);
+            database.maintained.len() < 3
         }))
     }
 
     async fn close(self: Box<Self>) {
-        self.with(|world| world.events.push(String::from("close")));
+        self.with(|database| database.events.push(String::from("close")));
     }
 }
 
@@ -227,7 +227,7 @@ impl CommitObserver for Scripted {
         acks: &[Settled<'_>],
         rejections: &[Settled<'_>],
     ) {
-        let check = self.with(|world| world.on_commit.take());
+        let check = self.with(|database| database.on_commit.take());
         if let Some(mut check) = check {
             check();
         }
@@ -243,8 +243,8 @@ impl CommitObserver for Scripted {
                 other => format!("{}={other:?}", ack.message_id),
             })
             .collect();
-        self.with(|world| {
-            world.events.push(format!(
+        self.with(|database| {
+            database.events.push(format!(
                 "see [{}] [{}]",
                 publishes.join(","),
                 acks.join(",")
@@ -261,7 +261,7 @@ type Task = JoinHandle<Result<(), Error>>;
 
 fn start(settings: WriterSettings) -> (Scripted, WriterHandle, Task) {
     let scripted = Scripted {
-        world: Arc::default(),
+        database: Arc::default(),
         gate: Arc::new(Semaphore::new(0)),
         begun: Arc::new(Semaphore::new(0)),
     };

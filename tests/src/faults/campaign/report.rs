@@ -1,4 +1,4 @@
-//! What a campaign has found.
+//! The results of a campaign.
 
 use std::collections::BTreeMap;
 use std::fmt;

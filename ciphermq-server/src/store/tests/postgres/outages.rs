@@ -1,6 +1,22 @@
 //! Sessions that are lost, and databases that stop, hang or are written by somebody else.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::model::Publish;
+
+/// Returns a transaction that publishes one message.
+fn publishing(message: Arc<Publish>) -> Transaction {
+    Transaction {
+        publishes: vec![message],
+        ..Transaction::default()
+    }
+}
+
+/// Commits, and returns the number of the commit.
+async fn commit_number(store: &mut Store, transaction: &Transaction) -> CommitNumber {
+    store.committer.commit(transaction).await.unwrap().commit
+}
 
 #[tokio::test]
 async fn postgres_a_session_lost_before_the_commit_commits_nothing() {
@@ -13,10 +29,7 @@ async fn postgres_a_session_lost_before_the_commit_commits_nothing() {
                   application_name LIKE 'ciphermq-server%'",
         )
         .await;
-    let transaction = Transaction {
-        publishes: vec![message("a", queue)],
-        ..Transaction::default()
-    };
+    let transaction = publishing(message("a", queue));
     let error = store.committer.commit(&transaction).await.unwrap_err();
     assert!(
         matches!(error, CommitError::Failed(Error::Unavailable(_))),
@@ -30,7 +43,7 @@ async fn postgres_a_session_lost_before_the_commit_commits_nothing() {
     );
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(1));
     assert_eq!(
-        store.committer.commit(&transaction).await.unwrap().commit,
+        commit_number(&mut store, &transaction).await,
         CommitNumber(2)
     );
     // The readers' connections were ended too, and reconnect.
@@ -74,10 +87,7 @@ async fn postgres_that_somebody_else_has_committed_to_is_not_written_over() {
         .execute("UPDATE server_state SET commit_number = commit_number + 1")
         .await;
     for transaction in [
-        Transaction {
-            publishes: vec![message("b", queue)],
-            ..Transaction::default()
-        },
+        publishing(message("b", queue)),
         Transaction {
             acks: vec![ack("a", "r")],
             ..Transaction::default()
@@ -110,10 +120,7 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
              FOR EACH ROW EXECUTE FUNCTION refuse()",
         )
         .await;
-    let transaction = Transaction {
-        publishes: vec![message("b", queue)],
-        ..Transaction::default()
-    };
+    let transaction = publishing(message("b", queue));
     let error = store.committer.commit(&transaction).await.unwrap_err();
     assert!(
         matches!(error, CommitError::Failed(Error::Refused(_))),
@@ -169,10 +176,7 @@ async fn postgres_a_commit_without_an_answer_that_did_not_happen() {
              FOR EACH ROW EXECUTE FUNCTION hang()",
         )
         .await;
-    let transaction = Transaction {
-        publishes: vec![message("a", queue)],
-        ..Transaction::default()
-    };
+    let transaction = publishing(message("a", queue));
     let error = killed_in_its_commit(&mut store, &transaction, &mut observer).await;
     assert!(
         matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)),
@@ -182,7 +186,7 @@ async fn postgres_a_commit_without_an_answer_that_did_not_happen() {
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(1));
     assert_eq!(waiting(&store, queue, "r").await, [""; 0]);
     assert_eq!(
-        store.committer.commit(&transaction).await.unwrap().commit,
+        commit_number(&mut store, &transaction).await,
         CommitNumber(2)
     );
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
@@ -208,10 +212,7 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
         "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'",
     )
     .await;
-    let transaction = Transaction {
-        publishes: vec![message("a", queue)],
-        ..Transaction::default()
-    };
+    let transaction = publishing(message("a", queue));
     let error = killed_in_its_commit(&mut store, &transaction, &mut observer).await;
     assert!(
         matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)),
@@ -294,10 +295,7 @@ async fn postgres_that_stops_answering_is_given_up() {
         };
         tokio::join!(read(), silence).0
     };
-    let transaction = Transaction {
-        publishes: vec![message("b", queue)],
-        ..Transaction::default()
-    };
+    let transaction = publishing(message("b", queue));
     let (read_failed, committed) = tokio::join!(waiting_for, store.committer.commit(&transaction));
     assert!(
         matches!(&read_failed, Err(Error::Unavailable(_))),

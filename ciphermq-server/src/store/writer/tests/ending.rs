@@ -30,9 +30,9 @@ async fn commits_what_waits_before_it_ends() {
 async fn shutdown_does_not_wait_indefinitely() {
     // The database is away.
     let (scripted, handle, task) = start_open();
-    scripted.with(|world| {
-        world.steps = [Step::Unavailable].into();
-        world.away = usize::MAX;
+    scripted.with(|database| {
+        database.steps = [Step::Unavailable].into();
+        database.failing_reopens = usize::MAX;
     });
     let x = ack_all(&handle, &["x"]).await;
     settle().await;
@@ -70,7 +70,7 @@ async fn maintains_the_database_when_idle() {
     soon(publish(&handle, &["a"]).await).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     // As long as there is more to do.
-    let maintained = scripted.with(|world| world.maintained.clone());
+    let maintained = scripted.with(|database| database.maintained.clone());
     assert_eq!(maintained.len(), 3);
     let before = maintained[0].unwrap().timestamp();
     let age = Time::now().timestamp().duration_since(before);

@@ -57,8 +57,8 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
     assert!((&mut a).now_or_never().is_none());
     let a = Arc::new(Mutex::new(a));
     let seen = Arc::clone(&a);
-    scripted.with(|world| {
-        world.on_commit = Some(Box::new(move || {
+    scripted.with(|database| {
+        database.on_commit = Some(Box::new(move || {
             let mut answer = seen.lock();
             assert!(
                 (&mut *answer).now_or_never().is_none(),
@@ -123,8 +123,8 @@ async fn a_transaction_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn only_the_faulty_item_is_refused() {
     let (scripted, handle, _task) = start_open();
-    scripted.with(|world| {
-        world
+    scripted.with(|database| {
+        database
             .refused
             .extend(["bad".to_owned(), "worse".to_owned(), "b".to_owned()]);
     });

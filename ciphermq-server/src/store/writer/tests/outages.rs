@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_publishes_and_takes_acks() {
     let (scripted, handle, _task) = start(WriterSettings::default());
-    scripted.with(|world| world.steps = [Step::Full].into());
+    scripted.with(|database| database.steps = [Step::Full].into());
     let first = publish(&handle, &["a", "b"]).await;
     let acked = ack_all(&handle, &["x"]).await;
     scripted.gate.add_permits(100);
@@ -20,14 +20,15 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
     );
 
     // Even acks find no room: they are retried.
-    scripted.with(|world| world.steps = [Step::Full, Step::Full, Step::Full].into());
+    scripted.with(|database| database.steps = [Step::Full, Step::Full, Step::Full].into());
     assert_eq!(
         soon(ack_all(&handle, &["y"]).await).await.unwrap(),
         [Ok(done())]
     );
 
     // Meanwhile senders are refused at once, not at their deadline.
-    scripted.with(|world| world.steps = std::iter::repeat_with(|| Step::Full).take(8).collect());
+    scripted
+        .with(|database| database.steps = std::iter::repeat_with(|| Step::Full).take(8).collect());
     let trying = ack_all(&handle, &["y"]).await;
     let with_it = publish(&handle, &["b"]).await;
     tokio::time::sleep(Duration::from_millis(60)).await;
@@ -37,9 +38,9 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
     assert_eq!(soon(trying).await.unwrap(), [Ok(done())]);
 
     // Below the reserve nothing is tried.
-    scripted.with(|world| {
-        world.no_room = true;
-        world.events.clear();
+    scripted.with(|database| {
+        database.no_room = true;
+        database.events.clear();
     });
     let refused = publish(&handle, &["c"]).await;
     assert_eq!(soon(refused).await, Err(WriteError::Full));
@@ -48,14 +49,14 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
         [Ok(done())]
     );
     assert_eq!(scripted.events(), ["commit a:z", "see [] [z]"]);
-    scripted.with(|world| world.no_room = false);
+    scripted.with(|database| database.no_room = false);
     assert!(soon(publish(&handle, &["d"]).await).await.unwrap()[0].is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transaction_that_loses_the_database_repeatedly_is_split() {
     let (scripted, handle, _task) = start(WriterSettings::default());
-    scripted.with(|world| world.steps = [Step::Unavailable, Step::Unknown(false)].into());
+    scripted.with(|database| database.steps = [Step::Unavailable, Step::Unknown(false)].into());
     let acks = ack_all(&handle, &["a", "b", "c"]).await;
     scripted.gate.add_permits(10);
     assert_eq!(
@@ -74,9 +75,9 @@ async fn a_transaction_that_loses_the_database_repeatedly_is_split() {
 async fn an_unknown_outcome_is_resolved_before_anything_else() {
     for happened in [true, false] {
         let (scripted, handle, _task) = start(WriterSettings::default());
-        scripted.with(|world| {
-            world.steps = [Step::Unknown(happened)].into();
-            world.away = 3;
+        scripted.with(|database| {
+            database.steps = [Step::Unknown(happened)].into();
+            database.failing_reopens = 3;
         });
         let a = publish(&handle, &["a"]).await;
         let x = ack_all(&handle, &["x"]).await;
@@ -95,7 +96,7 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
         .concat();
         assert_eq!(scripted.events(), expected);
         assert_eq!(
-            scripted.with(|world| (world.commit, world.reopened)),
+            scripted.with(|database| (database.commit, database.reopened)),
             (2, 4)
         );
     }
@@ -104,9 +105,9 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
 #[tokio::test(start_paused = true)]
 async fn publishes_wait_until_their_deadline_and_acks_indefinitely() {
     let (scripted, handle, _task) = start_open();
-    scripted.with(|world| {
-        world.steps = [Step::Unavailable].into();
-        world.away = 500;
+    scripted.with(|database| {
+        database.steps = [Step::Unavailable].into();
+        database.failing_reopens = 500;
     });
     let started = Instant::now();
     let a = publish(&handle, &["a"]).await;
@@ -153,9 +154,9 @@ async fn a_commit_that_hangs_holds_up_nobody_beyond_their_deadline() {
 #[tokio::test(start_paused = true)]
 async fn ends_when_another_server_has_taken_over() {
     let (scripted, handle, task) = start_open();
-    scripted.with(|world| {
-        world.steps = [Step::Unavailable].into();
-        world.taken_over = true;
+    scripted.with(|database| {
+        database.steps = [Step::Unavailable].into();
+        database.taken_over = true;
     });
     let a = publish(&handle, &["a"]).await;
     assert_eq!(soon(a).await, Err(WriteError::Closed));
@@ -173,9 +174,9 @@ async fn ends_when_the_database_has_lost_commits() {
         let (scripted, handle, task) = start_open();
         soon(publish(&handle, &["a"]).await).await.unwrap();
         soon(publish(&handle, &["b"]).await).await.unwrap();
-        scripted.with(|world| {
-            world.steps = [step].into();
-            world.lost = 1;
+        scripted.with(|database| {
+            database.steps = [step].into();
+            database.lost_commits = 1;
         });
         let lost = publish(&handle, &["c"]).await;
         assert_eq!(soon(lost).await, Err(WriteError::Closed));
