@@ -18,7 +18,7 @@ const OTHER: QueueId = QueueId(2);
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);
 
-/// An inbox with a store beside it and a clock that moves when it is told to.
+/// An inbox with a store beside it, and a clock that the test moves.
 struct Bench {
     inbox: Inbox,
     stored: BTreeMap<Seq, (QueueId, MessageId)>,
@@ -27,7 +27,7 @@ struct Bench {
     budget: Budget,
     /// What was delivered, in order.
     delivered: Vec<(ConnectionId, MessageId)>,
-    /// When the inbox wants to be looked at.
+    /// The time of the next call of `look`, as the inbox has requested it.
     look_at: Option<Instant>,
     /// Messages that were deferred, for the log.
     deferred: Vec<(MessageId, u32)>,
@@ -211,7 +211,7 @@ impl Bench {
 }
 
 #[test]
-fn what_a_read_finds_before_its_commit_is_told_of_is_delivered_once() {
+fn a_message_that_is_read_before_its_commit_is_reported_is_delivered_once() {
     let mut bench = Bench::new();
     bench.publish(2);
     // Committed, and not told of yet: its outcome was not known, or the read came in between.
@@ -278,7 +278,7 @@ fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
 }
 
 #[test]
-fn what_is_committed_while_a_page_is_read_comes_after_it_once() {
+fn messages_committed_while_a_page_is_read_follow_it_once() {
     let mut bench = Bench::new();
     bench.publish(2);
     bench
@@ -339,7 +339,7 @@ fn a_quiet_consumer_is_not_silent_before_it_has_held_a_lease_for_long() {
 }
 
 #[test]
-fn a_message_that_nobody_acks_steps_aside_and_comes_back_later() {
+fn a_message_that_nobody_acks_is_deferred_and_delivered_again_later() {
     let mut bench = Bench::new();
     bench.publish(2);
     for round in 0..3 {
@@ -431,7 +431,7 @@ fn a_lane_without_consumers_holds_nothing_and_is_forgotten() {
 }
 
 #[test]
-fn without_memory_to_spare_messages_still_come_one_by_one() {
+fn without_memory_to_spare_messages_are_delivered_one_by_one() {
     let mut bench = Bench::new();
     bench.budget.take(1 << 20);
     bench.publish(5).subscribe(A, 100).publish(2);
@@ -439,7 +439,7 @@ fn without_memory_to_spare_messages_still_come_one_by_one() {
 }
 
 #[test]
-fn delivery_times_are_told_once() {
+fn delivery_times_are_reported_once() {
     let mut bench = Bench::new();
     bench.subscribe(A, 5).publish(2);
     assert_eq!(bench.inbox.unrecorded(bench.now).len(), 2);

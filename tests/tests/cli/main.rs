@@ -43,7 +43,7 @@ async fn messages_and_keys(backend: Backend) {
             receiving::a_count_leaves_the_other_messages,
             senders::others_are_set_aside_counted_and_reported_once,
             senders::unproven_senders_match_only_where_they_are_allowed,
-            senders::what_a_full_quarantine_does_not_take_is_kept_by_the_server,
+            senders::messages_that_a_full_quarantine_does_not_take_are_kept_by_the_server,
             senders::patterns_of_uncertain_meaning_are_refused,
             requests::fetch_and_ack,
             requests::resend,

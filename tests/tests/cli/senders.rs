@@ -81,7 +81,9 @@ pub(crate) async fn unproven_senders_match_only_where_they_are_allowed(fixture: 
     assert_eq!(workspace.texts(), ["signed"]);
 }
 
-pub(crate) async fn what_a_full_quarantine_does_not_take_is_kept_by_the_server(fixture: Fixture) {
+pub(crate) async fn messages_that_a_full_quarantine_does_not_take_are_kept_by_the_server(
+    fixture: Fixture,
+) {
     let workspace = Workspace::of(&fixture);
     workspace.register_receiver().await;
     let large = "x".repeat(400_000);

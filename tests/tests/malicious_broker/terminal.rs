@@ -97,7 +97,7 @@ async fn replies_of_a_broker_cannot_control_the_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_broker_sends_about_itself_and_messages_is_escaped() {
+async fn texts_of_a_broker_about_itself_and_messages_are_escaped() {
     let server = Server::start(Options::sqlite()).await;
     let broker = MaliciousBroker::start(&server).await;
     let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");

@@ -45,7 +45,7 @@ pub(super) async fn a_route_has_a_bounded_number_of_queues(backend: Backend) {
     other.ask("bind q6 e k", "Queue bound").await;
 }
 
-pub(super) async fn only_who_made_it_removes_it(backend: Backend) {
+pub(super) async fn only_its_maker_removes_a_queue_exchange_or_binding(backend: Backend) {
     let server = backend.server().await;
     let mut one = owner(&server).await;
     let mut other = RawClient::connect(&server, "other").await;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
+fn prefetch_bounds_unacked_messages_and_a_confirmation_returns_credit() {
     let mut bench = Bench::new();
     bench.subscribe(A, 2).publish(5);
     assert_eq!(bench.seen_seqs(), [1, 2]);
@@ -19,7 +19,7 @@ fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
 }
 
 #[test]
-fn who_need_not_wait_for_confirmations_has_room_once_an_ack_is_read() {
+fn a_consumer_that_need_not_wait_for_confirmations_has_room_once_its_ack_is_read() {
     let mut bench = Bench::new();
     bench.subscribe_as(A, Prefetch::until_acked(2)).publish(9);
     assert_eq!(bench.seen_seqs(), [1, 2]);

@@ -45,7 +45,7 @@ proptest! {
     /// Whatever happens: what is acked or purged never comes again, and in the end everything else
     /// comes, in order.
     #[test]
-    fn nothing_is_lost_and_nothing_acked_comes_again(acts in proptest::collection::vec(act(), 1..80)) {
+    fn nothing_is_lost_and_nothing_acked_is_delivered_again(acts in proptest::collection::vec(act(), 1..80)) {
         let mut bench = Bench::new();
         let mut acked = BTreeSet::new();
         let mut begun: Vec<(ConnectionId, i64)> = Vec::new();

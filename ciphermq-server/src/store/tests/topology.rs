@@ -22,8 +22,8 @@ use crate::store::Store;
 
 on_both! {
     a_route_has_a_bounded_number_of_queues,
-    only_who_made_it_removes_it,
-    what_others_use_stays,
+    only_its_maker_removes_a_queue_exchange_or_binding,
+    queues_and_exchanges_that_others_use_are_kept,
 }
 
 const NO_LIMITS: RouteLimits = RouteLimits {
@@ -199,7 +199,7 @@ async fn a_route_has_a_bounded_number_of_queues(database: &Database) {
     close(store).await;
 }
 
-async fn only_who_made_it_removes_it(database: &Database) {
+async fn only_its_maker_removes_a_queue_exchange_or_binding(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q", "older"]).await;
     done(&mut store, declare_exchange("e", "s")).await;
@@ -251,7 +251,7 @@ async fn only_who_made_it_removes_it(database: &Database) {
     close(store).await;
 }
 
-async fn what_others_use_stays(database: &Database) {
+async fn queues_and_exchanges_that_others_use_are_kept(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q", "mine"]).await;
     done(&mut store, declare_exchange("e", "s")).await;

@@ -8,7 +8,7 @@ on_both! {
     a_purge_spares_what_comes_after_it,
     a_deletion_goes_on_after_a_restart,
     publishes_under_way_lose_only_the_deleted_queue,
-    a_queue_of_the_same_name_is_a_new_one,
+    a_new_queue_of_the_same_name_has_none_of_the_old_messages,
     keys_of_messages_are_found_in_the_queues_that_are_left,
 }
 
@@ -250,7 +250,7 @@ async fn publishes_under_way_lose_only_the_deleted_queue(database: &Database) {
     close(store).await;
 }
 
-async fn a_queue_of_the_same_name_is_a_new_one(database: &Database) {
+async fn a_new_queue_of_the_same_name_has_none_of_the_old_messages(database: &Database) {
     let mut store = database.open().await;
     let first = queues(&mut store, &["q"]).await[0];
     done(&mut store, declare_exchange("e", "s")).await;
