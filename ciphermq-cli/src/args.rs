@@ -6,23 +6,20 @@ use clap::{ArgAction, Parser};
 
 use crate::commands::Command;
 use crate::console::Verbosity;
+use crate::exit;
 
-/// The section of `--help` about exit codes.
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    an error; stderr says what happened and what to do
-  2    the command line or the configuration file cannot be used
-  3    something stayed unacknowledged; its message ids are listed
-  4    there was less than requested: an empty queue, no such key, an idle end before --count
-  5    the server's rules do not allow it (`can-i`)
-  129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM before the work was done
-
-Data goes to standard output, everything else to standard error.";
+/// The end of `--help`: the exit codes, and where output goes.
+fn after_help() -> String {
+    let codes = exit::CODES.map(|(codes, meaning)| format!("  {codes:<3}  {meaning}\n"));
+    format!(
+        "Exit codes:\n{}\nData goes to standard output, everything else to standard error.",
+        codes.concat()
+    )
+}
 
 /// CipherMQ: end-to-end encrypted messages through a broker that cannot read them
 #[derive(Debug, Parser)]
-#[command(name = "ciphermq-cli", version, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
+#[command(name = "ciphermq-cli", version, after_help = after_help(), propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Show more: -v a line or more per message, -vv the messages themselves and the SDK's log
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]

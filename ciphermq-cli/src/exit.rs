@@ -1,22 +1,36 @@
 //! Exit codes, and errors with advice.
-//!
-//! | code | meaning |
-//! |---|---|
-//! | 0 | done |
-//! | 1 | an error; stderr says what happened and what to do |
-//! | 2 | the command line or the configuration file cannot be used |
-//! | 3 | something stayed unacknowledged; its message ids are listed |
-//! | 4 | there was less than requested: an empty queue, no such key, an idle end before `--count` |
-//! | 5 | the server's rules do not allow it (`can-i`) |
-//! | 129, 130, 143 | ended by SIGHUP, SIGINT or SIGTERM before the work was done |
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use ciphermq_client::error::Kind;
+use ciphermq_client::keys;
 use ciphermq_client::text::{Escaped, one_full_stop};
 use ciphermq_files::advice;
+
+/// The exit codes and their meanings, as `--help` and docs/cli.md list them.
+pub(crate) const CODES: [(&str, &str); 7] = [
+    ("0", "done"),
+    ("1", "an error; stderr says what happened and what to do"),
+    (
+        "2",
+        "the command line or the configuration file cannot be used",
+    ),
+    (
+        "3",
+        "something stayed unacknowledged; its message ids are listed",
+    ),
+    (
+        "4",
+        "there was less than requested: an empty queue, no such key, an idle end before --count",
+    ),
+    ("5", "the server's rules do not allow it (`can-i`)"),
+    (
+        "129, 130, 143",
+        "ended by SIGHUP, SIGINT or SIGTERM before the work was done",
+    ),
+];
 
 /// The outcome of a command, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +189,26 @@ impl<K: Kind> From<ciphermq_client::error::Error<K>> for Failure {
     }
 }
 
+/// Converts an error of a key file, with its advice.
+pub(crate) fn key_file_failure(error: keys::KeyFileError) -> Failure {
+    Failure::new(sentence(&error.to_string()), sentence(&error.advice()))
+}
+
+/// Converts a library's lower-case text to a sentence. Paths and commands stay as they are.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut sentence = text.to_owned();
+    let first_word = text.split(' ').next().unwrap_or_default();
+    if !first_word.contains(['/', '.', '_'])
+        && let Some(first) = sentence.get_mut(..1)
+    {
+        first.make_ascii_uppercase();
+    }
+    if !text.starts_with("run: ") && !sentence.ends_with(['.', '!', '?', ':', '`']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,8 +235,47 @@ mod tests {
     }
 
     #[test]
+    fn exit_codes_are_documented() {
+        let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(manifest.join("../docs/cli.md")).unwrap();
+        let (_, section) = text.split_once("### Exit codes\n").unwrap();
+        let is_row = |line: &&str| line.starts_with('|');
+        let table = section.lines().skip_while(|line| !is_row(line));
+        let rows = table.take_while(is_row).skip(2).map(str::to_owned);
+        let expected = CODES.map(|(codes, meaning)| format!("| {codes} | {meaning} |"));
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+        let all = [
+            Exit::Done,
+            Exit::Error,
+            Exit::Usage,
+            Exit::Unacknowledged,
+            Exit::Less,
+            Exit::NotAllowed,
+            Exit::Signalled(Signal::Hangup),
+            Exit::Signalled(Signal::Interrupt),
+            Exit::Signalled(Signal::Terminate),
+        ];
+        let listed = CODES.iter().flat_map(|(codes, _)| codes.split(", "));
+        assert!(listed.eq(all.map(|exit| exit.code().to_string())));
+    }
+
+    #[test]
     fn a_closed_pipe_is_not_a_failure() {
         assert!(Failure::stdout(&io::ErrorKind::BrokenPipe.into()).is_none());
         assert!(Failure::stdout(&io::ErrorKind::StorageFull.into()).is_some());
+    }
+
+    #[test]
+    fn texts_of_libraries_become_sentences() {
+        assert_eq!(
+            sentence("there is no key file x"),
+            "There is no key file x."
+        );
+        assert_eq!(sentence("run: chmod 600 a.key"), "Run: chmod 600 a.key");
+        assert_eq!(
+            sentence("certs/ca.key exists already"),
+            "certs/ca.key exists already."
+        );
+        assert_eq!(sentence("`x` is no name"), "`x` is no name.");
     }
 }

@@ -112,7 +112,9 @@ fn help_names_every_command_and_exit_code() {
             "{command}"
         );
     }
-    for code in ["  0 ", "  1 ", "  2 ", "  3 ", "  4 ", "130, 143"] {
+    for code in [
+        "  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  5  ", "130, 143",
+    ] {
         assert!(outcome.stdout.contains(code), "{code}");
     }
 }

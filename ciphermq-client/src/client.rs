@@ -12,8 +12,7 @@ use ciphermq_protocol::permission::{Permission, PermissionRequest};
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
 use ciphermq_protocol::waiting::{WaitingKey, WaitingRequest, WaitingTally};
 use ciphermq_protocol::{
-    CertificateChain, ClientId, Command, Delivery, ExchangeName, Fingerprint, MessageId, QueueName,
-    Reply, RoutingKey,
+    CertificateChain, ClientId, Command, Delivery, Fingerprint, MessageId, QueueName, Reply,
 };
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -32,7 +31,7 @@ pub use crate::connection::Connection;
 ///
 /// Requests are pipelined with publishes on the same connection and may be made by any number of
 /// tasks at once. Unanswered ones are sent again after a reconnect; all requests are idempotent,
-/// except that what was deleted is not found any more.
+/// except that what was deleted is no longer found.
 ///
 /// Unless [`Client::close`] is called, the connection ends when the last clone and its last
 /// publisher are dropped and everything that they sent is settled.
@@ -125,59 +124,6 @@ impl Client {
         Ok(start.elapsed())
     }
 
-    /// Declares a queue. Idempotent.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`] if the server refused or did not answer.
-    pub async fn declare_queue(&self, queue: &QueueName) -> Result<(), RequestError> {
-        let command = Command::DeclareQueue {
-            queue: queue.clone(),
-        };
-        self.core
-            .handle
-            .confirm(command, |reply| matches!(reply, Reply::QueueDeclared))
-            .await
-    }
-
-    /// Declares an exchange. Idempotent.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`] if the server refused or did not answer.
-    pub async fn declare_exchange(&self, exchange: &ExchangeName) -> Result<(), RequestError> {
-        let command = Command::DeclareExchange {
-            exchange: exchange.clone(),
-        };
-        self.core
-            .handle
-            .confirm(command, |reply| matches!(reply, Reply::ExchangeDeclared))
-            .await
-    }
-
-    /// Routes messages of `exchange` with `routing_key` to `queue`. Idempotent.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`]: `NotFound` if the queue or the exchange does not exist.
-    pub async fn bind(
-        &self,
-        queue: &QueueName,
-        exchange: &ExchangeName,
-        routing_key: &RoutingKey,
-    ) -> Result<(), RequestError> {
-        let (queue, exchange, routing_key) = (queue.clone(), exchange.clone(), routing_key.clone());
-        let command = Command::Bind {
-            queue,
-            exchange,
-            routing_key,
-        };
-        self.core
-            .handle
-            .confirm(command, |reply| matches!(reply, Reply::QueueBound))
-            .await
-    }
-
     /// Registers this client's bare public key on the server, in place of an earlier one.
     ///
     /// # Errors
@@ -213,7 +159,7 @@ impl Client {
     /// Signs the keyring's public keys, registers them, and returns the details, which
     /// [`Client::register_keys`] omits.
     ///
-    /// The keys are signed anew every time, with an epoch above everything that this client ever
+    /// The keys are signed again every time, with an epoch above everything that this client ever
     /// signed: above the server's, above the recorded one
     /// ([`announcements_in`](crate::ClientBuilder::announcements_in)), and above `above`, for a
     /// caller that knows of a higher one. Succeeds only once the server returns the new keys and a
@@ -381,7 +327,7 @@ impl Client {
     }
 
     /// Counts the waiting messages for each key of this client. A private key may be destroyed when
-    /// none wait for it any more and senders have the new one.
+    /// none wait for it and senders have the new one.
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ pub fn own_descriptor(resolved: &Path) -> Option<i32> {
         .filter(|number| *number >= 0)
 }
 
-/// What a descriptor is needed for.
+/// The purpose of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Reading.
@@ -37,14 +37,14 @@ pub enum Need {
     Write,
 }
 
-/// Why a descriptor cannot be used; the text continues "cannot be opened:".
+/// The reason why a descriptor cannot be used; the text continues "cannot be opened:".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DescriptorError {
-    /// It was not open when the program started.
+    /// The descriptor was not open when the program started.
     Closed,
-    /// It is to be written, and is open for reading only.
+    /// The descriptor is to be written, and is open for reading only.
     ReadOnly,
-    /// It is to be read, and is open for writing only.
+    /// The descriptor is to be read, and is open for writing only.
     WriteOnly,
 }
 

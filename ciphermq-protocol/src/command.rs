@@ -2,23 +2,24 @@
 //!
 //! Single spaces separate words and arguments; the last argument extends to the end of the line.
 
+mod arguments;
+mod batch;
+mod error;
+
 use std::num::NonZeroU32;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
+use self::arguments::*;
+use self::batch::{batch, batch_route, packed_batch, route, route_names};
+pub use self::error::CommandError;
 use crate::certificate::Fingerprint;
-use crate::envelope::{Envelope, EnvelopeError, EnvelopeReader, packed};
-use crate::error_code::ErrorCode;
+use crate::envelope::{Envelope, packed};
 use crate::hello::HelloRequest;
-use crate::json;
-use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
-use crate::number;
+use crate::name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
 use crate::permission::PermissionRequest;
 use crate::rejected::RejectedRequest;
-use crate::reply::{ErrorReply, Missing, Reply};
+use crate::reply::Missing;
 use crate::topology::{BindingsRequest, ExchangesRequest, QueuesRequest};
 use crate::waiting::WaitingRequest;
 
@@ -190,73 +191,6 @@ pub enum Command {
     Ping,
     /// `heartbeat`: the `ping` of older clients.
     Heartbeat,
-}
-
-/// The reason why a line is not a command.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// The first word is not a known command.
-    #[error("unknown command")]
-    Unknown,
-    /// An argument is missing.
-    #[error("{0}")]
-    Missing(Missing),
-    /// The line is not UTF-8.
-    #[error("a line must be UTF-8")]
-    NotUtf8,
-    /// An argument breaks the rule for names.
-    #[error("{what}: {source}")]
-    BadName {
-        /// The argument.
-        what: &'static str,
-        /// The violated part of the rule.
-        source: NameError,
-    },
-    /// The exchange or the routing key of a batch breaks the rule for names, so each message is
-    /// refused.
-    #[error("{what}: {source}")]
-    BadRoute {
-        /// The argument.
-        what: &'static str,
-        /// The violated part of the rule.
-        source: NameError,
-        /// The messages of the batch, in order.
-        message_ids: Vec<MessageId>,
-    },
-    /// An argument is malformed.
-    #[error("{0}")]
-    BadArgument(String),
-    /// The envelope of a `publish` is malformed.
-    #[error("{0}")]
-    InvalidMessage(EnvelopeError),
-    /// The array of a `publish_batch`, or the list of a `publish_packed`, is malformed, empty, or
-    /// holds something other than envelopes.
-    #[error("{0}")]
-    InvalidBatch(String),
-}
-
-impl CommandError {
-    /// Returns the server's replies: one, or one per message where the messages are known.
-    #[must_use]
-    pub fn replies(&self) -> Vec<Reply> {
-        let reply = match self {
-            Self::BadRoute { message_ids, .. } => {
-                let error = ErrorReply::new(ErrorCode::BadName, self.to_string());
-                let of_message = |id: &MessageId| error.clone().for_message(id.clone()).into();
-                return message_ids.iter().map(of_message).collect();
-            }
-            Self::Unknown => Reply::UnknownCommand,
-            Self::Missing(missing) => Reply::Missing(*missing),
-            Self::InvalidMessage(error) => Reply::InvalidMessageFormat(error.to_string()),
-            Self::InvalidBatch(error) => Reply::InvalidBatchFormat(error.clone()),
-            Self::NotUtf8 => ErrorReply::new(ErrorCode::NotUtf8, self.to_string()).into(),
-            Self::BadName { .. } => ErrorReply::new(ErrorCode::BadName, self.to_string()).into(),
-            Self::BadArgument(_) => {
-                ErrorReply::new(ErrorCode::BadArgument, self.to_string()).into()
-            }
-        };
-        vec![reply]
-    }
 }
 
 /// The limit of message ids in one `ack`.
@@ -582,244 +516,5 @@ impl Command {
     }
 }
 
-fn put(out: &mut BytesMut, parts: &[&str]) {
-    for part in parts {
-        // A line ending must not occur inside a line. Names and JSON contain none; reasons may.
-        if part.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
-            out.extend(part.bytes().map(|byte| {
-                if matches!(byte, b'\n' | b'\r') {
-                    b' '
-                } else {
-                    byte
-                }
-            }));
-        } else {
-            out.put_slice(part.as_bytes());
-        }
-    }
-}
-
-fn put_binding(
-    out: &mut BytesMut,
-    word: &str,
-    queue: &QueueName,
-    exchange: &ExchangeName,
-    routing_key: &RoutingKey,
-) {
-    put(out, &[word, queue.as_str(), " ", exchange.as_str()]);
-    put(out, &[" ", routing_key.as_str()]);
-}
-
-fn put_flags(out: &mut BytesMut, flags: &[(&str, bool)]) {
-    for (flag, _) in flags.iter().filter(|(_, is_set)| *is_set) {
-        put(out, &[" ", flag]);
-    }
-}
-
-/// Writes the beginning of a publish, up to the envelopes.
-fn put_route(out: &mut BytesMut, word: &str, exchange: &ExchangeName, routing_key: &RoutingKey) {
-    put(
-        out,
-        &[word, exchange.as_str(), " ", routing_key.as_str(), " "],
-    );
-}
-
-/// The condition of a deletion that no message waits.
-const IF_EMPTY: &str = "if-empty";
-/// The condition of a deletion that nobody consumes, or that nothing is bound.
-const IF_UNUSED: &str = "if-unused";
-
-/// Reads flags, in any order. A flag that is not known must not be ignored: it may forbid what
-/// would be done without it.
-fn flags<const N: usize>(text: &str, known: [&str; N]) -> Result<[bool; N], CommandError> {
-    let mut set = [false; N];
-    for word in text.split(' ').filter(|_| !text.is_empty()) {
-        let at = known.iter().position(|flag| *flag == word);
-        match at.and_then(|at| set.get_mut(at)) {
-            Some(flag) => *flag = true,
-            None => {
-                let text = format!("the conditions are {}", known.join(" and "));
-                return Err(CommandError::BadArgument(text));
-            }
-        }
-    }
-    Ok(set)
-}
-
-/// Reads the arguments of `bind` and `unbind`.
-fn binding(rest: &str) -> Result<(QueueName, ExchangeName, RoutingKey), CommandError> {
-    let (queue_name, rest) = split(rest);
-    let (exchange_name, routing_key_name) = split(rest);
-    required(routing_key_name, Missing::Parameters)?;
-    Ok((
-        queue(queue_name)?,
-        exchange(exchange_name, Missing::Parameters)?,
-        routing_key(routing_key_name)?,
-    ))
-}
-
-/// Splits a text at the first space.
-fn split(text: &str) -> (&str, &str) {
-    text.split_once(' ').unwrap_or((text, ""))
-}
-
-/// Parses the JSON object of an argument that may be left out.
-fn object<T: DeserializeOwned + Default>(command: &str, json: &str) -> Result<T, CommandError> {
-    match json.is_empty() {
-        true => Ok(T::default()),
-        false => required_object(command, json),
-    }
-}
-
-/// Parses the JSON object of an argument.
-fn required_object<T: DeserializeOwned>(command: &str, json: &str) -> Result<T, CommandError> {
-    let refused =
-        |what: &str| CommandError::BadArgument(format!("{command} takes a JSON object: {what}"));
-    let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
-    // serde accepts an array for a struct as well.
-    if json.trim_ascii_start().starts_with('{') {
-        Ok(value)
-    } else {
-        Err(refused("this is none"))
-    }
-}
-
-fn put_json<T: Serialize>(out: &mut BytesMut, word: &str, argument: &T) {
-    out.put_slice(word.as_bytes());
-    json::put(out, argument);
-}
-
-fn required(text: &str, missing: Missing) -> Result<&str, CommandError> {
-    if text.is_empty() {
-        Err(CommandError::Missing(missing))
-    } else {
-        Ok(text)
-    }
-}
-
-fn name<T>(
-    text: &str,
-    missing: Missing,
-    what: &'static str,
-    new: fn(&str) -> Result<T, NameError>,
-) -> Result<T, CommandError> {
-    new(required(text, missing)?).map_err(|source| CommandError::BadName { what, source })
-}
-
-fn queue(text: &str) -> Result<QueueName, CommandError> {
-    name(text, Missing::QueueName, "queue", QueueName::new)
-}
-
-fn exchange(text: &str, missing: Missing) -> Result<ExchangeName, CommandError> {
-    name(text, missing, "exchange", ExchangeName::new)
-}
-
-fn routing_key(text: &str) -> Result<RoutingKey, CommandError> {
-    name(text, Missing::Parameters, "routing key", RoutingKey::new)
-}
-
-fn message_id(text: &str) -> Result<MessageId, CommandError> {
-    name(text, Missing::MessageId, "message id", MessageId::new)
-}
-
-fn client_id(text: &str) -> Result<ClientId, CommandError> {
-    name(text, Missing::ClientId, "client id", ClientId::new)
-}
-
-/// Splits a publish into exchange, routing key and envelopes, none of them empty.
-fn route(rest: &str) -> Result<(&str, &str, &str), CommandError> {
-    let (exchange, rest) = split(rest);
-    let (routing_key, published) = split(rest);
-    Ok((
-        required(exchange, Missing::Parameters)?,
-        required(routing_key, Missing::Parameters)?,
-        required(published.trim_ascii(), Missing::Parameters)?,
-    ))
-}
-
-fn route_names(
-    exchange_name: &str,
-    routing_key_name: &str,
-) -> Result<(ExchangeName, RoutingKey), CommandError> {
-    Ok((
-        exchange(exchange_name, Missing::Parameters)?,
-        routing_key(routing_key_name)?,
-    ))
-}
-
-/// Checks the names of a batch's route.
-///
-/// The sender of a batch expects a line for each message, even if the route is invalid.
-fn batch_route(
-    exchange_name: &str,
-    routing_key_name: &str,
-    envelopes: &[Envelope],
-) -> Result<(ExchangeName, RoutingKey), CommandError> {
-    route_names(exchange_name, routing_key_name).map_err(|error| match error {
-        CommandError::BadName { what, source } => CommandError::BadRoute {
-            what,
-            source,
-            message_ids: envelopes
-                .iter()
-                .map(|envelope| envelope.message_id.clone())
-                .collect(),
-        },
-        error => error,
-    })
-}
-
-fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
-    let elements: Vec<&RawValue> = serde_json::from_str(json)
-        .map_err(|error| CommandError::InvalidBatch(error.to_string()))?;
-    if elements.is_empty() {
-        return Err(CommandError::InvalidBatch(
-            "a batch holds at least one message".to_owned(),
-        ));
-    }
-    let mut envelopes: Vec<Envelope> = Vec::with_capacity(elements.len());
-    for (index, element) in elements.iter().enumerate() {
-        let text = element.get();
-        let raw = line.slice_ref(text.as_bytes());
-        let read = Envelope::read_text(raw, text, envelopes.last());
-        envelopes.push(in_batch(index, read.map(|(envelope, _)| envelope))?);
-    }
-    Ok(envelopes)
-}
-
-fn packed_batch(line: &Bytes, list: &str) -> Result<Vec<Envelope>, CommandError> {
-    let Some(parts) = packed::split(line, list.as_bytes()) else {
-        return Err(CommandError::InvalidBatch(
-            "a packed batch is a number, so many messages' own parts, and the part that they share"
-                .to_owned(),
-        ));
-    };
-    let mut reader = EnvelopeReader::default();
-    let mut envelopes = Vec::with_capacity(parts.len());
-    for (index, bytes) in parts.iter().enumerate() {
-        let read = reader.read(bytes).map(|(envelope, _)| envelope);
-        envelopes.push(in_batch(index, read)?);
-    }
-    Ok(envelopes)
-}
-
-fn in_batch(index: usize, read: Result<Envelope, EnvelopeError>) -> Result<Envelope, CommandError> {
-    read.map_err(|error| {
-        CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
-    })
-}
-
-fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
-    number::parse(text).ok_or_else(|| {
-        CommandError::BadArgument("prefetch must be a whole number, 1 or more".to_owned())
-    })
-}
-
-fn parse_fingerprint(text: &str) -> Result<Fingerprint, CommandError> {
-    text.to_ascii_lowercase().parse().map_err(|_| {
-        CommandError::BadArgument("a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned())
-    })
-}
-
 #[cfg(test)]
-#[path = "command_tests.rs"]
 mod tests;

@@ -508,5 +508,4 @@ fn put_text(out: &mut BytesMut, prefix: &str, text: &str) {
 }
 
 #[cfg(test)]
-#[path = "reply_tests.rs"]
 mod tests;

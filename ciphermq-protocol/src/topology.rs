@@ -1,4 +1,7 @@
 //! The JSON of `list_queues`, `list_exchanges` and `list_bindings`, and of their replies.
+//!
+//! The three lists have types of their own rather than a generic one, because each page names its
+//! field after what it holds, on the wire and for users of the SDK.
 
 use serde::{Deserialize, Serialize};
 
@@ -126,8 +129,8 @@ pub struct BindingsRequest {
 
 /// The position of a binding in the list.
 ///
-/// It is opaque: clients return it unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// It is opaque: clients return it unchanged. Its order is that of the list.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(expecting = "an object, as `next` was")]
 pub struct BindingCursor {
     /// The exchange.

@@ -99,6 +99,21 @@ impl Fixture {
         format!("publish {} k {envelope}", self.id("e"))
     }
 
+    /// Publishes an envelope with the id [`id(message_id)`](Self::id), and expects its ACK.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not acknowledge it.
+    pub async fn publish_acked(
+        &self,
+        client: &mut RawClient,
+        message_id: &str,
+        envelope: &impl std::fmt::Display,
+    ) {
+        let ack = format!("ACK {}", self.id(message_id));
+        client.ask(&self.publish(envelope), &ack).await;
+    }
+
     /// The line that publishes these envelopes in one batch.
     pub fn publish_batch<E: std::fmt::Display>(&self, envelopes: &[E]) -> String {
         let envelopes: Vec<String> = envelopes.iter().map(E::to_string).collect();

@@ -23,9 +23,10 @@
 //! - [`database`]: queries on what the server stored
 //! - [`backend`]: one test's body on both databases
 //! - [`envelope`]: the text of valid and invalid envelopes
+//! - [`workspace`]: a user's folder, with certificates and keys at their default paths
 //! - [`fixture`]: many short test cases on one running server
 //! - [`faults`]: faults while messages flow, and the guarantees that must hold afterwards
-//! - [`battery`]: attacks on the service of others, and what is left of it
+//! - [`battery`]: attacks on the service of others, and what remains of it
 //! - [`malicious`]: a malicious broker in front of the real one
 //! - [`fuzz`]: properties that must hold for any input
 //! - [`data`]: real messages, and older clients' envelopes
@@ -55,6 +56,7 @@ pub mod raw;
 pub mod received;
 pub mod server;
 pub mod user;
+pub mod workspace;
 
 pub use backend::Backend;
 pub use cli::Cli;

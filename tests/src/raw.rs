@@ -267,6 +267,16 @@ impl RawClient {
         assert_eq!(line, expected, "in answer to {command:?}");
     }
 
+    /// Acknowledges a message, and expects the confirmation.
+    ///
+    /// # Panics
+    ///
+    /// If the next line is another one, or none arrives.
+    pub async fn ack(&mut self, id: &str) {
+        self.ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+            .await;
+    }
+
     /// Declares a queue and an exchange, and binds them, with one command each.
     ///
     /// # Panics

@@ -13,7 +13,7 @@ use ciphermq_tests::{Backend, PATIENCE, RawClient, Server, on_both_databases};
 const BATCH: usize = 1000;
 /// The limit on unacknowledged batches.
 const PIPELINE: usize = 8;
-/// The number of messages that the late receiver takes: enough to read many pages of the store.
+/// The number of messages that the late receiver takes, which are many pages of the store.
 const SAMPLE: usize = 50_000;
 /// The limit on the server's peak resident memory, in bytes.
 const MEMORY: u64 = 150 << 20;
@@ -134,9 +134,7 @@ async fn expect_immediate_delivery(server: &Server, present: &mut RawClient, id:
         "{:?}",
         acked.elapsed()
     );
-    present
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
+    present.ack(id).await;
 }
 
 on_both_databases!(heavy_backlog_for_an_absent_receiver);

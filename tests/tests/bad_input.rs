@@ -282,12 +282,7 @@ async fn deep_nesting(fixture: Fixture) {
                 .envelope(name)
                 .to_string()
                 .replacen('{', &format!("{{\"x\":{nested},"), 1);
-        client
-            .ask(
-                &fixture.publish(&envelope),
-                &format!("ACK {}", fixture.id(name)),
-            )
-            .await;
+        fixture.publish_acked(&mut client, name, &envelope).await;
         receiver.expect(&fixture.delivery(name, &envelope)).await;
         let unfinished = envelope.replacen(close, "", 1);
         expect_error(
@@ -412,9 +407,7 @@ async fn packed_lines_that_expand_beyond_the_limit(fixture: Fixture) {
             .send_line(&format!("fetch {}", fixture.id("q")))
             .await;
         receiver.expect_prefix(&format!("Message: {id} ")).await;
-        receiver
-            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-            .await;
+        receiver.ack(&id).await;
     }
     receiver
         .ask(&format!("fetch {}", fixture.id("q")), "No messages")

@@ -1,6 +1,7 @@
-//! The short form of the battery: what must hold on every machine, however slow it is, while one
-//! client, or an address without a certificate, attacks the service of others. For the figures:
-//! `cargo run --release -p ciphermq-tests --bin battery`.
+//! Short attacks by one client, or by an address without a certificate, on the service of others,
+//! and what must hold meanwhile on every machine, however slow.
+//!
+//! `cargo run --release -p ciphermq-tests --bin battery` makes the full attacks and prints figures.
 
 use ciphermq_tests::Backend;
 use ciphermq_tests::battery::{Attack, Figures, Settings, round};

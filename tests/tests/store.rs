@@ -256,9 +256,7 @@ async fn existing_invalid_names_remain_usable(backend: Backend) {
         .ask(&format!("consume {q}"), "Subscribed to queue")
         .await;
     receiver.expect_prefix(&format!("Message: {id} ")).await;
-    receiver
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
+    receiver.ack(&id).await;
     for (command, what) in [
         (format!("declare_queue {}", old("new")), "queue"),
         (format!("declare_exchange {}", old("new")), "exchange"),

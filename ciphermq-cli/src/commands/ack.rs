@@ -2,7 +2,7 @@
 
 use ciphermq_client::MessageId;
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
@@ -21,10 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Receiver, PrivateKeyArgs::default())?;
-    let client = settings.connect().await?;
+    let client = args.connection.connect(Identity::Receiver).await?;
     let results = client.ack(&args.message_ids).await;
     client.close().await;
     let (mut acked, mut failed) = (0u64, Vec::new());

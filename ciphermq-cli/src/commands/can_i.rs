@@ -4,7 +4,7 @@ use ciphermq_client::{
     Action, ClientId, ExchangeName, Permission, PermissionRequest, QueueName, RoutingKey,
 };
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
@@ -40,10 +40,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Action::Consume | Action::RegisterKey => Identity::Receiver,
         _ => Identity::Sender,
     };
-    let settings = args
-        .connection
-        .resolve(identity, PrivateKeyArgs::default())?;
-    let client = settings.connect().await?;
+    let client = args.connection.connect(identity).await?;
     let request = PermissionRequest {
         queue: args.queue,
         exchange: args.exchange,

@@ -4,7 +4,7 @@ use ciphermq_client::{
     Client, Envelope, OpenError, OpenPolicy, Opened, Opener, QueueName, Timestamp, keys,
 };
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::ReceiverArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::Received;
@@ -28,18 +28,12 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_unverified_senders: bool,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    private_key: PrivateKeyArgs,
+    receiver: ReceiverArgs,
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Receiver, args.private_key)?;
-    let keyring = settings.keyring()?;
     stdout::check()?;
-    let client = settings.connect().await?;
+    let (client, keyring) = args.receiver.connect().await?;
     let queue = match args.queue {
         Some(queue) => queue,
         None => ciphermq_client::default_queue(client.id()).map_err(|error| {

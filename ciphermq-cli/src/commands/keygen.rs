@@ -3,9 +3,8 @@
 use clap::Subcommand;
 use keygen::{KeysArgs, Report, RotateArgs};
 
-use crate::connection::sentence;
 use crate::console::Console;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, sentence};
 use crate::output::stdout;
 
 /// Make a receiver's key pair, or replace it

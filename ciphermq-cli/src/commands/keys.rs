@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::ReceiverArgs;
 use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
@@ -16,17 +16,11 @@ use crate::output::stdout;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    private_key: PrivateKeyArgs,
+    receiver: ReceiverArgs,
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Receiver, args.private_key)?;
-    let keyring = settings.keyring()?;
-    let client = settings.connect().await?;
+    let (client, keyring) = args.receiver.connect().await?;
     let waiting = client.waiting_keys().await?;
     client.close().await;
     let held: Vec<String> = keyring.key_ids().map(|id| id.to_string()).collect();

@@ -3,7 +3,7 @@
 use ciphermq_client::keys::{EarlierSignedKey, Registration};
 use ciphermq_client::{Client, keys};
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::ReceiverArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
@@ -19,17 +19,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(..=keys::HIGHEST_ABOVE))]
     above: Option<u64>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    private_key: PrivateKeyArgs,
+    receiver: ReceiverArgs,
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Receiver, args.private_key)?;
-    let keyring = settings.keyring()?;
-    let client = settings.connect().await?;
+    let (client, keyring) = args.receiver.connect().await?;
     let registration = client
         .announce(&keyring, args.above)
         .await

@@ -1,6 +1,6 @@
 //! `rejected`: lists messages that their receivers rejected.
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::console::{Console, Count};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
@@ -16,10 +16,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Receiver, PrivateKeyArgs::default())?;
-    let client = settings.connect().await?;
+    let client = args.connection.connect(Identity::Receiver).await?;
     let mut after = None;
     let mut count = 0u64;
     loop {

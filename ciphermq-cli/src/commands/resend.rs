@@ -2,7 +2,7 @@
 
 use ciphermq_client::{MessageId, ResendOutcome};
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
@@ -19,10 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let client = settings.connect().await?;
+    let client = args.connection.connect(Identity::Sender).await?;
     let outcome = client.resend(&args.message_id).await?;
     let client_id = client.id().clone();
     client.close().await;

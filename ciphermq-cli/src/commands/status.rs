@@ -5,7 +5,7 @@ use std::time::Duration;
 use ciphermq_client::Connection;
 use serde_json::json;
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
@@ -24,10 +24,7 @@ pub(crate) struct Args {
 const PINGS: usize = 11;
 
 pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let client = settings.connect().await?;
+    let client = args.connection.connect(Identity::Sender).await?;
     let mut times = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {
         times.push(client.ping().await?);

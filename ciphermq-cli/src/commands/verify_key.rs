@@ -3,7 +3,7 @@
 use ciphermq_client::{ClientId, keys};
 
 use super::get_key::no_key;
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::console::Console;
 use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
@@ -21,10 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args
-        .connection
-        .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let client = settings.connect().await?;
+    let client = args.connection.connect(Identity::Sender).await?;
     let verified = client.verified_keys(&args.client).await?;
     let is_bare = verified.is_none() && client.public_key(&args.client).await?.is_some();
     let pinned = client

@@ -18,7 +18,7 @@ const TAIL: usize = 8;
 pub(crate) struct Child {
     name: &'static str,
     child: tokio::process::Child,
-    /// Its lines on stderr; `None` if it shares this program's stderr.
+    /// The program's lines on stderr; `None` if it shares this program's stderr.
     lines: Option<watch::Receiver<ChildOutput>>,
     log: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Where received messages are written.
+//! The destinations of received messages.
 //!
 //! - [`record`]: the form of a line
 //! - [`file`](mod@file): a crash-safe file of lines, with one writer

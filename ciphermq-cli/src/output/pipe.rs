@@ -161,9 +161,9 @@ impl Drop for Pipe {
 /// The number of bytes in a pipe up to the end of the last write.
 struct Unread<'a> {
     file: &'a File,
-    /// All unread bytes at the last look.
+    /// All unread bytes, as last observed.
     bytes: u64,
-    /// Those up to the end of the last write.
+    /// The unread bytes up to the end of the last write.
     before_end: u64,
 }
 
@@ -196,7 +196,7 @@ impl<'a> Unread<'a> {
 enum WaitResult {
     /// The pipe is writable.
     Writable,
-    /// Nothing has happened for a while.
+    /// The time limit of the wait has passed.
     TimedOut,
     /// The reader has closed the pipe.
     ReaderGone,

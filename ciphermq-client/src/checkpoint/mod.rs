@@ -80,7 +80,7 @@ fn has_trailer(bytes: &[u8]) -> bool {
         .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// Why a checkpoint operation failed.
+/// The reason why an operation on a checkpoint failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
@@ -92,10 +92,10 @@ pub enum CheckpointError {
         /// The system's error.
         source: io::Error,
     },
-    /// Another process holds its lock.
+    /// Another process holds the checkpoint's lock.
     #[error("Another process holds the checkpoint {}", .0.display())]
     Locked(PathBuf),
-    /// It cannot be written or synced. The old content remains.
+    /// The file cannot be written or synced. The old content remains.
     #[error("The checkpoint {} cannot be written: {source}", path.display())]
     Write {
         /// The checkpoint.
@@ -103,10 +103,10 @@ pub enum CheckpointError {
         /// The system's error.
         source: io::Error,
     },
-    /// Another file took its place while this process used it.
+    /// Another file took the checkpoint's place while this process used it.
     #[error("The checkpoint {} was replaced while it was in use", .0.display())]
     Replaced(PathBuf),
-    /// It was moved away or removed while this process used it.
+    /// The file was moved away or removed while this process used it.
     #[error("The checkpoint {} was moved away or removed while it was in use", .0.display())]
     Removed(PathBuf),
     /// The next stream cannot begin: the current one is not completely acknowledged, or is the same
@@ -114,7 +114,7 @@ pub enum CheckpointError {
     #[error("The stream of the checkpoint {} is not complete, so no other one can take its \
              place", .0.display())]
     Incomplete(PathBuf),
-    /// Its content cannot be used.
+    /// The file's content cannot be used.
     #[error("The checkpoint {} cannot be used: {reason}", path.display())]
     Unreadable {
         /// The checkpoint.
@@ -126,17 +126,17 @@ pub enum CheckpointError {
 
 ciphermq_protocol::debug_as_report!(CheckpointError, |error| Some(error.advice().to_owned()));
 
-/// Why the content of a checkpoint cannot be used.
+/// The reason why the content of a checkpoint cannot be used.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unreadable {
-    /// It was truncated or altered: the checksum does not match its content.
+    /// The content was truncated or altered: the checksum does not match.
     #[error("it is damaged")]
     Damaged,
-    /// It belongs to another program or another command.
+    /// The file belongs to another program or another command.
     #[error("it is not a `{0}` checkpoint")]
     OtherKind(&'static str),
-    /// It was written by a newer version of this program.
+    /// A newer version of this program wrote the file.
     #[error("it was written by a newer version of this program (form {0})")]
     TooNew(u32),
     /// A line is malformed, although the file is intact.

@@ -1,4 +1,4 @@
-//! Queues, exchanges and bindings: what removes and lists them.
+//! Queues, exchanges and bindings: what declares, removes and lists them.
 
 use ciphermq_protocol::topology::{
     BindingsPage, BindingsRequest, ExchangesPage, ExchangesRequest, QueuesPage, QueuesRequest,
@@ -20,6 +20,49 @@ pub struct DeleteQueue {
 /// Whoever made a queue, an exchange or a binding may remove it as long as no other client uses it;
 /// administrators may always.
 impl Client {
+    /// Declares a queue. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server refused or did not answer.
+    pub async fn declare_queue(&self, queue: &QueueName) -> Result<(), RequestError> {
+        let command = Command::DeclareQueue {
+            queue: queue.clone(),
+        };
+        self.confirm(command, &Reply::QueueDeclared).await
+    }
+
+    /// Declares an exchange. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server refused or did not answer.
+    pub async fn declare_exchange(&self, exchange: &ExchangeName) -> Result<(), RequestError> {
+        let command = Command::DeclareExchange {
+            exchange: exchange.clone(),
+        };
+        self.confirm(command, &Reply::ExchangeDeclared).await
+    }
+
+    /// Routes messages of `exchange` with `routing_key` to `queue`. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`]: `NotFound` if the queue or the exchange does not exist.
+    pub async fn bind(
+        &self,
+        queue: &QueueName,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+    ) -> Result<(), RequestError> {
+        let command = Command::Bind {
+            queue: queue.clone(),
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+        };
+        self.confirm(command, &Reply::QueueBound).await
+    }
+
     /// Removes a binding: messages of `exchange` with `routing_key` no longer go to `queue`. Those
     /// that wait in it stay.
     ///
@@ -33,11 +76,10 @@ impl Client {
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
     ) -> Result<(), RequestError> {
-        let (queue, exchange, routing_key) = (queue.clone(), exchange.clone(), routing_key.clone());
         let command = Command::Unbind {
-            queue,
-            exchange,
-            routing_key,
+            queue: queue.clone(),
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
         };
         self.confirm(command, &Reply::QueueUnbound).await
     }

@@ -281,7 +281,7 @@ pub(crate) fn credentials(
             )
             .caused_by(error),
         })?;
-    // Every connection authenticates both sides anew: an expired certificate must not live on in a
+    // Every connection authenticates both sides again: an expired certificate must not live on in a
     // ticket.
     config.resumption = Resumption::disabled();
     Ok(Credentials {

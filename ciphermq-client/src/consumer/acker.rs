@@ -122,7 +122,7 @@ async fn ack_group(
         .iter()
         .map(|message| message.message_id().clone())
         .collect();
-    // A recorded message needs no hold any more: a redelivery is recognised by the record.
+    // A recorded message no longer needs a hold: a redelivery is recognised by the record.
     drop(messages);
     let mut results = Vec::with_capacity(ids.len());
     for (message_id, settled) in ids.into_iter().zip(waiting) {

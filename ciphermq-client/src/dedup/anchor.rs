@@ -57,7 +57,7 @@ pub(super) fn find_edited(
         }
         original.trim();
     };
-    // The last line has no ending any more, or only the `\r` of one.
+    // The last line has lost its ending, or has only the `\r` of one.
     if original.length.checked_add(1) == Some(offset)
         || is_at_end && original.length == offset && original.is_ended_by(b'\n')
     {

@@ -146,7 +146,7 @@ pub enum Found {
         offset: u64,
     },
     /// The output is another one, or shorter than before: it was moved, truncated, or replaced. The
-    /// messages in the checkpoint were processed all the same. The output must be read from its
+    /// messages in the checkpoint were processed nevertheless. The output must be read from its
     /// beginning.
     Other {
         /// The length of the checkpoint's output when it was written, in bytes.
@@ -182,7 +182,7 @@ impl Checkpointed {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]. What is `Unreadable` can be set aside and [built anew](Self::rebuild).
+    /// [`CheckpointError`]. What is `Unreadable` can be set aside and [rebuilt](Self::rebuild).
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         loop {
             if let Some((mut file, content)) = CheckpointFile::open(path)? {
@@ -427,5 +427,4 @@ fn read_mark(text: &str) -> Option<Mark> {
 }
 
 #[cfg(test)]
-#[path = "checkpointed_tests.rs"]
 mod tests;

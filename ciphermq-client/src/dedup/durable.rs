@@ -253,5 +253,4 @@ fn read_end(line: &[u8]) -> Option<(usize, &str)> {
 }
 
 #[cfg(test)]
-#[path = "durable_tests.rs"]
 mod tests;

@@ -23,6 +23,10 @@ pub(crate) const HIGH_WATER: usize = 512 * 1024;
 /// The most by which a reply exceeds the longest line that the server accepts, in bytes.
 const REPLY_OVERHEAD: usize = 1024;
 
+/// The state of a connection's protocol, which outlives the connection.
+///
+/// Bytes from the socket go in; bytes for the socket, answers to callers and deliveries come out.
+/// After a loss it keeps what is unanswered, and writes it again on the next connection.
 #[derive(Debug)]
 pub(crate) struct Machine {
     max_reply_bytes: usize,
@@ -34,8 +38,9 @@ pub(crate) struct Machine {
     stall_timeout: Duration,
     /// Time for a reply to travel, in addition to the server's `storage_wait`.
     answer_time: Duration,
+    /// The current connection.
     link: Option<Link>,
-    /// Why there is no connection.
+    /// The reason why there is no connection.
     loss: Option<String>,
     /// Requests that were not sent on this connection yet.
     requests: VecDeque<Request>,

@@ -55,7 +55,7 @@ pub(crate) struct PublisherSetup {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) envelope: Envelope,
-    /// Its share of the publisher's window, in bytes.
+    /// The message's share of the publisher's window, in bytes.
     pub(crate) weight: u32,
     pub(crate) receipt: Option<oneshot::Sender<Result<(), PublishError>>>,
 }

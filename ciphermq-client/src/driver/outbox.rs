@@ -52,9 +52,9 @@ pub(crate) struct Outbox<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    /// `None` once it is settled.
+    /// The item; `None` once it is settled.
     item: Option<T>,
-    /// Its length within a line.
+    /// The item's length within a line, in bytes.
     bytes: usize,
     /// The window space that is released with it.
     weight: u32,
@@ -383,5 +383,4 @@ impl<T> Outbox<T> {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

@@ -252,5 +252,4 @@ fn unexpected(reply: &Reply) -> Violation {
 }
 
 #[cfg(test)]
-#[path = "pending_replies_tests.rs"]
 mod tests;

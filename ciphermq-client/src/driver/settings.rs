@@ -8,21 +8,29 @@ use ciphermq_protocol::Command;
 
 use crate::backoff::Backoff;
 
-/// Limits and timing of a connection.
+/// Limits and timing of a connection. [`ClientBuilder`](crate::ClientBuilder) explains them.
 #[derive(Debug, Clone)]
 pub(crate) struct DriverSettings {
+    /// The attempts of each operation.
     pub(crate) retry: Retry,
+    /// The time without outgoing traffic after which a ping is sent.
     pub(crate) ping_interval: Duration,
+    /// The time that a connection may be silent while an ack is unanswered.
     pub(crate) stall_timeout: Duration,
+    /// The pauses between attempts to connect.
     pub(crate) backoff: Backoff,
+    /// The length of the longest line that the client accepts from the server.
     pub(crate) max_reply_bytes: usize,
+    /// The program's name and version, as hello reports them.
     pub(crate) program: String,
 }
 
 /// Number and duration of the attempts of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Retry {
+    /// At least 1.
     pub(crate) attempts: u32,
+    /// The time limit of each attempt.
     pub(crate) timeout: Duration,
 }
 

@@ -1,4 +1,14 @@
-//! Sockets, clock and reconnecting: the part of a connection that cannot be tested without them.
+//! The task that owns a connection: sockets, the clock and reconnecting.
+//!
+//! ```text
+//!   start ──► establish ──► serve ──► lost ──► reconnect ─┐
+//!                             ▲                           │
+//!                             └───────────────────────────┘
+//! ```
+//!
+//! What the lines mean is decided by the [`Machine`], which does no I/O. Operations of the client,
+//! its publishers and consumers arrive on a channel, and wait in the machine while there is no
+//! connection.
 
 use std::future::Future;
 use std::io;
@@ -149,14 +159,20 @@ fn wrong_client_id(connector: &Connector, server: &HelloReply) -> ConnectError {
     )
 }
 
+/// The state of the task.
 struct Task {
     connector: Arc<Connector>,
     settings: Arc<DriverSettings>,
+    /// The commands that follow hello on every connection.
     setup: Arc<Setup>,
     machine: Machine,
+    /// Operations from all handles.
     ops: mpsc::Receiver<Op>,
+    /// Whether all handles are gone.
     ops_closed: bool,
+    /// The operations taken from the channel at once; kept to reuse its memory.
     batch: Vec<Op>,
+    /// What handles read without asking the task.
     shared: Arc<DriverState>,
     events: broadcast::Sender<Event>,
 }
@@ -206,7 +222,7 @@ impl Task {
         self.emit(Event::Disconnected { reason });
     }
 
-    /// Connects again until it succeeds; `None` if there is no need for a connection any more.
+    /// Connects again until it succeeds; `None` once no connection is needed.
     async fn reconnect(&mut self, attempt: &mut u32) -> Option<Established> {
         loop {
             let pause = self.settings.backoff.pause(*attempt, rand::random());

@@ -199,85 +199,62 @@ pub(crate) trait OperationKind: Kind {
     const CLOSED: Self;
 }
 
-impl OperationKind for RequestErrorKind {
-    fn of_code(code: Option<ErrorCode>) -> Self {
-        match code {
-            Some(ErrorCode::NotFound | ErrorCode::NoRoute) => Self::NotFound,
-            Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
-            Some(ErrorCode::InUse) => Self::InUse,
-            Some(ErrorCode::LimitReached) => Self::LimitReached,
-            Some(ErrorCode::BadKey) => Self::BadKey,
-            Some(ErrorCode::StaleKey) => Self::StaleKey,
-            Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => {
-                Self::BadArgument
+/// Implements [`OperationKind`]: which kind the codes of the server have. All other codes are
+/// `Refused`.
+macro_rules! operations {
+    ($($name:ident { $($($code:ident)|+ => $kind:ident;)* })*) => {$(
+        impl OperationKind for $name {
+            const REFUSED: Self = Self::Refused;
+            const UNAVAILABLE: Self = Self::Unavailable;
+            const TIMED_OUT: Self = Self::TimedOut;
+            const DISCONNECTED: Self = Self::Disconnected;
+            const CLOSED: Self = Self::Closed;
+
+            fn of_code(code: Option<ErrorCode>) -> Self {
+                match code {
+                    $(Some($(ErrorCode::$code)|+) => Self::$kind,)*
+                    _ => Self::Refused,
+                }
             }
-            Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
-            Some(
-                ErrorCode::StorageFull
-                | ErrorCode::StorageUnavailable
-                | ErrorCode::Overloaded
-                | ErrorCode::ShuttingDown,
-            ) => Self::Unavailable,
-            _ => Self::Refused,
         }
-    }
-    const REFUSED: Self = Self::Refused;
-    const UNAVAILABLE: Self = Self::Unavailable;
-    const TIMED_OUT: Self = Self::TimedOut;
-    const DISCONNECTED: Self = Self::Disconnected;
-    const CLOSED: Self = Self::Closed;
+    )*};
 }
 
-impl OperationKind for PublishErrorKind {
-    fn of_code(code: Option<ErrorCode>) -> Self {
-        match code {
-            Some(ErrorCode::NoRoute) => Self::NoRoute,
-            Some(ErrorCode::NotFound) => Self::NotFound,
-            Some(ErrorCode::IdInUse) => Self::IdInUse,
-            Some(ErrorCode::SenderMismatch) => Self::SenderMismatch,
-            Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
-            Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
-            Some(ErrorCode::StorageFull) => Self::StorageFull,
-            Some(ErrorCode::StorageRefused) => Self::StorageRefused,
-            Some(
-                ErrorCode::StorageUnavailable | ErrorCode::Overloaded | ErrorCode::ShuttingDown,
-            ) => Self::Unavailable,
-            _ => Self::Refused,
-        }
+operations! {
+    RequestErrorKind {
+        NotFound | NoRoute => NotFound;
+        NotAuthorized => NotAuthorized;
+        InUse => InUse;
+        LimitReached => LimitReached;
+        BadKey => BadKey;
+        StaleKey => StaleKey;
+        BadName | BadArgument | NotUtf8 => BadArgument;
+        TooLarge | LineTooLong => TooLarge;
+        StorageFull | StorageUnavailable | Overloaded | ShuttingDown => Unavailable;
     }
-    const REFUSED: Self = Self::Refused;
-    const UNAVAILABLE: Self = Self::Unavailable;
-    const TIMED_OUT: Self = Self::TimedOut;
-    const DISCONNECTED: Self = Self::Disconnected;
-    const CLOSED: Self = Self::Closed;
-}
-
-impl OperationKind for AckErrorKind {
-    fn of_code(code: Option<ErrorCode>) -> Self {
-        match code {
-            Some(ErrorCode::NotFound) => Self::NotFound,
-            Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
-            Some(
-                ErrorCode::StorageFull
-                | ErrorCode::StorageUnavailable
-                | ErrorCode::Overloaded
-                | ErrorCode::ShuttingDown,
-            ) => Self::Unavailable,
-            _ => Self::Refused,
-        }
+    PublishErrorKind {
+        NoRoute => NoRoute;
+        NotFound => NotFound;
+        IdInUse => IdInUse;
+        SenderMismatch => SenderMismatch;
+        NotAuthorized => NotAuthorized;
+        TooLarge | LineTooLong => TooLarge;
+        StorageFull => StorageFull;
+        StorageRefused => StorageRefused;
+        StorageUnavailable | Overloaded | ShuttingDown => Unavailable;
     }
-    const REFUSED: Self = Self::Refused;
-    const UNAVAILABLE: Self = Self::Unavailable;
-    const TIMED_OUT: Self = Self::TimedOut;
-    const DISCONNECTED: Self = Self::Disconnected;
-    const CLOSED: Self = Self::Closed;
+    AckErrorKind {
+        NotFound => NotFound;
+        NotAuthorized => NotAuthorized;
+        StorageFull | StorageUnavailable | Overloaded | ShuttingDown => Unavailable;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every error after which the message may be stored all the same must be retryable: a message
+    /// Every error after which the message may nevertheless be stored must be retryable: a message
     /// must not be given up as refused while the server may deliver it.
     #[test]
     fn unknown_outcomes_are_retryable() {

@@ -300,5 +300,4 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[path = "pins_tests.rs"]
 mod tests;

@@ -22,7 +22,7 @@ pub const ANNOUNCEMENT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 
 /// must not use up all epochs.
 pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
 
-/// Why this client's keys were not announced.
+/// The reason why this client's keys were not announced.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
@@ -49,7 +49,7 @@ pub enum AnnounceError {
          the one given here, and this client's certificate cannot sign a new one"
     )]
     SignedForOtherKeys {
-        /// When senders stop using the signed key.
+        /// The time at which senders stop using the signed key.
         until: Timestamp,
     },
     /// The server has confirmed the keys, but returns others, or none.
@@ -154,7 +154,7 @@ pub struct Registration {
     pub signed_key: Option<String>,
     /// The epoch of the signed key.
     pub epoch: Option<u64>,
-    /// Why the next announcement may not know of this one; for people.
+    /// The reason why the next announcement may not know of this one; for people.
     pub not_recorded: Option<NotRecorded>,
     /// The signed key that senders still receive, if this client cannot sign and has registered a
     /// bare key.
@@ -166,14 +166,14 @@ pub struct Registration {
 pub enum EarlierSignedKey {
     /// Senders use it, and the keyring can open messages that are sealed for it.
     InUse {
-        /// When senders stop using it.
+        /// The time at which senders stop using it.
         until: Timestamp,
     },
     /// Senders refuse it, and do not fall back to a bare key.
     Refused(SignedKeyError),
 }
 
-/// Why an announcement was not recorded.
+/// The reason why an announcement was not recorded.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotRecorded {

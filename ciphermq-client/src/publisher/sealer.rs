@@ -44,7 +44,7 @@ pub(crate) struct Sealer {
     pub(crate) unsigned: Option<Form>,
     /// Whether sessions are unsigned if this client cannot sign.
     pub(crate) unsigned_sessions: bool,
-    /// When the key was fetched; `None` to fetch it before the next message.
+    /// The time at which the key was fetched; `None` to fetch it before the next message.
     pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
 }

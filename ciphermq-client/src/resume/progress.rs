@@ -10,7 +10,7 @@ use crate::dedup::Intervals;
 /// Tracks the position before which all messages of a stream are acknowledged.
 ///
 /// It stores one place per message in flight, which the publisher's window bounds. Once a message
-/// has failed, no later one can count any more, so none of them is stored.
+/// has failed, no later one can count, so none of them is stored.
 #[derive(Debug)]
 pub(super) struct Progress {
     stream: StreamId,

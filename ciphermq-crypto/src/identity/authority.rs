@@ -70,9 +70,9 @@ ciphermq_protocol::debug_as_report!(CertificateError);
 /// A use that a certificate's stated usages exclude; the text continues "may not be used for".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// Its key usage lacks `digitalSignature`.
+    /// Signatures: the key usage lacks `digitalSignature`.
     Signatures,
-    /// Its extended key usage lacks `clientAuth`.
+    /// Client authentication: the extended key usage lacks `clientAuth`.
     ClientAuthentication,
     /// The extended key usage of an intermediate certificate above it lacks `clientAuth`.
     AboveIt,

@@ -30,9 +30,9 @@ const NONCE_BYTES: usize = 24;
 /// The kind of a sealed box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// That of libsodium.
+    /// The sealed box of libsodium.
     Libsodium,
-    /// That of older Rust clients, which skip the key derivation.
+    /// The sealed box of older Rust clients, which skip the key derivation.
     RawAgreement,
 }
 

@@ -218,5 +218,4 @@ pub(crate) fn put<'a>(
 }
 
 #[cfg(test)]
-#[path = "packed_tests.rs"]
 mod tests;

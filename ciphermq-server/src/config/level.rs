@@ -243,5 +243,4 @@ fn is_one_typo(text: &str, meant: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "level_tests.rs"]
 mod tests;

@@ -14,8 +14,16 @@
 //!         └─ connection lost, resend ┘
 //! ```
 //!
-//! An inbox does no I/O and has no clock and no lock: values and the time go in; [`Inbox::poll`]
-//! returns what to deliver and what to read.
+//! | state | meaning |
+//! |---|---|
+//! | fresh | never delivered |
+//! | in flight | delivered to a connection, under a lease, and not settled |
+//! | returned | its lease has ended without an answer: the next one to be delivered |
+//! | deferred | returned too often, or not answered in time: delivered after all others |
+//! | settled | acked by its receiver, and the ack is committed |
+//!
+//! An inbox does no I/O and has no clock and no lock: events and the time go in, and
+//! [`Inbox::poll`] returns what to deliver and what to read from the store.
 //!
 //! Modules in reading order: `types`, what goes in and out; `events`, what happens to an inbox;
 //! `poll`, what it wants to be done; `leases`, what it has handed out; `lane`, the messages of one
@@ -56,9 +64,10 @@ struct Peer {
     unsent: usize,
     /// Whether it gets no more until some of these are written.
     is_full: bool,
+    /// The queues that it consumes from, or has fetched from.
     queues: HashSet<QueueId>,
-    /// Whether it has left a message unanswered, and nothing was received on it since: it may be
-    /// dead.
+    /// Whether it has left a message unanswered and nothing was received from it since, so that it
+    /// may be dead.
     silent: bool,
 }
 
@@ -66,12 +75,17 @@ struct Peer {
 #[derive(Debug)]
 pub struct Inbox {
     policy: Policy,
+    /// Memory for messages held ready, shared by all inboxes.
     budget: Budget,
+    /// Memory for deliveries on their way to sockets, shared by all inboxes.
     unsent_budget: Budget,
     /// Bytes of deliveries to all connections that are not written to their sockets yet.
     unsent: usize,
+    /// A lane for each queue that has consumers, or messages in memory.
     lanes: HashMap<QueueId, Lane>,
+    /// The messages with a lease, or with an ack that is not committed.
     in_flight: HashMap<MessageId, InFlight>,
+    /// The connections that consume or fetch.
     peers: HashMap<ConnectionId, Peer>,
     /// Lanes in which something has changed since the last poll.
     dirty: HashSet<QueueId>,
@@ -79,7 +93,7 @@ pub struct Inbox {
     newly_deferred: Vec<(MessageId, u32)>,
     /// The number of deliveries so far.
     last_delivery_tag: u64,
-    /// Whether a consumer may be on probation.
+    /// Whether any consumer may be on probation.
     probation: bool,
     /// Whether the caller has been told when to look for stalled consumers.
     looking: bool,

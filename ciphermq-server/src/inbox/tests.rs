@@ -1,22 +1,25 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+//! The inbox with a store beside it, and a clock that the tests move.
+
+mod acknowledging;
+mod properties;
+mod unanswered;
+mod unsent;
+
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ciphermq_protocol::envelope::EnvelopeBytes;
-use proptest::prelude::*;
 
 use super::*;
 use crate::model::{AckOutcome, Now, Page, PageLimit, Seq, StoredMessage, Time};
-
-mod unanswered;
-mod unsent;
 
 const QUEUE: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);
 
-/// An inbox with a store beside it and a clock that moves when it is told to.
+/// An inbox with a store beside it, and a clock that the test moves.
 struct Bench {
     inbox: Inbox,
     stored: BTreeMap<Seq, (QueueId, MessageId)>,
@@ -25,7 +28,7 @@ struct Bench {
     budget: Budget,
     /// What was delivered, in order.
     delivered: Vec<(ConnectionId, MessageId)>,
-    /// When the inbox wants to be looked at.
+    /// The time of the next call of `look`, as the inbox has requested it.
     look_at: Option<Instant>,
     /// Messages that were deferred, for the log.
     deferred: Vec<(MessageId, u32)>,
@@ -214,7 +217,7 @@ impl Bench {
 }
 
 #[test]
-fn what_a_read_finds_before_its_commit_is_told_of_is_delivered_once() {
+fn a_message_that_is_read_before_its_commit_is_reported_is_delivered_once() {
     let mut bench = Bench::new();
     bench.publish(2);
     // Committed, and not told of yet: its outcome was not known, or the read came in between.
@@ -244,87 +247,6 @@ fn a_late_consumer_gets_the_backlog_in_order_through_a_small_window() {
 }
 
 #[test]
-fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
-    let mut bench = Bench::new();
-    bench.subscribe(A, 2).publish(5);
-    assert_eq!(bench.seen_seqs(), [1, 2]);
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    bench.commit_ack(1);
-    assert_eq!(
-        bench.seen_seqs(),
-        [] as [i64; 0],
-        "no delivery may overtake the confirmation"
-    );
-    bench.inbox.settled(A, [&id(1)], bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [3]);
-}
-
-#[test]
-fn who_need_not_wait_for_confirmations_has_room_once_an_ack_is_read() {
-    let mut bench = Bench::new();
-    bench.subscribe_as(A, Prefetch::until_acked(2)).publish(9);
-    assert_eq!(bench.seen_seqs(), [1, 2]);
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [3]);
-    // The same ack again makes no more room.
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
-    bench.inbox.begin_ack(A, &id(2), bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [4]);
-    // As many again are acked: now the confirmations have to come first.
-    bench.inbox.begin_ack(A, &id(3), bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
-    bench.commit_ack(2);
-    bench.inbox.settled(A, [&id(2)], bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [5]);
-    bench.disconnect(A).commit_ack(3).subscribe(B, 10);
-    assert_eq!(bench.seen_seqs(), [4, 5, 6, 7, 8, 9]);
-}
-
-#[test]
-fn an_ack_that_fails_takes_its_room_back() {
-    let mut bench = Bench::new();
-    bench.subscribe_as(A, Prefetch::until_acked(1)).publish(4);
-    assert_eq!(bench.seen_seqs(), [1]);
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [2]);
-    bench
-        .inbox
-        .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
-    bench.inbox.begin_ack(A, &id(2), bench.now);
-    bench.commit_ack(2);
-    bench.inbox.settled(A, [&id(2)], bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "1 is unacked");
-    bench.ack(A, 1);
-    assert_eq!(bench.seen_seqs(), [3]);
-}
-
-#[test]
-fn credit_waits_for_the_confirmation_also_if_somebody_else_acked_too() {
-    let mut bench = Bench::new();
-    bench.subscribe(A, 1).publish(2);
-    assert_eq!(bench.seen_seqs(), [1]);
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    // The same receiver, on a connection that it lost or keeps for acks.
-    bench.inbox.begin_ack(B, &id(1), bench.now);
-    bench.commit_ack(1);
-    assert_eq!(
-        bench.settle().seen_seqs(),
-        [0_i64; 0],
-        "A has not been told yet"
-    );
-    bench.commit_ack(1);
-    bench.inbox.settled(B, [&id(1)], bench.now);
-    assert_eq!(
-        bench.settle().seen_seqs(),
-        [0_i64; 0],
-        "A has not been told yet"
-    );
-    bench.inbox.settled(A, [&id(1)], bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [2]);
-}
-
-#[test]
 fn competing_consumers_take_turns() {
     let mut bench = Bench::new();
     bench.subscribe(A, 10).subscribe(B, 10).publish(6);
@@ -347,75 +269,6 @@ fn a_lost_connection_returns_its_leases_to_the_head_in_order() {
 }
 
 #[test]
-fn a_message_whose_ack_is_under_way_is_not_delivered_again() {
-    let mut bench = Bench::new();
-    bench.subscribe(A, 2).publish(2);
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    bench.disconnect(A).subscribe(B, 10);
-    assert_eq!(bench.seen_seqs(), [1, 2, 2]);
-    bench.commit_ack(1);
-    assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
-}
-
-#[test]
-fn a_message_that_was_never_delivered_here_can_be_acked() {
-    let mut bench = Bench::new();
-    bench.publish(3).subscribe(A, 1);
-    assert_eq!(bench.seen_seqs(), [1]);
-    // 2 waits in the window, as after a restart of the server.
-    bench.inbox.begin_ack(A, &id(2), bench.now);
-    bench.ack(A, 1);
-    assert_eq!(
-        bench.seen_seqs(),
-        [3],
-        "2 is set aside while its ack is under way"
-    );
-    bench.commit_ack(2);
-    bench.inbox.settled(A, [&id(2)], bench.now);
-    bench.settle().ack(A, 3);
-    assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
-}
-
-#[test]
-fn a_refused_ack_leaves_the_message_with_its_receiver() {
-    let mut bench = Bench::new();
-    bench.subscribe(A, 5).publish(1);
-    bench.inbox.begin_ack(A, &id(1), bench.now);
-    bench
-        .inbox
-        .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
-    bench.disconnect(A).subscribe(B, 5);
-    assert_eq!(bench.seen(), [(1, "1".to_owned()), (2, "1".to_owned())]);
-}
-
-#[test]
-fn acks_of_unknown_messages_leave_nothing_behind() {
-    let mut bench = Bench::new();
-    bench.inbox.begin_ack(A, &id(77), bench.now);
-    bench.inbox.begin_ack(A, &id(77), bench.now);
-    bench
-        .inbox
-        .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
-    assert!(!bench.inbox.in_flight.is_empty());
-    bench
-        .inbox
-        .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
-    assert!(bench.inbox.tidy());
-}
-
-#[test]
-fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
-    let mut bench = Bench::new();
-    bench.subscribe(A, 1).publish(2);
-    bench
-        .inbox
-        .subscribe(OTHER, B, Prefetch::until_confirmed(1));
-    bench.inbox.begin_ack(B, &id(1), bench.now);
-    bench.commit_ack(1);
-    assert_eq!(bench.seen_seqs(), [1, 2]);
-}
-
-#[test]
 fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
     let mut bench = Bench::new();
     bench.publish(2);
@@ -431,7 +284,7 @@ fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
 }
 
 #[test]
-fn what_is_committed_while_a_page_is_read_comes_after_it_once() {
+fn messages_committed_while_a_page_is_read_follow_it_once() {
     let mut bench = Bench::new();
     bench.publish(2);
     bench
@@ -492,7 +345,7 @@ fn a_quiet_consumer_is_not_silent_before_it_has_held_a_lease_for_long() {
 }
 
 #[test]
-fn a_message_that_nobody_acks_steps_aside_and_comes_back_later() {
+fn a_message_that_nobody_acks_is_deferred_and_delivered_again_later() {
     let mut bench = Bench::new();
     bench.publish(2);
     for round in 0..3 {
@@ -584,7 +437,7 @@ fn a_lane_without_consumers_holds_nothing_and_is_forgotten() {
 }
 
 #[test]
-fn without_memory_to_spare_messages_still_come_one_by_one() {
+fn without_memory_to_spare_messages_are_delivered_one_by_one() {
     let mut bench = Bench::new();
     bench.budget.take(1 << 20);
     bench.publish(5).subscribe(A, 100).publish(2);
@@ -592,7 +445,7 @@ fn without_memory_to_spare_messages_still_come_one_by_one() {
 }
 
 #[test]
-fn delivery_times_are_told_once() {
+fn delivery_times_are_reported_once() {
     let mut bench = Bench::new();
     bench.subscribe(A, 5).publish(2);
     assert_eq!(bench.inbox.unrecorded(bench.now).len(), 2);
@@ -603,22 +456,6 @@ fn delivery_times_are_told_once() {
         0,
         "the first delivery counts"
     );
-}
-
-#[derive(Debug, Clone)]
-enum Act {
-    Publish(usize),
-    Subscribe(u64, u32, bool),
-    Disconnect(u64),
-    BeginAck(u64, usize),
-    CommitAcks,
-    Settle(u64),
-    Pass(u64),
-    Expire,
-    Resend(usize),
-    LoadLate,
-    Purge,
-    PurgeDuringLoad,
 }
 
 #[test]
@@ -661,152 +498,4 @@ fn a_deleted_queue_leaves_nothing_behind_and_other_queues_alone() {
     bench.ack(A, 20).disconnect(A);
     assert!(bench.inbox.tidy(), "{:?}", bench.inbox);
     assert_eq!(bench.budget.used(), 0);
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        3 => (1usize..6).prop_map(Act::Publish),
-        2 => (1u64..4, 1u32..5, any::<bool>()).prop_map(|(c, prefetch, waits)| Act::Subscribe(c, prefetch, waits)),
-        1 => (1u64..4).prop_map(Act::Disconnect),
-        4 => (1u64..4, 0usize..40).prop_map(|(c, nth)| Act::BeginAck(c, nth)),
-        3 => Just(Act::CommitAcks),
-        3 => (1u64..4).prop_map(Act::Settle),
-        1 => (1u64..40).prop_map(Act::Pass),
-        1 => Just(Act::Expire),
-        1 => (0usize..40).prop_map(Act::Resend),
-        1 => Just(Act::LoadLate),
-        1 => Just(Act::Purge),
-        1 => Just(Act::PurgeDuringLoad),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// Whatever happens: what is acked or purged never comes again, and in the end everything else
-    /// comes, in order.
-    #[test]
-    fn nothing_is_lost_and_nothing_acked_comes_again(acts in proptest::collection::vec(act(), 1..80)) {
-        let mut bench = Bench::new();
-        let mut acked = BTreeSet::new();
-        let mut begun: Vec<(ConnectionId, i64)> = Vec::new();
-        let mut unsettled: Vec<(ConnectionId, i64)> = Vec::new();
-        let mut first_seen = Vec::new();
-        for act in acts {
-            match act {
-                Act::Publish(count) => { bench.publish(count); }
-                Act::Subscribe(c, messages, waits) => {
-                    let prefetch = if waits {
-                        Prefetch::until_confirmed(messages)
-                    } else {
-                        Prefetch::until_acked(messages)
-                    };
-                    bench.subscribe_as(ConnectionId(c), prefetch);
-                }
-                Act::Disconnect(c) => { bench.disconnect(ConnectionId(c)); }
-                Act::BeginAck(c, nth) => {
-                    if let Some(seq) = bench.stored.keys().nth(nth).copied() {
-                        bench.inbox.begin_ack(ConnectionId(c), &id(seq.0), bench.now);
-                        begun.push((ConnectionId(c), seq.0));
-                        bench.settle();
-                    }
-                }
-                Act::CommitAcks => {
-                    for (connection, seq) in std::mem::take(&mut begun) {
-                        acked.insert(seq);
-                        bench.commit_ack(seq);
-                        unsettled.push((connection, seq));
-                    }
-                }
-                Act::Settle(c) => {
-                    unsettled.retain(|(connection, seq)| {
-                        if connection.0 == c {
-                            bench.inbox.settled(*connection, [&id(*seq)], bench.now);
-                        }
-                        connection.0 != c
-                    });
-                    bench.settle();
-                }
-                Act::Pass(seconds) => { bench.pass(seconds); }
-                Act::Expire => {
-                    let now = bench.now;
-                    bench.inbox.expire(now, |_| None);
-                    bench.settle();
-                }
-                Act::Resend(nth) => {
-                    if let Some(seq) = bench.stored.keys().nth(nth).copied() {
-                        bench.inbox.resend(&id(seq.0), bench.now);
-                        bench.settle();
-                    }
-                }
-                Act::LoadLate => {
-                    // A read whose answer is older than what happens before it comes.
-                    let actions = bench.inbox.poll(bench.clock());
-                    prop_assert!(actions.dispatches.is_empty());
-                    let pages: Vec<_> = actions.loads.into_iter().map(|load| (bench.page(&load), load)).collect();
-                    for (connection, seq) in std::mem::take(&mut begun) {
-                        acked.insert(seq);
-                        bench.commit_ack(seq);
-                        unsettled.push((connection, seq));
-                    }
-                    for (page, load) in pages {
-                        bench.inbox.loaded(load, page);
-                    }
-                    bench.settle();
-                }
-                Act::Purge => acked.extend(bench.purge()),
-                Act::PurgeDuringLoad => {
-                    let actions = bench.inbox.poll(bench.clock());
-                    prop_assert!(actions.dispatches.is_empty());
-                    let pages: Vec<_> = actions.loads.into_iter().map(|load| (bench.page(&load), load)).collect();
-                    acked.extend(bench.purge());
-                    for (page, load) in pages {
-                        bench.inbox.loaded(load, page);
-                    }
-                    bench.settle();
-                }
-            }
-            for seq in bench.seen_seqs() {
-                prop_assert!(!acked.contains(&seq), "{seq} was acked");
-                if !first_seen.contains(&seq) {
-                    first_seen.push(seq);
-                }
-            }
-        }
-        // A patient consumer gets and acks what is left, also what was parked.
-        for c in 1..4 {
-            bench.disconnect(ConnectionId(c));
-        }
-        for seq in bench.seen_seqs() {
-            prop_assert!(!acked.contains(&seq), "{seq} was acked");
-            if !first_seen.contains(&seq) {
-                first_seen.push(seq);
-            }
-        }
-        for (_, seq) in begun {
-            acked.insert(seq);
-            bench.commit_ack(seq);
-        }
-        bench.subscribe(ConnectionId(9), 1);
-        for _ in 0..10_000 {
-            let seen = bench.seen_seqs();
-            if seen.is_empty() && bench.stored.is_empty() {
-                break;
-            }
-            for seq in seen {
-                prop_assert!(!acked.contains(&seq), "{seq} was acked");
-                acked.insert(seq);
-                if !first_seen.contains(&seq) {
-                    first_seen.push(seq);
-                }
-                bench.ack(ConnectionId(9), seq);
-            }
-            bench.pass(301);
-        }
-        prop_assert!(bench.stored.is_empty(), "{:?} never came", bench.stored);
-        prop_assert!(first_seen.is_sorted(), "first deliveries in order: {:?}", first_seen);
-        bench.disconnect(ConnectionId(9));
-        prop_assert!(bench.inbox.tidy(), "{:?}", bench.inbox);
-        prop_assert_eq!(bench.budget.used(), 0);
-    }
 }

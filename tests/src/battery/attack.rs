@@ -1,8 +1,8 @@
-//! The attacks.
+//! The names of the attacks, and their two extents.
 
 use clap::ValueEnum;
 
-/// What an attacker does. The names are those of the command line.
+/// An attack, under its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Attack {
     /// Binds 2,000 queues of its own to the victim's route.
@@ -11,7 +11,7 @@ pub enum Attack {
     UnrelatedIds,
     /// Publishes lines of 16 MiB with 158,934 minimal envelopes each.
     MinimalEnvelopes,
-    /// The same on twelve connections.
+    /// Does as [`MinimalEnvelopes`](Self::MinimalEnvelopes), on twelve connections.
     TwelveMinimalEnvelopes,
     /// Acks unknown ids on 4 connections.
     UnknownAcks,
@@ -29,17 +29,17 @@ pub enum Attack {
     NoReading,
 }
 
-/// How much an attacker does.
+/// The extent of an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Extent {
-    /// Enough to be noticed, in a test that shares its machine with others.
+    /// A short attack, for a test that shares its machine with others.
     Short,
-    /// What the table in docs/performance.md says.
+    /// The attack that docs/performance.md describes.
     Full,
 }
 
 impl Extent {
-    /// Chooses a number.
+    /// Returns the number for this extent.
     pub fn of(self, full: usize, short: usize) -> usize {
         match self {
             Self::Full => full,
@@ -49,7 +49,7 @@ impl Extent {
 }
 
 impl Attack {
-    /// The four that are made at once.
+    /// The four attacks that are also made simultaneously.
     pub const AT_ONCE: [Self; 4] = [
         Self::MinimalEnvelopes,
         Self::UnknownAcks,
@@ -57,7 +57,7 @@ impl Attack {
         Self::Handshakes,
     ];
 
-    /// Whether the server accepts messages of the attacker, each of which has a line in its log.
+    /// Whether the server accepts messages from the attacker. Each is a line in its log.
     pub fn publishes(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! The results of one attack, as a row of the table, and what must hold.
+//! The results of one attack, as a row of the table, and the bounds that they must respect.
 
 use std::fmt;
 
@@ -7,31 +7,32 @@ use ciphermq_server::config::Limits;
 use super::probe::Probed;
 use super::victim::Measured;
 
-/// The part of its undisturbed rate that the victim keeps.
+/// The least part of its undisturbed rate that the victim keeps under attack.
 const MIN_RATIO: f64 = 0.4;
-/// The same, once the attack has ended. Less than 1, because measurements differ.
+/// The least part of that rate once the attack has ended. It is less than 1, because measurements
+/// vary.
 const MIN_RECOVERY: f64 = 0.75;
-/// The limit on a publish's latency under attack, for 99 of 100, in milliseconds.
+/// The limit on the 99th percentile of a publish's latency under attack, in milliseconds.
 const MAX_PUBLISH: f64 = 250.0;
 /// The memory that a server uses in addition to its budgets, in bytes.
 const MEMORY_MARGIN: u64 = 100 * 1000 * 1000;
 /// The bytes of logs that an attack may cause, in addition to twice what the victim causes.
 const LOG_MARGIN: u64 = 2 << 20;
 
-/// What was measured in one part of the course.
+/// The measurements of one phase.
 #[derive(Debug, Clone, Default)]
-pub struct Part {
-    /// What the victim measured.
+pub struct Phase {
+    /// The victim's measurements.
     pub victim: Measured,
-    /// What other honest clients noticed.
+    /// The observations of other honest clients.
     pub probe: Probed,
-    /// The bytes by which logs and data have grown.
+    /// The bytes by which the logs have grown.
     pub logs: u64,
-    /// The bytes by which the server's own database file has grown; 0 on PostgreSQL.
+    /// The bytes by which the database file has grown; 0 on PostgreSQL.
     pub data: u64,
 }
 
-impl Part {
+impl Phase {
     fn errors(&self) -> impl Iterator<Item = &String> {
         self.victim.errors.iter().chain(&self.probe.errors)
     }
@@ -42,16 +43,16 @@ impl Part {
 pub struct Figures {
     /// The attack, and the database.
     pub name: String,
-    /// Before the attack.
-    pub before: Part,
-    /// During the attack.
-    pub under_attack: Part,
-    /// From 5 seconds after the attack on.
-    pub after: Part,
+    /// The phase before the attack.
+    pub before: Phase,
+    /// The phase during the attack.
+    pub under_attack: Phase,
+    /// The phase that begins 5 seconds after the attack.
+    pub after: Phase,
     /// The server's peak memory, in bytes.
     pub memory: u64,
-    /// What is wrong with the course itself.
-    pub course: Vec<String>,
+    /// The attackers that were not under way in time.
+    pub late_attackers: Vec<String>,
 }
 
 /// The sum of the memory budgets that a server with default settings has, in bytes.
@@ -95,16 +96,16 @@ impl Figures {
         self.after.victim.rate / self.before.victim.rate
     }
 
-    /// Returns what does not hold although it must on every machine.
+    /// Returns the violations of what must hold on every machine.
     pub fn violations(&self) -> Vec<String> {
-        let mut violations = self.course.clone();
-        let parts = [
+        let mut violations = self.late_attackers.clone();
+        let phases = [
             ("before the attack", &self.before),
             ("under attack", &self.under_attack),
             ("after the attack", &self.after),
         ];
-        for (when, part) in parts {
-            violations.extend(part.errors().map(|error| format!("{when}: {error}")));
+        for (when, phase) in phases {
+            violations.extend(phase.errors().map(|error| format!("{when}: {error}")));
         }
         let bound = budgets() + MEMORY_MARGIN;
         if self.memory > bound {
@@ -123,7 +124,7 @@ impl Figures {
         (logs > bound).then(|| format!("{logs} bytes of logs, more than {bound}"))
     }
 
-    /// Returns what does not hold although it must, on a machine that does nothing else.
+    /// Returns the violations of what must hold on a machine that does nothing else.
     pub fn slowness(&self) -> Vec<String> {
         let mut slowness = Vec::new();
         let is_less = |value: f64, least: f64| value.is_nan() || value < least;

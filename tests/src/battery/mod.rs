@@ -9,18 +9,18 @@
 //!
 //! In reading order:
 //!
-//! - [`attack`]: the attacks
-//! - [`target`]: what an attacker knows of the server
-//! - [`attacks`]: what each attacker does
+//! - [`attack`]: the names of the attacks, and their two extents
+//! - [`target`]: the server as attackers see it, and their connections
+//! - [`attacks`]: the behaviour of each attacker
 //! - [`attacker`]: an attacker's process
-//! - [`victim`]: the client that is attacked
-//! - [`probe`]: what other honest clients notice
-//! - [`figures`]: the results of one attack, and what must hold
-//! - [`round`]: the course of one attack
+//! - [`victim`]: the client that is attacked, and its measurements
+//! - [`probe`]: short operations of other honest clients
+//! - [`figures`]: the results of one attack, and the bounds that they must respect
+//! - [`round`]: one attack in three phases: before, during and after it
 //!
-//! Some of it depends on the machine's speed: rates and latencies. The rest must hold on every
-//! machine: no honest client gets an error, memory and logs are bounded, and 5 seconds after the
-//! attack all is as before.
+//! Rates and latencies depend on the machine's speed. The rest must hold on every machine: no honest
+//! client gets an error, memory and logs are bounded, and the service has recovered 5 seconds after
+//! the attack.
 
 pub mod attack;
 pub mod attacker;

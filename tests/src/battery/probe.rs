@@ -1,11 +1,12 @@
-//! What other honest clients notice: connecting, a look-up, a long line, a delivery.
+//! Short operations of other honest clients: connecting, a look-up, a long line, a delivery.
 
 use std::time::{Duration, Instant};
 
 use crate::raw::Tls;
 use crate::{EnvelopeText, RawClient, Server};
 
-/// The limit on each operation. It says only that the service works: a machine may be slow.
+/// The time limit of each operation. It is long, because a machine may be slow: it only shows that
+/// the service works.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The number of connections that are made, one after the other.
@@ -14,7 +15,7 @@ const CONNECTIONS: usize = 20;
 /// The results of a probe.
 #[derive(Debug, Clone, Default)]
 pub struct Probed {
-    /// What failed, or exceeded the limit.
+    /// The operations that failed or exceeded the limit.
     pub errors: Vec<String>,
     /// The longest time of an operation, in milliseconds.
     pub slowest: f64,

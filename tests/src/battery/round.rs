@@ -1,39 +1,39 @@
-//! The course of one attack: the victim undisturbed, under attack, and afterwards.
+//! One attack in three phases: the victim undisturbed, under attack, and afterwards.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::attack::{Attack, Extent};
 use super::attacker::Attacker;
-use super::figures::{Figures, Part};
+use super::figures::{Figures, Phase};
 use super::probe::probe;
 use super::target::TargetArgs;
 use super::victim::Victim;
 use crate::{Backend, Server};
 
-/// The number of connections that a server admits which is attacked with idle ones.
+/// The number of connections that a server admits when idle ones attack it.
 pub const SMALL_LIMIT: usize = 500;
 
-/// The time after the attack until all is as before.
+/// The time that the server has to recover after the attack.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// The choices of a run.
+/// Settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The server's program, if not the built one.
+    /// The server's program; `None` for the built one.
     pub server: Option<PathBuf>,
-    /// The victim's program, if not the built one.
+    /// The victim's program; `None` for the built one.
     pub cli: Option<PathBuf>,
     /// The number of messages with which the victim measures its rate.
     pub messages: u64,
-    /// The limit on one measurement of the victim's.
+    /// The time limit of each of the victim's measurements.
     pub limit: Duration,
-    /// How much the attackers do.
+    /// The extent of the attacks.
     pub extent: Extent,
 }
 
 impl Settings {
-    /// Settings for a test.
+    /// Creates the settings of a test.
     pub fn short() -> Self {
         Self {
             server: None,
@@ -45,7 +45,7 @@ impl Settings {
     }
 }
 
-/// Makes these attacks at once on a new server, one process each.
+/// Makes these attacks simultaneously on a new server, with a process for each.
 ///
 /// # Panics
 ///
@@ -61,25 +61,25 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
     }
     let server = Server::start(options).await;
     let victim = Victim::new(settings);
-    let before = part(&server, &victim).await;
+    let before = phase(&server, &victim).await;
 
-    let mut course = Vec::new();
+    let mut late_attackers = Vec::new();
     let mut attackers = Vec::new();
     for attack in attacks {
         let client = format!("attacker-{}", attack.name());
         let target = TargetArgs::new(&server, &client, settings.extent);
         let attacker = Attacker::start(*attack, &target).await;
         if !attacker.is_under_way {
-            course.push(format!("{} was not under way in time", attack.name()));
+            late_attackers.push(format!("{} was not under way in time", attack.name()));
         }
         attackers.push(attacker);
     }
-    let under_attack = part(&server, &victim).await;
+    let under_attack = phase(&server, &victim).await;
     for attacker in attackers {
         attacker.end().await;
     }
     tokio::time::sleep(RECOVERY).await;
-    let after = part(&server, &victim).await;
+    let after = phase(&server, &victim).await;
     let names: Vec<String> = attacks.iter().map(|attack| attack.name()).collect();
     let database = if backend.is_postgres() {
         "postgres"
@@ -97,17 +97,17 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
         under_attack,
         after,
         memory: server.process().peak_rss_bytes(),
-        course,
+        late_attackers,
     }
 }
 
-async fn part(server: &Server, victim: &Victim) -> Part {
+async fn phase(server: &Server, victim: &Victim) -> Phase {
     let sizes = || ["logs", "data"].map(|folder| size(&server.folder().join(folder)));
     let [logs, data] = sizes();
     let measured = victim.measure(server).await;
     let probed = probe(server).await;
     let [logs_after, data_after] = sizes();
-    Part {
+    Phase {
         victim: measured,
         probe: probed,
         logs: logs_after.saturating_sub(logs),
@@ -115,7 +115,7 @@ async fn part(server: &Server, victim: &Victim) -> Part {
     }
 }
 
-/// The bytes of all files in a folder.
+/// Returns the total size of the files in a folder, in bytes.
 fn size(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries

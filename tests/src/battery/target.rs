@@ -1,4 +1,4 @@
-//! What an attacker knows of the server, and its connections.
+//! The server as an attacker sees it, and the attacker's connections.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub const VICTIM_ROUTE: &str = "ciphermq_bench ciphermq_bench_1";
 /// The line that an attacker prints once the attack is under way.
 pub const UNDER_WAY: &str = "under way";
 
-/// Pause of an attacker whom the server refuses.
+/// The pause of an attacker that the server refuses.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The server, and the attacker's certificate, as options of a command line.
@@ -34,13 +34,13 @@ pub struct TargetArgs {
     /// The attacker's certificate; its key is the file `client.key` beside it
     #[arg(long)]
     pub certificate: PathBuf,
-    /// How much the attacker does
+    /// The extent of the attack
     #[arg(long, value_enum)]
     pub extent: Extent,
 }
 
 impl TargetArgs {
-    /// The options for this server, and for a new client of this name.
+    /// Creates the options for this server, and for a new client of this name.
     pub fn new(server: &Server, client: &str, extent: Extent) -> Self {
         Self {
             address: server.address(),
@@ -50,7 +50,7 @@ impl TargetArgs {
         }
     }
 
-    /// The options as words of a command line.
+    /// Returns the options as words of a command line.
     pub fn words(&self) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         vec![
@@ -71,7 +71,7 @@ impl TargetArgs {
 
 /// The server from an attacker's point of view.
 pub struct Target {
-    /// The options.
+    /// The options of the command line.
     pub args: TargetArgs,
     tls: Tls,
     is_under_way: AtomicBool,
@@ -139,15 +139,15 @@ impl Target {
         self.ask(&mut client, &lines).await;
     }
 
-    /// Reports that the attack is under way, the first time.
+    /// Reports, at the first call, that the attack is under way.
     pub fn under_way(&self) {
         if !self.is_under_way.swap(true, Ordering::Relaxed) {
             println!("{UNDER_WAY}");
         }
     }
 
-    /// Asks the same kind of lines on this many connections, without end. `lines` gets a number
-    /// that is different every time.
+    /// Sends the same kind of lines on this many connections, forever. `lines` gets a number that
+    /// differs each time.
     pub async fn ask_endlessly(
         &'static self,
         connections: usize,
@@ -176,7 +176,7 @@ impl Target {
     }
 }
 
-/// Runs the same on this many connections at once. It ends with the process.
+/// Runs `one` on this many connections concurrently, until the process is killed.
 pub async fn everywhere<F>(connections: usize, one: impl Fn(usize) -> F)
 where
     F: Future<Output = ()> + Send + 'static,

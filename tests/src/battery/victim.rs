@@ -1,4 +1,4 @@
-//! The client that is attacked: `ciphermq-cli bench`, in a process of its own.
+//! The client that is attacked: `ciphermq-cli bench`, in a separate process.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::{Cli, Server, files};
 /// The client id of the victim.
 const CLIENT: &str = "victim";
 
-/// The number of messages, and their number a second, with which acknowledgements are timed.
+/// The number of messages whose acknowledgements are timed, and the number of them per second.
 const TIMED: (u64, u64) = (1500, 500);
 
 /// The victim: its program, certificate and private key.
@@ -24,14 +24,14 @@ pub struct Victim {
     limit: Duration,
 }
 
-/// What the victim measured.
+/// The victim's measurements.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
     /// Messages per second, from the first one sent to the last one acknowledged by its receiver.
     pub rate: f64,
-    /// The time until a publish is acknowledged, in milliseconds: median and 99 of 100.
+    /// The time until a publish is acknowledged, in milliseconds: the median and the 99th percentile.
     pub publish: [f64; 2],
-    /// What went wrong.
+    /// The errors of the measurements.
     pub errors: Vec<String>,
 }
 
@@ -88,7 +88,11 @@ impl Victim {
         measured
     }
 
-    /// Runs the benchmark. Fails with the error, and the rate that was not reached.
+    /// Runs the benchmark.
+    ///
+    /// # Errors
+    ///
+    /// The error, and the rate that was not reached: 0 if it is not known.
     async fn bench(
         &self,
         server: &Server,

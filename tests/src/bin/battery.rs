@@ -1,4 +1,4 @@
-//! The battery as a program: attacks on the service of others, and what is left of it.
+//! The battery as a program: attacks on the service of others, and figures of what remains of it.
 //!
 //! ```sh
 //! cargo build --release --workspace --bins
@@ -6,7 +6,7 @@
 //! cargo run --release -p ciphermq-tests --bin battery -- --attack handshakes --server OTHER
 //! ```
 //!
-//! The exit code is 0 if everything holds that must, else 1.
+//! The exit code is 0 if no bound is violated, otherwise 1.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,10 +26,10 @@ struct Arguments {
     /// Database of the server
     #[arg(long, value_enum, default_value_t = Choice::Both)]
     database: Choice,
-    /// Make only this attack; may be repeated [default: each, and then four at once]
+    /// Make only this attack; may be repeated [default: each attack, then four simultaneously]
     #[arg(long, value_enum)]
     attack: Vec<Attack>,
-    /// Make the attacks of --attack at once
+    /// Make the attacks of --attack simultaneously
     #[arg(long)]
     at_once: bool,
     /// Number of messages with which the victim measures its rate
@@ -38,20 +38,20 @@ struct Arguments {
     /// Limit on each of the victim's measurements, in seconds
     #[arg(long, default_value_t = 60)]
     limit: u64,
-    /// How much the attackers do
+    /// The extent of the attacks
     #[arg(long, value_enum, default_value_t = Extent::Full)]
     extent: Extent,
-    /// Another server program than the built one
+    /// The server program, in place of the built one
     #[arg(long)]
     server: Option<PathBuf>,
-    /// Another ciphermq-cli than the built one, as the victim
+    /// The ciphermq-cli that is the victim, in place of the built one
     #[arg(long)]
     cli: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Attack, until the process is ended
+    /// Attack until the process is killed
     #[command(hide = true)]
     Attack {
         attack: Attack,
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
     ExitCode::from(u8::from(!battery(arguments).await))
 }
 
-/// The programs run in folders of their own.
+/// Makes a path absolute, because each program runs in its own folder.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }

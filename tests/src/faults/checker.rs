@@ -259,5 +259,4 @@ fn after_confirmation(record: &Record, violations: &mut Vec<Violation>) {
 }
 
 #[cfg(test)]
-#[path = "checker_tests.rs"]
 mod tests;

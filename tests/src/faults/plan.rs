@@ -1,4 +1,4 @@
-//! The sequence of faults, which is determined by a seed.
+//! The sequence of faults, determined by a seed.
 
 use std::fmt;
 use std::time::Duration;

@@ -44,6 +44,36 @@ fn cli(subcommand: &str, pki: &Pki, client: &str, address: SocketAddr, folder: &
         .args(["--connect-timeout", "3"])
 }
 
+/// A program that is killed, frozen and started again.
+#[derive(Default)]
+struct Program {
+    process: Option<Process>,
+    is_frozen: bool,
+}
+
+impl Program {
+    async fn kill(&mut self) {
+        if let Some(process) = &mut self.process
+            && process.try_ended().is_none()
+        {
+            process.kill().await;
+        }
+    }
+
+    fn freeze(&mut self, is_frozen: bool) {
+        if let Some(process) = &mut self.process
+            && process.try_ended().is_none()
+            && self.is_frozen != is_frozen
+        {
+            process.signal(match is_frozen {
+                true => Signal::STOP,
+                false => Signal::CONT,
+            });
+        }
+        self.is_frozen = is_frozen;
+    }
+}
+
 /// Sender that sends one file after the other, each until all of it is acknowledged.
 pub struct CliSender {
     command: Box<dyn Fn(&Path) -> Cli + Send + Sync>,
@@ -54,9 +84,8 @@ pub struct CliSender {
     lines: usize,
     /// Lines of each file, and whether all of them were acknowledged.
     files: Vec<(Vec<String>, bool)>,
-    process: Option<Process>,
+    program: Program,
     anomalies: Vec<String>,
-    is_stopped: bool,
     restart_at: Option<Instant>,
 }
 
@@ -94,9 +123,8 @@ impl CliSender {
             readings: text.lines().map(str::to_owned).collect(),
             lines,
             files: Vec::new(),
-            process: None,
+            program: Program::default(),
             anomalies: Vec::new(),
-            is_stopped: false,
             restart_at: None,
         }
     }
@@ -108,7 +136,7 @@ impl CliSender {
     ///
     /// If a file cannot be written, or the program cannot be started.
     pub fn supervise(&mut self, starts_new_file: bool) -> bool {
-        if let Some(process) = &mut self.process {
+        if let Some(process) = &mut self.program.process {
             let Some(status) = process.try_ended() else {
                 return true;
             };
@@ -126,7 +154,7 @@ impl CliSender {
                     .anomalies
                     .push(format!("send ended with {code}: {}", process.stderr.text())),
             }
-            self.process = None;
+            self.program.process = None;
         }
         if self.restart_at.is_some_and(|end| Instant::now() < end) {
             return true;
@@ -138,7 +166,7 @@ impl CliSender {
             self.write_next_file();
         }
         let file = self.path(self.files.len() - 1);
-        self.process = Some((self.command)(&file).spawn());
+        self.program.process = Some((self.command)(&file).spawn());
         true
     }
 
@@ -167,16 +195,12 @@ impl CliSender {
 
     /// Sends SIGKILL to the program if it runs.
     pub async fn kill(&mut self) {
-        if let Some(process) = &mut self.process
-            && process.try_ended().is_none()
-        {
-            process.kill().await;
-        }
+        self.program.kill().await;
     }
 
     /// Sends SIGSTOP or SIGCONT to the program if it runs.
     pub fn freeze(&mut self, is_frozen: bool) {
-        freeze(&mut self.process, &mut self.is_stopped, is_frozen);
+        self.program.freeze(is_frozen);
     }
 
     /// Number of files that are fully acknowledged.
@@ -207,9 +231,8 @@ impl CliSender {
 pub struct CliReceiver {
     command: Box<dyn Fn() -> Cli + Send + Sync>,
     output: PathBuf,
-    process: Option<Process>,
+    program: Program,
     anomalies: Vec<String>,
-    is_stopped: bool,
     restart_at: Option<Instant>,
     starts: u32,
     was_killed: bool,
@@ -246,9 +269,8 @@ impl CliReceiver {
         Self {
             command: Box::new(command),
             output,
-            process: None,
+            program: Program::default(),
             anomalies: Vec::new(),
-            is_stopped: false,
             restart_at: None,
             starts: 0,
             was_killed: false,
@@ -266,7 +288,7 @@ impl CliReceiver {
     ///
     /// If it cannot be started.
     pub fn supervise(&mut self) {
-        if let Some(process) = &mut self.process {
+        if let Some(process) = &mut self.program.process {
             match process.try_ended().map(|status| status.code()) {
                 None => return,
                 // Ended by a signal, without a server, or without confirmation of all acks.
@@ -278,16 +300,17 @@ impl CliReceiver {
                 )),
             }
         }
-        self.process = None;
+        self.program.process = None;
         if self.restart_at.is_none_or(|end| Instant::now() >= end) {
             self.starts += 1;
-            self.process = Some((self.command)().spawn());
+            self.program.process = Some((self.command)().spawn());
         }
     }
 
     /// Number of lost connections since the last start.
     pub fn losses(&self) -> usize {
         let lines = self
+            .program
             .process
             .as_ref()
             .map(|process| process.stderr.lines())
@@ -315,23 +338,19 @@ impl CliReceiver {
     /// If it does not report that it receives.
     pub async fn start(&mut self) {
         self.supervise();
-        if let Some(process) = &self.process {
+        if let Some(process) = &self.program.process {
             process.stderr.expect("Receiving from").await;
         }
     }
 
     /// Sends SIGKILL to the program if it runs.
     pub async fn kill(&mut self) {
-        if let Some(process) = &mut self.process
-            && process.try_ended().is_none()
-        {
-            process.kill().await;
-        }
+        self.program.kill().await;
     }
 
     /// Sends SIGSTOP or SIGCONT to the program if it runs.
     pub fn freeze(&mut self, is_frozen: bool) {
-        freeze(&mut self.process, &mut self.is_stopped, is_frozen);
+        self.program.freeze(is_frozen);
     }
 
     /// Starts the program with a fault injected by strace.
@@ -341,19 +360,20 @@ impl CliReceiver {
     /// If it cannot be started.
     pub fn start_under(&mut self, injection: &Injection) {
         self.starts += 1;
-        self.process = Some((self.command)().under(&injection.command()).spawn());
+        self.program.process = Some((self.command)().under(&injection.command()).spawn());
     }
 
     /// Whether the program has ended, or was never started.
     pub fn has_ended(&mut self) -> bool {
-        self.process
+        self.program
+            .process
             .as_mut()
             .is_none_or(|process| process.try_ended().is_some())
     }
 
     /// Sends SIGTERM to the program, and checks that it ends cleanly.
     pub async fn finish(&mut self) {
-        if let Some(mut process) = self.process.take() {
+        if let Some(mut process) = self.program.process.take() {
             if process.try_ended().is_none() {
                 process.signal(Signal::TERM);
             }
@@ -410,20 +430,6 @@ impl Line<'_> {
             payload: line.message.get().to_owned(),
         })
     }
-}
-
-fn freeze(process: &mut Option<Process>, is_stopped: &mut bool, is_frozen: bool) {
-    if let Some(process) = process
-        && process.try_ended().is_none()
-        && *is_stopped != is_frozen
-    {
-        process.signal(if is_frozen {
-            Signal::STOP
-        } else {
-            Signal::CONT
-        });
-    }
-    *is_stopped = is_frozen;
 }
 
 /// Whether `send --file` of this build resumes after a kill with the ids that it used before.

@@ -107,6 +107,16 @@ impl MaliciousBrokerFixture {
         connect(self.builder(id)).await
     }
 
+    /// Makes a sender fetch and pin the receiver's key.
+    ///
+    /// # Panics
+    ///
+    /// If it does not accept the key.
+    pub async fn pin_key(&self, sender: &Client) {
+        let publisher = sender.publisher(self.receiver.id());
+        publisher.start().await.expect("an acceptable key");
+    }
+
     /// The receiver's private key.
     ///
     /// # Panics
@@ -266,6 +276,22 @@ pub async fn next(consumer: &mut Consumer) -> Result<Message, ConsumeError> {
         .await
         .expect("no message has arrived")
         .expect("the consumer is open")
+}
+
+/// Expects messages with these texts, in order, and acknowledges each.
+///
+/// # Panics
+///
+/// If another message arrives, none arrives in time, or one cannot be opened or acknowledged.
+pub async fn expect_texts<T: AsRef<str>>(
+    consumer: &mut Consumer,
+    texts: impl IntoIterator<Item = T>,
+) {
+    for expected in texts {
+        let message = opened(consumer).await;
+        assert_eq!(text(&message), expected.as_ref());
+        message.ack().await.expect("a confirmed ack");
+    }
 }
 
 /// Waits for the next message, which must be openable.

@@ -63,7 +63,7 @@ async fn roles_are_rules() {
     server.terminate().await;
 }
 
-/// A section that names nobody refuses nobody.
+/// A section without client ids refuses nobody.
 #[tokio::test]
 async fn a_section_without_clients_has_no_effect() {
     let none: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! `ciphermq-server check`: the errors of a start, without one.
+//! `ciphermq-server check`: reports the errors of a start without starting.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn check(folder: &Path) -> Cli {
 }
 
 #[tokio::test]
-async fn what_a_start_would_use_is_checked_and_nothing_is_created() {
+async fn everything_that_a_start_would_use_is_checked_and_nothing_is_created() {
     let (folder, pki) = (tempfile::tempdir().unwrap(), Pki::new());
     write(folder.path(), &pki, "");
     let checked = check(folder.path()).run().await.success();

@@ -1,4 +1,4 @@
-//! What a client is told about its permissions: `can_i`, the SDK and `ciphermq-cli can-i`.
+//! Questions of clients about their permissions: `can_i`, the SDK and `ciphermq-cli can-i`.
 
 use ciphermq_client::{Action, Client, PermissionRequest};
 use ciphermq_tests::server::Options;

@@ -1,10 +1,10 @@
-//! Every command passes the rules, whatever it is refused with.
+//! Every command is checked against the rules, and refused with the error that fits it.
 
 use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server, on_both_databases};
 
 use crate::{Clients, DEFAULT, rule, with_rules};
 
-/// `nobody` may nothing; `guest` may everything but one exchange and one receiver.
+/// Rules that allow `nobody` nothing, and `guest` everything except some receivers and queues.
 const RULES: &str = r#"
 [authorization]
 default = "deny"
@@ -78,7 +78,7 @@ async fn every_command_is_refused(backend: Backend) {
     server.terminate().await;
 }
 
-/// Each message has its line, whatever is refused.
+/// Each message of a batch has a reply of its own, even if some are refused.
 async fn messages_are_refused_singly(backend: Backend) {
     let mut server = server(&backend).await;
     let mut guest = RawClient::connect(&server, "guest").await;
@@ -130,7 +130,7 @@ async fn messages_are_refused_singly(backend: Backend) {
     server.terminate().await;
 }
 
-/// A refusal does not tell whether there is something: it comes before every other error.
+/// A refusal does not reveal whether a name exists: it precedes every other error.
 async fn refusals_come_first(backend: Backend) {
     let mut server = server(&backend).await;
     let mut clients = Clients::of(&server);

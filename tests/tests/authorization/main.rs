@@ -1,4 +1,4 @@
-//! Authorization: who may do what, with the real server, and the programs that ask it.
+//! Authorization by the real server, and the commands that show what a client may do.
 
 mod acl;
 mod check;

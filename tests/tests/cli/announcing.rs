@@ -10,7 +10,7 @@ use ciphermq_tests::{Backend, RawClient, Server};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::workspace::{Workspace, failed};
+use ciphermq_tests::workspace::{Workspace, failed};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

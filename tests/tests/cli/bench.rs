@@ -3,7 +3,7 @@
 use ciphermq_tests::{Backend, Cli};
 use serde_json::Value;
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 fn report(text: &str) -> Value {
     let report: Value =

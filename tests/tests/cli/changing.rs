@@ -9,7 +9,7 @@ use ciphermq_tests::{Cli, Fixture, received};
 use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
-use super::workspace::{Workspace, failed};
+use ciphermq_tests::workspace::{Workspace, failed};
 
 /// The time limit for a long file: a receiver syncs, and other tests run at the same time.
 const LIMIT: Duration = Duration::from_secs(300);

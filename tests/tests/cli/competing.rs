@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ciphermq_tests::{Backend, PATIENCE, received};
 use rustix::process::Signal;
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 pub(crate) async fn two_outputs_contain_each_message_once(backend: Backend) {
     let server = backend.server().await;

@@ -7,7 +7,7 @@ use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Cli, Fixture, PATIENCE, Received};
 use rustix::process::Signal;
 
-use super::workspace::{Workspace, console_text, error_parts, screen};
+use ciphermq_tests::workspace::{Workspace, console_text, error_parts, screen};
 
 /// Returns the command in a shell, with its output redirected.
 fn redirected(cli: Cli, to: &str) -> Cli {

@@ -7,7 +7,7 @@ use ciphermq_tests::faults::tracing;
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Cli, Fixture, Server};
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// An at-rest key.
 const KEY: &str = "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=";

@@ -3,7 +3,7 @@
 
 use ciphermq_tests::Backend;
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// Sends messages, and marks those at some positions as acknowledged in the database while the
 /// server is stopped. (Deleting batches would also remove neighbouring messages.)

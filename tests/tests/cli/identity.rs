@@ -7,7 +7,7 @@ use ciphermq_tests::pki::Request;
 use ciphermq_tests::{Authority, Fixture, ports};
 use rcgen::ExtendedKeyUsagePurpose;
 
-use super::workspace::{Workspace, failed};
+use ciphermq_tests::workspace::{Workspace, failed};
 
 /// Runs a sender and a receiver with the same flags, and returns the error and advice of each.
 async fn both_fail(workspace: &Workspace, flags: &[&str]) -> [(String, String); 2] {

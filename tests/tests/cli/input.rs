@@ -5,7 +5,7 @@ use std::io::Write as _;
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Cli, Fixture, Received};
 
-use super::workspace::{Workspace, error_parts, failed};
+use ciphermq_tests::workspace::{Workspace, error_parts, failed};
 
 /// Returns the counts in the summary: sent, acknowledged, unacknowledged.
 #[track_caller]

@@ -6,6 +6,7 @@ mod bench;
 mod changing;
 mod competing;
 mod console;
+mod descriptors;
 mod durable;
 mod files;
 mod gaps;
@@ -21,7 +22,6 @@ mod restarts;
 mod senders;
 mod several;
 mod takeover;
-mod workspace;
 
 use ciphermq_tests::{Backend, on_both_databases, run_cases};
 
@@ -43,7 +43,7 @@ async fn messages_and_keys(backend: Backend) {
             receiving::a_count_leaves_the_other_messages,
             senders::others_are_set_aside_counted_and_reported_once,
             senders::unproven_senders_match_only_where_they_are_allowed,
-            senders::what_a_full_quarantine_does_not_take_is_kept_by_the_server,
+            senders::messages_that_a_full_quarantine_does_not_take_are_kept_by_the_server,
             senders::patterns_of_uncertain_meaning_are_refused,
             requests::fetch_and_ack,
             requests::resend,
@@ -154,19 +154,19 @@ async fn files_are_the_intended_ones() {
             files::created_files_are_private,
             files::temporary_files_of_killed_runs_do_not_interfere,
             files::saved_keys_replace_saved_keys_only,
-            files::a_file_that_standard_output_leads_to_is_in_use,
-            files::standard_output_under_any_name_has_no_checkpoint,
-            files::a_closed_standard_output_is_an_error_before_anything_is_acknowledged,
-            files::a_descriptor_is_shared_with_its_other_users,
-            files::outputs_that_others_would_overwrite_are_refused,
             files::unrelated_files_are_not_appended_to,
             files::options_without_effect_are_refused,
             files::an_empty_checkpoint_is_accepted,
             files::a_link_and_its_file_are_sent_once,
             files::an_unwritable_quarantine_is_reported_at_the_start,
-            files::descriptors_for_the_other_direction_are_refused_at_the_start,
             files::a_quarantine_that_is_a_pipe_has_a_reader,
-            files::a_checkpoint_is_a_regular_file,
+            descriptors::a_file_that_standard_output_leads_to_is_in_use,
+            descriptors::standard_output_under_any_name_has_no_checkpoint,
+            descriptors::a_closed_standard_output_is_an_error_before_anything_is_acknowledged,
+            descriptors::a_descriptor_is_shared_with_its_other_users,
+            descriptors::outputs_that_others_would_overwrite_are_refused,
+            descriptors::descriptors_for_the_other_direction_are_refused_at_the_start,
+            descriptors::a_checkpoint_is_a_regular_file,
         ]
     );
 }

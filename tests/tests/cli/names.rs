@@ -3,7 +3,7 @@
 
 use ciphermq_tests::{Fixture, PATIENCE, Received, received};
 
-use super::workspace::{Workspace, error_parts, failed};
+use ciphermq_tests::workspace::{Workspace, error_parts, failed};
 
 pub(crate) async fn default_names_fit_together(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);

@@ -2,7 +2,7 @@
 
 use ciphermq_tests::Fixture;
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 pub(crate) async fn every_payload_arrives_as_it_was(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);

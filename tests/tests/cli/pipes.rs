@@ -8,7 +8,7 @@ use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Cli, Fixture, PATIENCE, Received};
 use rustix::process::Signal;
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// Runs `ciphermq-cli` in the workspace with its output piped into a shell command.
 ///

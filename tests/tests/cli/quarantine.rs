@@ -3,7 +3,7 @@
 
 use ciphermq_tests::{Database, Fixture, RawClient, data};
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// The receiver for which the older clients' envelopes were sealed.
 const OLDER_RECEIVER: &str = "receiver_1";

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use ciphermq_tests::{Fixture, PATIENCE, Received, received};
 use rustix::process::Signal;
 
-use super::workspace::{Workspace, failed};
+use ciphermq_tests::workspace::{Workspace, failed};
 
 pub(crate) async fn a_count_leaves_the_other_messages(fixture: Fixture) {
     let workspace = Workspace::of(&fixture);

@@ -2,7 +2,7 @@
 
 use ciphermq_tests::{Fixture, Received};
 
-use super::workspace::{Workspace, error_parts, failed};
+use ciphermq_tests::workspace::{Workspace, error_parts, failed};
 
 /// Runs `fetch`, and returns the message that it prints.
 async fn fetched(workspace: &Workspace, flags: &[&str]) -> Received {

@@ -8,7 +8,7 @@ use ciphermq_tests::process::Process;
 use ciphermq_tests::{Backend, Cli, PATIENCE, Received, data, received};
 use rustix::process::Signal;
 
-use super::workspace::{Workspace, console_text};
+use ciphermq_tests::workspace::{Workspace, console_text};
 
 /// The time limit for the sender and the receiver.
 const LIMIT: Duration = Duration::from_secs(100);

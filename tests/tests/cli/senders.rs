@@ -3,7 +3,7 @@
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Cli, Fixture};
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// Sends messages to the workspace's receiver as another client.
 async fn send_as(fixture: &Fixture, workspace: &Workspace, sender: &str, messages: &[&str]) {
@@ -81,7 +81,9 @@ pub(crate) async fn unproven_senders_match_only_where_they_are_allowed(fixture: 
     assert_eq!(workspace.texts(), ["signed"]);
 }
 
-pub(crate) async fn what_a_full_quarantine_does_not_take_is_kept_by_the_server(fixture: Fixture) {
+pub(crate) async fn messages_that_a_full_quarantine_does_not_take_are_kept_by_the_server(
+    fixture: Fixture,
+) {
     let workspace = Workspace::of(&fixture);
     workspace.register_receiver().await;
     let large = "x".repeat(400_000);

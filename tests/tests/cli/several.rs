@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ciphermq_tests::{Fixture, received};
 
-use super::workspace::{Workspace, error_parts};
+use ciphermq_tests::workspace::{Workspace, error_parts};
 
 /// The time limit for a long file: a receiver syncs, and other tests run at the same time.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -6,7 +6,7 @@ use ciphermq_tests::faults::proxy::{NetworkConditions, Proxy};
 use ciphermq_tests::{Backend, PATIENCE, Server, received};
 use rustix::process::Signal;
 
-use super::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// Far longer than the test may take, so that the test cannot wait for it.
 const REDELIVERY_TIMEOUT: &str = "1h";

@@ -82,7 +82,7 @@ pub(super) async fn a_lost_connection_returns_its_messages_at_the_head_in_order(
     next.ask("ack 1 3 4 5", "ACK_CONFIRMED 1").await;
 }
 
-/// The client's machine has vanished, and its successor need not wait for the time-out.
+/// The client's machine has vanished. Its successor need not wait for the timeout.
 pub(super) async fn hello_takes_over_from_a_connection_that_died_silently(backend: Backend) {
     let mut fixture = LeaseFixture::new(&backend, "1m").await;
     fixture.publish(&["1", "2", "3"]).await;
@@ -107,7 +107,7 @@ pub(super) async fn hello_takes_over_from_a_connection_that_died_silently(backen
     next.ask("ack 1 2 3", "ACK_CONFIRMED 1").await;
 }
 
-/// Without a consumer id, only the time-out releases the messages.
+/// Without a consumer id, only the timeout releases the messages.
 pub(super) async fn a_connection_that_died_silently_loses_its_messages_after_the_timeout(
     backend: Backend,
 ) {
@@ -230,9 +230,7 @@ pub(super) async fn an_unacked_message_does_not_block_its_queue(backend: Backend
     client.ask("consume q 1", "Subscribed to queue").await;
     for id in ["1", "2", "3"] {
         expect_messages(&mut client, &[id]).await;
-        client
-            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-            .await;
+        client.ack(id).await;
     }
     expect_messages(&mut client, &["stubborn"]).await;
     tokio::time::timeout(

@@ -8,11 +8,20 @@ use ciphermq_tests::binaries::binary;
 use ciphermq_tests::faults::campaign::{Report, Settings};
 use ciphermq_tests::faults::{Campaign, Violation, receiver, sender};
 
-async fn campaign(change: impl FnOnce(Settings) -> Settings) -> Report {
-    let settings = change(Settings {
+/// Settings of a short campaign without random faults.
+fn settings() -> Settings {
+    Settings {
         lines: 50,
         ..Settings::new(1, 0)
-    });
+    }
+}
+
+/// Runs a campaign in which the raw receiver misbehaves.
+async fn campaign(misbehaviour: receiver::Misbehaviour) -> Report {
+    let settings = Settings {
+        receiver: misbehaviour,
+        ..settings()
+    };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
     // The misbehaviour happens in these cycles.
     for _ in 0..2 {
@@ -24,7 +33,7 @@ async fn campaign(change: impl FnOnce(Settings) -> Settings) -> Report {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn correct_participants_pass() {
-    let report = campaign(|settings| settings).await.expect_sound();
+    let report = campaign(receiver::Misbehaviour::None).await.expect_sound();
     assert!(
         report.redelivered > 0,
         "without redeliveries the next test would be meaningless: {report}"
@@ -33,54 +42,32 @@ async fn correct_participants_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_does_not_deduplicate_is_detected() {
-    let misbehaviour = receiver::Misbehaviour::DoesNotDeduplicate;
-    let report = campaign(|settings| Settings {
-        receiver: misbehaviour,
-        ..settings
-    })
-    .await;
-    assert!(
-        report.count(|violation| matches!(violation, Violation::Duplicated(_))) > 0,
-        "{report}"
-    );
+    let report = campaign(receiver::Misbehaviour::DoesNotDeduplicate).await;
+    let is_duplicated = |violation: &Violation| matches!(violation, Violation::Duplicated(_));
+    assert!(report.count(is_duplicated) > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_acks_before_it_writes_is_detected() {
-    let misbehaviour = receiver::Misbehaviour::AcksUnwritten;
-    let report = campaign(|settings| Settings {
-        receiver: misbehaviour,
-        ..settings
-    })
-    .await;
-    assert!(
-        report.count(|violation| matches!(violation, Violation::Lost(_))) > 0,
-        "{report}"
-    );
+    let report = campaign(receiver::Misbehaviour::AcksUnwritten).await;
+    let is_lost = |violation: &Violation| matches!(violation, Violation::Lost(_));
+    assert!(report.count(is_lost) > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_alters_payloads_is_detected() {
-    let misbehaviour = receiver::Misbehaviour::Alters;
-    let report = campaign(|settings| Settings {
-        receiver: misbehaviour,
-        ..settings
-    })
-    .await;
-    assert!(
-        report.count(|violation| matches!(violation, Violation::Phantom(_))) > 0,
-        "{report}"
-    );
+    let report = campaign(receiver::Misbehaviour::Alters).await;
+    let is_phantom = |violation: &Violation| matches!(violation, Violation::Phantom(_));
+    assert!(report.count(is_phantom) > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_takes_sent_for_acknowledged_is_detected() {
     let misbehaviour = sender::Misbehaviour::TakesSentForAcknowledged;
     let settings = Settings {
-        lines: 50,
         rate: 0,
         senders: misbehaviour,
-        ..Settings::new(1, 0)
+        ..settings()
     };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
     // Some of these kills happen while messages are in flight.
@@ -99,14 +86,7 @@ async fn a_sender_that_takes_sent_for_acknowledged_is_detected() {
 /// of the database is restored in place of the current one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_loses_its_last_commits_is_detected() {
-    let mut campaign = Campaign::start(
-        Backend::Sqlite,
-        Settings {
-            lines: 50,
-            ..Settings::new(1, 0)
-        },
-    )
-    .await;
+    let mut campaign = Campaign::start(Backend::Sqlite, settings()).await;
     let (data, kept) = (
         campaign.server.folder().join("data"),
         campaign.server.folder().join("kept"),
@@ -129,14 +109,7 @@ async fn a_server_that_loses_its_last_commits_is_detected() {
 /// The server drops a message that it has acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_drops_a_message_is_detected() {
-    let mut campaign = Campaign::start(
-        Backend::Sqlite,
-        Settings {
-            lines: 50,
-            ..Settings::new(1, 0)
-        },
-    )
-    .await;
+    let mut campaign = Campaign::start(Backend::Sqlite, settings()).await;
     campaign.run_until_received(100).await;
     campaign.stop_receivers().await;
     campaign.run_until_waiting(50).await;
@@ -162,9 +135,8 @@ async fn a_server_that_drops_a_message_is_detected() {
 /// Runs a campaign in which, from the first kill on, the server has the defect `behaviour`.
 async fn faulty_server(behaviour: &str) -> Report {
     let settings = Settings {
-        lines: 50,
         rate: 0,
-        ..Settings::new(1, 0)
+        ..settings()
     };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
     let program = binary("faulty-server").display().to_string();

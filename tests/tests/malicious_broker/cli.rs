@@ -13,8 +13,8 @@ use ciphermq_tests::malicious::MaliciousBroker;
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
-use crate::workspace::{Workspace, failed};
 use crate::{identity_of_another_ca, published_through, signer};
+use ciphermq_tests::workspace::{Workspace, failed};
 
 /// A user's workspace, the real server, and the malicious broker that the programs of the workspace
 /// connect to.
@@ -48,6 +48,10 @@ impl CliFixture {
 
     async fn verify_key(&self) -> Outcome {
         self.workspace.cli("verify-key").arg("receiver").run().await
+    }
+
+    async fn get_key(&self) -> Outcome {
+        self.workspace.cli("get-key").arg("receiver").run().await
     }
 
     /// The signed key of the receiver that the server last sent to the sender.
@@ -116,13 +120,7 @@ async fn another_key_than_the_receivers() {
         .expect_key_refused("signature", "verify-key receiver")
         .await;
     // `get-key` only shows the key, with a warning.
-    let shown = fixture
-        .workspace
-        .cli("get-key")
-        .arg("receiver")
-        .run()
-        .await
-        .success();
+    let shown = fixture.get_key().await.success();
     assert!(
         shown.stderr.to_lowercase().contains("warning"),
         "{}",
@@ -143,13 +141,7 @@ async fn another_key_than_the_receivers() {
     fixture
         .expect_key_refused("not signed", "--allow-unsigned-keys")
         .await;
-    let shown = fixture
-        .workspace
-        .cli("get-key")
-        .arg("receiver")
-        .run()
-        .await
-        .success();
+    let shown = fixture.get_key().await.success();
     assert_eq!(shown.stdout.trim(), stolen.public_key().to_base64());
     assert!(shown.stderr.contains("not signed"), "{}", shown.stderr);
     fixture.expect_honest_traffic(&[]).await;

@@ -13,7 +13,7 @@ use ciphermq_client::{
 };
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Server;
-use ciphermq_tests::malicious::fixture::{next, opened, text, unopenable};
+use ciphermq_tests::malicious::fixture::{expect_texts, next, opened, text, unopenable};
 use ciphermq_tests::malicious::{MaliciousBroker, MaliciousBrokerFixture};
 use ciphermq_tests::server::Options;
 use rustls_pki_types::pem::PemObject as _;
@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use crate::published_through;
-use crate::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 /// The envelope with an altered ciphertext, different for each number.
 fn altered(envelope: &str, number: u16) -> String {
@@ -225,9 +225,7 @@ async fn a_lone_forged_copy_is_rejected_and_the_genuine_message_still_accepted_l
     consumer.close().await;
     crate::deliver_to(&fixture, "receiver", vec![(id, genuine)]);
     let mut consumer = fixture.consumer().start().await.unwrap();
-    let message = opened(&mut consumer).await;
-    assert_eq!(text(&message), "original");
-    message.ack().await.unwrap();
+    expect_texts(&mut consumer, ["original"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::{OpenError, UnopenableReason};
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
-use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::fixture::{expect_texts, opened, text, unopenable};
 use ciphermq_tests::server::Options;
 use serde_json::{Map, Value};
 
@@ -163,11 +163,7 @@ async fn expect_all(fixture: &MaliciousBrokerFixture, attacks: Vec<Attack>) {
 
     fixture.broker.stop_intercepting();
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-    for payload in payloads.iter().step_by(2) {
-        let message = opened(&mut consumer).await;
-        assert_eq!(text(&message), payload);
-        message.ack().await.unwrap();
-    }
+    expect_texts(&mut consumer, payloads.iter().step_by(2)).await;
     fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;

@@ -74,13 +74,7 @@ async fn a_bare_key_in_place_of_the_signed_one() {
     let sender = || fixture.builder("sender").pins_in(pins.path()).connect();
     fixture.broker.stop_intercepting();
     let before = sender().await.unwrap();
-    drop(
-        before
-            .publisher(fixture.receiver.id())
-            .start()
-            .await
-            .unwrap(),
-    );
+    fixture.pin_key(&before).await;
     fixture.broker.intercept(serves_bare(&stolen));
     for client in [before, sender().await.unwrap()] {
         let publisher = client
@@ -234,13 +228,7 @@ async fn two_signed_keys_of_one_epoch() {
     // A sender that has seen one refuses the other, even in a new process.
     fixture.broker.intercept(serves(&first));
     let before = sender().await.unwrap();
-    drop(
-        before
-            .publisher(fixture.receiver.id())
-            .start()
-            .await
-            .unwrap(),
-    );
+    fixture.pin_key(&before).await;
     fixture.broker.intercept(serves(&second));
     for client in [before, sender().await.unwrap()] {
         let error = not_trusted(&fixture, client.publisher(fixture.receiver.id())).await;

@@ -14,12 +14,6 @@ mod replays;
 mod secrets;
 mod senders;
 mod terminal;
-#[path = "../cli/workspace.rs"]
-#[allow(
-    dead_code,
-    reason = "the tests of the command line use the parts that are unused here"
-)]
-mod workspace;
 
 use ciphermq_client::Identity;
 use ciphermq_tests::Authority;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use ciphermq_client::dedup::Durable;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
-use ciphermq_tests::malicious::fixture::{opened, text};
+use ciphermq_tests::malicious::fixture::{expect_texts, opened, text};
 use ciphermq_tests::{Backend, on_both_databases};
 
 const MESSAGES: usize = 200;
@@ -90,11 +90,7 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
     fixture.broker.stop_intercepting();
     fixture.server.restart().await;
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-    for payload in payloads.iter().step_by(DROPPED_OF) {
-        let message = opened(&mut consumer).await;
-        assert_eq!(text(&message), payload);
-        message.ack().await.unwrap();
-    }
+    expect_texts(&mut consumer, payloads.iter().step_by(DROPPED_OF)).await;
     fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;

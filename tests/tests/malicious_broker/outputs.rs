@@ -9,7 +9,7 @@ use ciphermq_tests::malicious::MaliciousBroker;
 use ciphermq_tests::server::Options;
 
 use crate::published_through;
-use crate::workspace::Workspace;
+use ciphermq_tests::workspace::Workspace;
 
 const MESSAGES: usize = 100;
 

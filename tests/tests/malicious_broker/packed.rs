@@ -10,7 +10,7 @@ use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{Delivery, Reply};
 use ciphermq_tests::faults::proxy::Direction;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
-use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::fixture::{expect_texts, opened, text, unopenable};
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, on_both_databases};
 use rustls_pki_types::CertificateDer;
@@ -40,11 +40,7 @@ fn line(deliveries: &[Delivery]) -> String {
 async fn delivered(fixture: &MaliciousBrokerFixture) -> String {
     fixture.publish(PAYLOADS).await;
     let mut consumer = fixture.consumer().start().await.unwrap();
-    for payload in PAYLOADS {
-        let message = opened(&mut consumer).await;
-        assert_eq!(text(&message), payload);
-        message.ack().await.unwrap();
-    }
+    expect_texts(&mut consumer, PAYLOADS).await;
     consumer.close().await;
     let sent = fixture.broker.published_by("sender");
     assert!(
@@ -182,9 +178,7 @@ async fn packed_lines_are_recombined(backend: Backend) {
 
     fixture.broker.stop_intercepting();
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-    let message = opened(&mut consumer).await;
-    assert_eq!(text(&message), "the first");
-    message.ack().await.unwrap();
+    expect_texts(&mut consumer, ["the first"]).await;
     fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;

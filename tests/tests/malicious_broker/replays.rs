@@ -10,7 +10,7 @@ use ciphermq_client::{
     UnopenableReason, default_queue, default_routing_key, start_stream,
 };
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
-use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::fixture::{expect_texts, opened, text, unopenable};
 use ciphermq_tests::{Backend, on_both_databases};
 use serde_json::Value;
 
@@ -126,11 +126,7 @@ async fn a_message_with_another_id() {
 
     fixture.broker.stop_intercepting();
     let mut consumer = fixture.consumer().start().await.unwrap();
-    for payload in ["one", "two"] {
-        let message = opened(&mut consumer).await;
-        assert_eq!(text(&message), payload);
-        message.ack().await.unwrap();
-    }
+    expect_texts(&mut consumer, ["one", "two"]).await;
     fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;
@@ -214,9 +210,7 @@ async fn an_acked_message_is_replayed_at_once_and_after_restarts(backend: Backen
         }
     });
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-    let message = opened(&mut consumer).await;
-    assert_eq!(text(&message), "once");
-    message.ack().await.unwrap();
+    expect_texts(&mut consumer, ["once"]).await;
     expect_no_replay(&fixture, &mut consumer, 1).await;
     consumer.close().await;
 

@@ -11,7 +11,7 @@ use ciphermq_client::{
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Authority;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
-use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::fixture::{expect_texts, opened, text, unopenable};
 use serde_json::Value;
 
 use crate::envelopes::no_certificate;
@@ -46,9 +46,7 @@ async fn certificate_served(
     consumer.close().await;
     // The message is not lost.
     let mut consumer = fixture.consumer().start().await.unwrap();
-    let message = opened(&mut consumer).await;
-    assert_eq!(text(&message), "original");
-    message.ack().await.unwrap();
+    expect_texts(&mut consumer, ["original"]).await;
     consumer.close().await;
 }
 
@@ -172,9 +170,7 @@ async fn messages_that_the_sender_has_not_sent() {
         "{:?}",
         refused[3].reason
     );
-    let message = opened(&mut consumer).await;
-    assert_eq!(text(&message), "original");
-    message.ack().await.unwrap();
+    expect_texts(&mut consumer, ["original"]).await;
     fixture
         .honest_traffic_arrives(&mut consumer, "beside")
         .await;

@@ -10,7 +10,7 @@ use ciphermq_tests::{Cli, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::workspace::{Workspace, console_text, screen};
+use ciphermq_tests::workspace::{Workspace, console_text, screen};
 
 /// Escape sequences, in 7-bit and 8-bit form, that clear the screen, set the title, move the cursor
 /// and delete; and characters that change the text direction and end lines.
@@ -97,7 +97,7 @@ async fn replies_of_a_broker_cannot_control_the_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_broker_sends_about_itself_and_messages_is_escaped() {
+async fn texts_of_a_broker_about_itself_and_messages_are_escaped() {
     let server = Server::start(Options::sqlite()).await;
     let broker = MaliciousBroker::start(&server).await;
     let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");

@@ -1,7 +1,7 @@
-//! What all generations have in common: a server that knows their CA, the steps by which every
-//! client begins, and the account of what was sent and received.
+//! What all generations share: a server that trusts their CA, the first steps of every client, and
+//! the record of what was sent and received.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use ciphermq_tests::data::{OlderEnvelope, older_envelopes, older_lines};
@@ -12,17 +12,17 @@ use ciphermq_tests::server::Options;
 use ciphermq_tests::{RawClient, Server};
 use rand::RngExt as _;
 
-/// The names that the older clients' configuration has.
+/// The queue, exchange and routing key of the older clients' configuration.
 pub(crate) const BINDING: (&str, &str, &str) =
     ("receiver_1_queue", "ciphermq_exchange", "receiver_1_key");
 
-/// A server, and the two clients' certificates.
+/// A server, and the certificates of the two clients.
 pub(crate) struct Deployment {
     server: Server,
     ca: OpensslAuthority,
     sender: Files,
     receiver: Files,
-    /// The receiver's public key, as its file holds it.
+    /// The receiver's public key, as in its file.
     key: String,
 }
 
@@ -57,13 +57,13 @@ impl Deployment {
             .unwrap()
     }
 
-    /// Each line waits for its one-line reply.
+    /// Declares and binds, and waits for the reply to each line.
     async fn declare(client: &mut RawClient) {
         let (queue, exchange, key) = BINDING;
         client.declare_and_bind(queue, exchange, key).await;
     }
 
-    /// The options with which `ciphermq-cli` is the sender.
+    /// Returns the options with which `ciphermq-cli` connects as the sender.
     pub(crate) fn options(&self) -> Vec<std::ffi::OsString> {
         let server = format!("localhost:{}", self.server.address().port());
         [
@@ -77,8 +77,8 @@ impl Deployment {
         .collect()
     }
 
-    /// A sender's beginning: one connection to bind and to get the receiver's key, and another to
-    /// publish on.
+    /// Starts a sender: one connection binds and gets the receiver's key, another one, which is
+    /// returned, publishes.
     pub(crate) async fn sender(&self) -> RawClient {
         let mut first = self.connect(&self.sender).await;
         Self::declare(&mut first).await;
@@ -90,7 +90,7 @@ impl Deployment {
         second
     }
 
-    /// A receiver's beginning, up to where it consumes.
+    /// Starts a receiver, up to the point at which it consumes.
     pub(crate) async fn receiver(&self) -> RawClient {
         let mut client = self.connect(&self.receiver).await;
         let register = format!("register_public_key {}", self.key);
@@ -99,8 +99,7 @@ impl Deployment {
         client
     }
 
-    /// Nothing waits any more and nothing was lost on the way: the server says so, and is still
-    /// well.
+    /// Checks that no message waits and none was lost, and stops the server.
     pub(crate) async fn close(mut self) {
         let database = self.server.database().await;
         assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
@@ -111,15 +110,15 @@ impl Deployment {
     }
 }
 
-/// Real envelopes of a generation, each time under a new id, and which of them have arrived.
+/// Real envelopes of a generation, each sent under a new id, and a record of those sent.
 #[derive(Clone)]
-pub(crate) struct Post {
+pub(crate) struct Envelopes {
     envelopes: Arc<Vec<OlderEnvelope>>,
     sent: Arc<Mutex<HashMap<String, String>>>,
-    next: usize,
+    position: usize,
 }
 
-impl Post {
+impl Envelopes {
     pub(crate) fn of(generation: &str) -> Self {
         let mut envelopes = older_lines();
         envelopes.retain(|envelope| envelope.generation == generation);
@@ -127,14 +126,14 @@ impl Post {
         Self {
             envelopes: Arc::new(envelopes),
             sent: Arc::default(),
-            next: 0,
+            position: 0,
         }
     }
 
-    /// The next envelope, under this id.
-    pub(crate) fn envelope(&mut self, id: &str) -> String {
-        let json = self.envelopes[self.next % self.envelopes.len()].with_id(id);
-        self.next += 1;
+    /// Returns the next envelope, with this id.
+    pub(crate) fn next(&mut self, id: &str) -> String {
+        let json = self.envelopes[self.position % self.envelopes.len()].with_id(id);
+        self.position += 1;
         self.sent
             .lock()
             .unwrap()
@@ -142,15 +141,15 @@ impl Post {
         json
     }
 
-    /// The line that publishes the next envelope under this id.
+    /// Returns the line that publishes the next envelope, with this id.
     pub(crate) fn publish(&mut self, id: &str) -> String {
-        let json = self.envelope(id);
+        let json = self.next(id);
         let (_, exchange, key) = BINDING;
         format!("publish {exchange} {key} {json}")
     }
 
-    /// A message that was delivered must be one that was sent, byte for byte.
-    pub(crate) fn check(&self, id: &str, json: &str) {
+    /// Checks that a delivered message was sent, byte for byte.
+    fn check(&self, id: &str, json: &str) {
         assert_eq!(
             self.sent.lock().unwrap().get(id).map(String::as_str),
             Some(json)
@@ -158,13 +157,48 @@ impl Post {
     }
 }
 
-/// An id of generations B and C.
+/// The messages that a receiver has received.
+#[derive(Default)]
+pub(crate) struct Received {
+    ids: HashSet<String>,
+    /// The number of deliveries that repeated an earlier one.
+    pub(crate) duplicates: usize,
+}
+
+impl Received {
+    /// Returns the number of different messages.
+    pub(crate) fn count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether these are all messages.
+    pub(crate) fn is(&self, ids: &[String]) -> bool {
+        self.ids == ids.iter().cloned().collect()
+    }
+
+    /// Records a delivery of an envelope that must have been sent; returns whether it is new.
+    pub(crate) fn add(&mut self, id: &str, json: &str, sent: &Envelopes) -> bool {
+        sent.check(id, json);
+        let is_new = self.ids.insert(id.to_owned());
+        self.duplicates += usize::from(!is_new);
+        is_new
+    }
+
+    /// Records a line that must be a delivery, and returns the message's id.
+    pub(crate) fn add_line<'a>(&mut self, line: &'a str, sent: &Envelopes) -> &'a str {
+        let (id, json) = delivery(line).unwrap_or_else(|| panic!("unexpected: {line}"));
+        self.add(id, json, sent);
+        id
+    }
+}
+
+/// Returns a message id as generations B and C form it.
 pub(crate) fn short_id() -> String {
     let random: u32 = rand::rng().random();
     format!("sender_1-{random:08x}-receiver_1")
 }
 
-/// The id and the envelope of a line that delivers a message; nothing for any other line.
+/// Returns the id and the envelope of a line that delivers a message; `None` for any other line.
 pub(crate) fn delivery(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("Message: ")?.split_once(' ')
 }

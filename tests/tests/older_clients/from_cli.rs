@@ -1,4 +1,4 @@
-//! `ciphermq-cli send` to receivers of the older generations, in the form that each of them reads.
+//! `ciphermq-cli send` to receivers of older generations, in the form that each of them reads.
 
 use ciphermq_client::{Form, Keyring, PrivateKey};
 use ciphermq_crypto::{Authority, OpenPolicy, Opener};
@@ -11,7 +11,7 @@ use crate::deployment::{BINDING, Deployment, delivery};
 
 const TEXTS: [&str; 3] = ["Température: 47,8 °F", r#"{"temperature_f": 47.8}"#, "0"];
 
-/// What generations B, C and D write: the tag stands at the end of the ciphertext.
+/// The fields of generations B, C and D: the tag is at the end of the ciphertext.
 const WITHOUT_TAG: &[&str] = &[
     "ciphertext",
     "enc_session_key",
@@ -21,8 +21,7 @@ const WITHOUT_TAG: &[&str] = &[
     "sent_time",
 ];
 
-/// What stands in envelopes of each form, in any order: older receivers look for no more, and not
-/// for less.
+/// The fields of an envelope of each form, in any order: the ones that its receivers look for.
 const FORMS: [(&str, &[&str]); 4] = [
     (
         "LEGACY-0",
@@ -72,7 +71,7 @@ pub(crate) async fn sent_in_each_form(deployment: &Deployment) {
         .ask(&format!("consume {}", BINDING.0), "Subscribed to queue")
         .await;
 
-    // Nothing is sent unless both options say so.
+    // Nothing is sent without both options.
     let refused = send(deployment, folder.path()).run().await.code(1);
     assert!(
         refused.stderr.contains("is not signed") && refused.stderr.contains("--suite LEGACY-A"),
@@ -134,9 +133,7 @@ pub(crate) async fn sent_in_each_form(deployment: &Deployment) {
                 };
                 assert_eq!(seen.as_str(), form);
                 texts.push(String::from_utf8(opened.payload).unwrap());
-                receiver
-                    .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-                    .await;
+                receiver.ack(id).await;
             }
             texts
         };

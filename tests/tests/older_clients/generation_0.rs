@@ -1,26 +1,26 @@
-//! Generation 0 (v1.3.1), Python: publishes by the batch; what its receiver meets while it waits
-//! for a confirmation it keeps.
+//! Generation 0 (v1.3.1), Python: publishes batches; its receiver keeps the deliveries that arrive
+//! while it waits for a confirmation.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ciphermq_tests::RawClient;
 
-use crate::deployment::{BINDING, Deployment, Post, delivery};
+use crate::deployment::{BINDING, Deployment, Envelopes, Received, delivery};
 
 const BATCHES: usize = 12;
 const BATCH: usize = 7;
-/// How long it waits for a reply.
+/// The time that it waits for a reply.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn exchange(deployment: &Deployment) {
     let mut receiver = Receiver::subscribe(deployment).await;
-    let mut post = Post::of("0");
-    let account = post.clone();
+    let mut envelopes = Envelopes::of("0");
+    let sent = envelopes.clone();
     let send = async {
         let mut sender = deployment.sender().await;
         for number in 0..BATCHES {
-            let mut batch = Batch::new(&mut post);
+            let mut batch = Batch::new(&mut envelopes);
             // Every third connection is lost in the middle of the replies.
             if number % 3 == 0 {
                 batch.publish(&mut sender, BATCH / 2).await;
@@ -31,25 +31,25 @@ pub(crate) async fn exchange(deployment: &Deployment) {
         }
     };
     let receive = async {
-        while receiver.received.len() < BATCHES * BATCH {
-            receiver.step(&account).await;
+        while receiver.received.count() < BATCHES * BATCH {
+            receiver.step(&sent).await;
         }
-        assert_eq!((receiver.duplicates, receiver.kept.len()), (0, 0));
+        assert_eq!((receiver.received.duplicates, receiver.kept.len()), (0, 0));
         receiver.socket.ask("ping", "PONG").await;
     };
     tokio::join!(send, receive);
 }
 
-/// Messages that have no ACK yet: ids and envelopes.
+/// The ids and envelopes of messages that have no ACK yet.
 struct Batch {
     waiting: Vec<(String, String)>,
 }
 
 impl Batch {
-    fn new(post: &mut Post) -> Self {
+    fn new(envelopes: &mut Envelopes) -> Self {
         let message = |_| {
             let id = uuid::Uuid::new_v4().to_string();
-            let json = post.envelope(&id);
+            let json = envelopes.next(&id);
             (id, json)
         };
         Self {
@@ -57,7 +57,7 @@ impl Batch {
         }
     }
 
-    /// Up to three tries with what is not acknowledged.
+    /// Publishes up to three times what is not acknowledged.
     async fn publish_until_acked(&mut self, sender: &mut RawClient) {
         for _ in 0..3 {
             self.publish(sender, usize::MAX).await;
@@ -68,7 +68,7 @@ impl Batch {
         panic!("{} messages were given up", self.waiting.len());
     }
 
-    /// Publishes them in one line, and reads one line for each, at most `most`.
+    /// Publishes them in one line, and reads one reply for each, but no more than `most`.
     async fn publish(&mut self, sender: &mut RawClient, most: usize) {
         let json: Vec<&str> = self.waiting.iter().map(|(_, json)| json.as_str()).collect();
         let (_, exchange, key) = BINDING;
@@ -86,10 +86,9 @@ impl Batch {
 
 struct Receiver {
     socket: RawClient,
-    /// Deliveries that came before a confirmation.
+    /// Deliveries that arrived before a confirmation.
     kept: VecDeque<String>,
-    received: HashSet<String>,
-    duplicates: usize,
+    received: Received,
 }
 
 impl Receiver {
@@ -101,23 +100,16 @@ impl Receiver {
         Self {
             socket,
             kept: VecDeque::new(),
-            received: HashSet::new(),
-            duplicates: 0,
+            received: Received::default(),
         }
     }
 
-    async fn step(&mut self, post: &Post) {
+    async fn step(&mut self, sent: &Envelopes) {
         let line = match self.kept.pop_front() {
             Some(line) => line,
             None => self.socket.line().await,
         };
-        let Some((id, json)) = delivery(&line) else {
-            panic!("unexpected: {line}")
-        };
-        post.check(id, json);
-        if !self.received.insert(id.to_owned()) {
-            self.duplicates += 1;
-        }
+        let id = self.received.add_line(&line, sent);
         self.ack(id).await;
     }
 

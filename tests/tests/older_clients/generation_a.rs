@@ -1,40 +1,38 @@
-//! Generation A (v1.4.0), Python: waits for everything, tries everything three times.
+//! Generation A (v1.4.0), Python: waits for every reply, and tries everything three times.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use ciphermq_tests::RawClient;
 
-use crate::deployment::{BINDING, Deployment, Post, delivery};
+use crate::deployment::{BINDING, Deployment, Envelopes, Received};
 
 const MESSAGES: usize = 60;
 
 pub(crate) async fn exchange(deployment: &Deployment) {
     let mut receiver = Receiver::subscribe(deployment).await;
-    let mut post = Post::of("A");
-    let account = post.clone();
+    let mut envelopes = Envelopes::of("A");
+    let sent = envelopes.clone();
     let send = async {
         let mut sender = deployment.sender().await;
         for number in 0..MESSAGES {
             let id = uuid::Uuid::new_v4().to_string();
-            let line = post.publish(&id);
-            // Every third is taken for lost at once: the second try comes while the first is being
-            // stored.
+            let line = envelopes.publish(&id);
+            // Every third is tried again at once, while the first try is being stored.
             publish(&mut sender, &line, &id, number % 3 == 0).await;
         }
     };
     let receive = async {
-        while receiver.received.len() < MESSAGES {
-            receiver.step(&account).await;
+        while receiver.received.count() < MESSAGES {
+            receiver.step(&sent).await;
         }
-        // Nothing comes twice but what was lost on the way, and nothing was.
-        assert_eq!(receiver.duplicates, 0);
+        // No ack was lost, so nothing is delivered twice.
+        assert_eq!(receiver.received.duplicates, 0);
         receiver.socket.ask("ping", "PONG").await;
     };
     tokio::join!(send, receive);
 }
 
-/// Up to three tries, a line a second, and a growing pause between.
+/// Tries up to three times, waits a second for each line, and longer after each try.
 async fn publish(sender: &mut RawClient, line: &str, id: &str, is_impatient: bool) {
     let ack = format!("ACK {id}");
     if is_impatient {
@@ -59,8 +57,7 @@ async fn publish(sender: &mut RawClient, line: &str, id: &str, is_impatient: boo
 
 struct Receiver {
     socket: RawClient,
-    received: HashSet<String>,
-    duplicates: usize,
+    received: Received,
 }
 
 impl Receiver {
@@ -71,25 +68,18 @@ impl Receiver {
             .await;
         Self {
             socket,
-            received: HashSet::new(),
-            duplicates: 0,
+            received: Received::default(),
         }
     }
 
-    async fn step(&mut self, post: &Post) {
+    async fn step(&mut self, sent: &Envelopes) {
         let line = self.socket.line().await;
-        let Some((id, json)) = delivery(&line) else {
-            panic!("unexpected: {line}")
-        };
-        post.check(id, json);
-        if !self.received.insert(id.to_owned()) {
-            self.duplicates += 1;
-        }
+        let id = self.received.add_line(&line, sent);
         self.ack(id).await;
     }
 
-    /// Throws away every line that is not the confirmation: a delivery among them would be lost to
-    /// this client.
+    /// Discards every line that is not the confirmation: a delivery among them would be lost to this
+    /// client.
     async fn ack(&mut self, id: &str) {
         let confirmation = format!("ACK_CONFIRMED {id}");
         for _ in 0..3 {

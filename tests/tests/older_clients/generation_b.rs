@@ -1,28 +1,25 @@
-//! Generation B (v1.4.1 and v1.4.2), Python: publishes one by one, acks from a task of its own,
-//! ignores what it has seen.
-
-use std::collections::HashSet;
+//! Generation B (v1.4.1 and v1.4.2), Python: publishes one by one, acks from a separate task, and
+//! ignores messages that it has seen.
 
 use ciphermq_tests::RawClient;
 
-use crate::deployment::{BINDING, Deployment, Post, delivery, short_id};
+use crate::deployment::{BINDING, Deployment, Envelopes, Received, delivery, short_id};
 
 const MESSAGES: usize = 100;
 
-async fn publish(sender: &mut RawClient, post: &mut Post) -> String {
+async fn publish(sender: &mut RawClient, envelopes: &mut Envelopes) -> String {
     let id = short_id();
-    sender.send_line(&post.publish(&id)).await;
+    sender.send_line(&envelopes.publish(&id)).await;
     sender.expect(&format!("ACK {id}")).await;
     id
 }
 
-/// Reads lines as they come: the reply to `consume` and confirmations stand among the deliveries
-/// and are skipped.
+/// A receiver that reads lines as they arrive, and skips the reply to `consume` and confirmations
+/// among the deliveries.
 pub(crate) struct Receiver {
     socket: RawClient,
-    pub(crate) received: HashSet<String>,
-    pub(crate) duplicates: usize,
-    /// Acks that its task has yet to send: it sends them some time after, in one go.
+    pub(crate) received: Received,
+    /// Acks that its task has yet to send: it sends them later, all at once.
     acks: String,
 }
 
@@ -32,14 +29,12 @@ impl Receiver {
         socket.send_line(&format!("consume {}", BINDING.0)).await;
         Self {
             socket,
-            received: HashSet::new(),
-            duplicates: 0,
+            received: Received::default(),
             acks: String::new(),
         }
     }
 
-    /// Connects anew, and still knows what it has seen. What it had yet to ack it does not ack any
-    /// more.
+    /// Reconnects. It still knows what it has seen, but never sends the acks that were due.
     async fn reconnect(mut self, deployment: &Deployment) -> Self {
         self.socket = deployment.receiver().await;
         self.socket
@@ -49,8 +44,8 @@ impl Receiver {
         self
     }
 
-    /// Reads until a message comes that it has not seen.
-    pub(crate) async fn next(&mut self, post: &Post) {
+    /// Reads until a message arrives that it has not seen.
+    pub(crate) async fn next(&mut self, sent: &Envelopes) {
         loop {
             if !self.acks.is_empty() {
                 self.socket.send_bytes(std::mem::take(&mut self.acks)).await;
@@ -63,16 +58,14 @@ impl Receiver {
                 );
                 continue;
             };
-            post.check(id, json);
-            if self.received.insert(id.to_owned()) {
+            if self.received.add(id, json, sent) {
                 self.acks = format!("ack {id}\n");
                 return;
             }
-            self.duplicates += 1;
         }
     }
 
-    /// Sends what it has yet to ack, and reads until all is confirmed.
+    /// Sends the acks that are due, and reads until all are confirmed.
     pub(crate) async fn finish(&mut self) {
         let last = self.acks.trim_end().replace("ack ", "ACK_CONFIRMED ");
         self.socket.send_bytes(std::mem::take(&mut self.acks)).await;
@@ -82,48 +75,48 @@ impl Receiver {
 
 pub(crate) async fn exchange(deployment: &Deployment) {
     let mut receiver = Receiver::subscribe(deployment).await;
-    let mut post = Post::of("B");
-    let account = post.clone();
+    let mut envelopes = Envelopes::of("B");
+    let sent = envelopes.clone();
     let send = async {
         let mut sender = deployment.sender().await;
         for _ in 0..MESSAGES {
-            publish(&mut sender, &mut post).await;
+            publish(&mut sender, &mut envelopes).await;
         }
     };
     let receive = async {
-        while receiver.received.len() < MESSAGES {
-            receiver.next(&account).await;
+        while receiver.received.count() < MESSAGES {
+            receiver.next(&sent).await;
         }
         receiver.finish().await;
-        assert_eq!(receiver.duplicates, 0);
+        assert_eq!(receiver.received.duplicates, 0);
     };
     tokio::join!(send, receive);
 }
 
-/// A message that it got, and lost the connection before its ack left, comes again, is ignored, and
-/// never acked: it must not keep the others from coming.
+/// A connection is lost before an ack is sent. The message is delivered again, ignored and never
+/// acked, and must not hold up the others.
 pub(crate) async fn duplicates(deployment: &Deployment) {
     let mut receiver = Receiver::subscribe(deployment).await;
-    let mut post = Post::of("B");
+    let mut envelopes = Envelopes::of("B");
     let mut sender = deployment.sender().await;
-    let lost = publish(&mut sender, &mut post).await;
-    receiver.next(&post).await;
+    let lost = publish(&mut sender, &mut envelopes).await;
+    receiver.next(&envelopes).await;
     let mut receiver = receiver.reconnect(deployment).await;
     for _ in 0..5 {
-        publish(&mut sender, &mut post).await;
+        publish(&mut sender, &mut envelopes).await;
     }
-    while receiver.received.len() < 6 {
-        receiver.next(&post).await;
+    while receiver.received.count() < 6 {
+        receiver.next(&envelopes).await;
     }
     receiver.finish().await;
     assert!(
-        receiver.duplicates > 0,
-        "the message whose ack was lost has come again"
+        receiver.received.duplicates > 0,
+        "the message whose ack was lost is delivered again"
     );
-    // A new process has seen nothing, and acks it.
+    // A new process has seen nothing, so it acks the message.
     drop(receiver);
     let mut fresh = Receiver::subscribe(deployment).await;
-    fresh.next(&post).await;
-    assert_eq!(fresh.received, HashSet::from([lost]));
+    fresh.next(&envelopes).await;
+    assert!(fresh.received.is(&[lost]));
     fresh.finish().await;
 }

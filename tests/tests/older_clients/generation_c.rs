@@ -5,42 +5,42 @@ use std::time::Duration;
 
 use ciphermq_tests::RawClient;
 
-use crate::deployment::{Deployment, Post, short_id};
+use crate::deployment::{Deployment, Envelopes, short_id};
 use crate::generation_b::Receiver;
 
-/// How many messages it sends at once.
+/// The number of messages that it sends at once.
 pub(crate) const PIPELINE: usize = 1000;
-/// Its wait for replies ends with a silence of this length.
+/// The silence after which it stops waiting for replies.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Its reads do: a line that comes in two pieces with a longer pause between is lost.
+/// The time limit of each read. A line is lost if it arrives in two pieces with a longer pause
+/// between them.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) async fn exchange(deployment: &Deployment) {
-    // As generation B's, by the reads of this one's.
+    // It receives as generation B.
     let mut receiver = Receiver::subscribe(deployment).await;
-    let post = Post::of("C");
-    let account = post.clone();
+    let envelopes = Envelopes::of("C");
+    let sent = envelopes.clone();
     let receive = async {
-        while receiver.received.len() < PIPELINE {
-            receiver.next(&account).await;
+        while receiver.received.count() < PIPELINE {
+            receiver.next(&sent).await;
         }
         receiver.finish().await;
-        assert_eq!(receiver.duplicates, 0);
+        assert_eq!(receiver.received.duplicates, 0);
     };
-    tokio::join!(send(deployment, post), receive);
+    tokio::join!(send(deployment, envelopes), receive);
 }
 
-/// Sends so many messages as it does at once.
-pub(crate) async fn send(deployment: &Deployment, mut post: Post) {
+/// Sends [`PIPELINE`] messages.
+pub(crate) async fn send(deployment: &Deployment, mut envelopes: Envelopes) {
     let mut waiting: Vec<(String, String)> = (0..PIPELINE)
         .map(|_| {
             let id = short_id();
-            let line = post.publish(&id);
+            let line = envelopes.publish(&id);
             (id, line)
         })
         .collect();
-    // The first connection is lost in the middle of the replies: all that was not acked is sent
-    // again.
+    // The first connection is lost in the middle of the replies: what was not acked is sent again.
     let mut sender = deployment.sender().await;
     round(&mut sender, &mut waiting, PIPELINE / 2).await;
     assert_eq!(waiting.len(), PIPELINE / 2);
@@ -54,8 +54,8 @@ pub(crate) async fn send(deployment: &Deployment, mut post: Post) {
     );
 }
 
-/// Writes all lines, then reads replies until each message has one, `most` have come, or it is
-/// silent for too long.
+/// Writes all lines, then reads replies until each message has one, `most` have arrived, or none
+/// arrives for too long.
 async fn round(sender: &mut RawClient, waiting: &mut Vec<(String, String)>, most: usize) {
     let lines: String = waiting
         .iter()
@@ -66,7 +66,7 @@ async fn round(sender: &mut RawClient, waiting: &mut Vec<(String, String)>, most
     let mut silence = Duration::ZERO;
     while acked.len() < waiting.len().min(most) && silence < TIMEOUT {
         match sender.read_line(READ_TIMEOUT).await {
-            // Any line, an unexpected one too, keeps it waiting.
+            // Any line, even an unexpected one, keeps it waiting.
             Ok(Some(line)) => {
                 silence = Duration::ZERO;
                 acked.extend(line.strip_prefix("ACK ").map(str::to_owned));
@@ -77,7 +77,7 @@ async fn round(sender: &mut RawClient, waiting: &mut Vec<(String, String)>, most
                 assert_eq!(
                     sender.discard_partial(),
                     0,
-                    "a line came in two pieces, too far apart"
+                    "a line arrived in two pieces, too far apart"
                 );
             }
         }

@@ -1,39 +1,39 @@
-//! Generation D (after v1.5.0), Rust: sends as C; its receiver sends heartbeats and connects again
-//! by itself.
+//! Generation D (after v1.5.0), Rust: sends as generation C; its receiver sends heartbeats and
+//! reconnects by itself.
 
 use std::collections::HashSet;
 
 use ciphermq_tests::RawClient;
 
-use crate::deployment::{BINDING, Deployment, Post, delivery};
+use crate::deployment::{BINDING, Deployment, Envelopes, Received, delivery};
 use crate::generation_c::{PIPELINE, send};
 
-/// What stands for its 30 s between two heartbeats: so many messages.
+/// The number of messages between two heartbeats, in place of the real client's 30 s.
 const HEARTBEAT: usize = 50;
-/// After so many messages it loses its connection.
+/// The number of messages after which it loses its connection.
 const LOSS: usize = 333;
 
 pub(crate) async fn exchange(deployment: &Deployment) {
     let mut receiver = Receiver::subscribe(deployment).await;
-    // It seals as C.
-    let post = Post::of("C");
-    let account = post.clone();
+    // It seals as generation C.
+    let envelopes = Envelopes::of("C");
+    let sent = envelopes.clone();
     let receive = async {
-        while receiver.received.len() < PIPELINE {
-            receiver.next(deployment, &account).await;
+        while receiver.received.count() < PIPELINE {
+            receiver.next(deployment, &sent).await;
         }
         receiver.settle().await;
-        assert_eq!(receiver.duplicates, 0);
-        let sent = receiver.received.len() / HEARTBEAT;
-        assert_eq!((receiver.heartbeats, receiver.answered), (sent, sent));
+        assert_eq!(receiver.received.duplicates, 0);
+        let heartbeats = receiver.received.count() / HEARTBEAT;
+        assert_eq!(receiver.heartbeats, heartbeats);
+        assert_eq!(receiver.answered, heartbeats);
     };
-    tokio::join!(send(deployment, post), receive);
+    tokio::join!(send(deployment, envelopes), receive);
 }
 
 struct Receiver {
     socket: RawClient,
-    received: HashSet<String>,
-    duplicates: usize,
+    received: Received,
     /// Acks that were sent and are not confirmed.
     unconfirmed: HashSet<String>,
     heartbeats: usize,
@@ -44,8 +44,7 @@ impl Receiver {
     async fn subscribe(deployment: &Deployment) -> Self {
         Self {
             socket: Self::connect(deployment).await,
-            received: HashSet::new(),
-            duplicates: 0,
+            received: Received::default(),
             unconfirmed: HashSet::new(),
             heartbeats: 0,
             answered: 0,
@@ -58,45 +57,43 @@ impl Receiver {
         socket
     }
 
-    /// Reads a line; a message that it has not seen it acks, without waiting.
-    async fn next(&mut self, deployment: &Deployment, post: &Post) {
+    /// Reads a line, and acks a message that it has not seen, without waiting.
+    async fn next(&mut self, deployment: &Deployment, sent: &Envelopes) {
         let line = self.socket.line().await;
         let Some((id, json)) = delivery(&line) else {
-            self.pass_over(&line);
+            self.skip(&line);
             return;
         };
-        post.check(id, json);
-        if !self.received.insert(id.to_owned()) {
-            self.duplicates += 1;
+        if !self.received.add(id, json, sent) {
             return;
         }
         self.unconfirmed.insert(id.to_owned());
         let mut lines = format!("ack {id}\n");
-        if self.received.len().is_multiple_of(HEARTBEAT) {
+        if self.received.count().is_multiple_of(HEARTBEAT) {
             self.heartbeats += 1;
             lines.push_str("heartbeat\n");
         }
         self.socket.send_bytes(lines).await;
-        if self.received.len() == LOSS {
-            // What it has acked before the loss it would ignore when it came again.
+        if self.received.count() == LOSS {
+            // It would ignore messages that it has acked and that are delivered again.
             self.settle().await;
             self.socket = Self::connect(deployment).await;
         }
     }
 
-    /// Reads until all is confirmed and answered. With a prefetch of 1 a delivery may be behind the
-    /// last confirmation, and comes again on the next connection.
+    /// Reads until every ack is confirmed and every heartbeat answered. With a prefetch of 1 a
+    /// delivery may follow the last confirmation, and is repeated on the next connection.
     async fn settle(&mut self) {
         while !self.unconfirmed.is_empty() || self.answered < self.heartbeats {
             let line = self.socket.line().await;
             if delivery(&line).is_none() {
-                self.pass_over(&line);
+                self.skip(&line);
             }
         }
     }
 
-    /// Lines that are no deliveries: it looks at none of them.
-    fn pass_over(&mut self, line: &str) {
+    /// Skips a line that is no delivery, after checking that it was to be expected.
+    fn skip(&mut self, line: &str) {
         match line {
             "Heartbeat received" => self.answered += 1,
             "Subscribed to queue" => {}

@@ -1,7 +1,8 @@
-//! The five generations of clients in use, each emulated as it speaks, with certificates as it has
-//! them: made with `openssl`, without extended key usage, clients' without alternative names. What
-//! their senders publish their receivers get: every message, once, byte for byte. And what
-//! `ciphermq-cli send` writes for them they can read.
+//! The five older generations of clients that are in use, each emulated line by line.
+//!
+//! Their certificates are like the real ones: made with `openssl`, without extended key usage, and
+//! those of clients without alternative names. Each receiver gets every message that its sender
+//! publishes, once and byte for byte, and can read what `ciphermq-cli send` writes for it.
 
 mod deployment;
 mod from_cli;

@@ -227,9 +227,7 @@ pub(super) async fn several_queues_on_one_connection(fixture: Fixture) {
         .ask(&format!("consume {other} 1"), "Subscribed to queue")
         .await;
     let [a, b] = ["a", "b"].map(|id| fixture.envelope(id));
-    sender
-        .ask(&fixture.publish(&a), &format!("ACK {}", fixture.id("a")))
-        .await;
+    fixture.publish_acked(&mut sender, "a", &a).await;
     receiver.expect(&fixture.delivery("a", &a)).await;
     sender
         .ask(

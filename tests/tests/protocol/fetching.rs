@@ -5,12 +5,7 @@ use ciphermq_tests::Fixture;
 pub(super) async fn fetch_leases_and_does_not_remove(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let envelope = fixture.envelope("m");
-    sender
-        .ask(
-            &fixture.publish(&envelope),
-            &format!("ACK {}", fixture.id("m")),
-        )
-        .await;
+    fixture.publish_acked(&mut sender, "m", &envelope).await;
     let fetch = format!("fetch {}", fixture.id("q"));
     let delivery = fixture.delivery("m", &envelope);
     let mut one = fixture.client("receiver").await;
@@ -28,11 +23,7 @@ pub(super) async fn fetch_leases_and_does_not_remove(fixture: Fixture) {
         line = two.line().await;
     }
     assert_eq!(line, delivery);
-    two.ask(
-        &format!("ack {}", fixture.id("m")),
-        &format!("ACK_CONFIRMED {}", fixture.id("m")),
-    )
-    .await;
+    two.ack(&fixture.id("m")).await;
     drop(two);
     let mut three = fixture.client("receiver").await;
     three.ask(&fetch, "No messages").await;
@@ -62,12 +53,7 @@ pub(super) async fn fetch_is_refused_on_a_consuming_connection(fixture: Fixture)
         .await;
     // The consumer is not affected.
     let envelope = fixture.envelope("m");
-    sender
-        .ask(
-            &fixture.publish(&envelope),
-            &format!("ACK {}", fixture.id("m")),
-        )
-        .await;
+    fixture.publish_acked(&mut sender, "m", &envelope).await;
     receiver.expect(&fixture.delivery("m", &envelope)).await;
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::prelude::BASE64_STANDARD;
-use ciphermq_tests::Fixture;
+use ciphermq_tests::{Fixture, RawClient};
 use serde_json::{Value, json};
 
 pub(super) async fn public_keys_in_both_spellings(fixture: Fixture) {
@@ -103,6 +103,20 @@ fn payload(client_id: &str, key: &str) -> Value {
         "keys": [{"suite": "X25519-AES256GCM", "key_id": "0011223344556677", "key": key}]})
 }
 
+/// Registers a signed key, and expects that the server accepts it.
+async fn register_signed(client: &mut RawClient, signed: &str) {
+    let register = format!("register_signed_key {signed}");
+    client.ask(&register, "Public key registered").await;
+}
+
+/// Expects that this is the signed key of the client `who`.
+async fn expect_signed(client: &mut RawClient, who: &str, signed: &str) {
+    let expected = format!("Signed key: {signed}");
+    client
+        .ask(&format!("get_signed_key {who}"), &expected)
+        .await;
+}
+
 pub(super) async fn signed_keys(fixture: Fixture) {
     let (mut receiver, mut sender) = (
         fixture.client("receiver").await,
@@ -114,18 +128,8 @@ pub(super) async fn signed_keys(fixture: Fixture) {
         .await;
     let key = BASE64_STANDARD.encode([7; 32]);
     let signed = jws(&payload(&who, &key));
-    receiver
-        .ask(
-            &format!("register_signed_key {signed}"),
-            "Public key registered",
-        )
-        .await;
-    sender
-        .ask(
-            &format!("get_signed_key {who}"),
-            &format!("Signed key: {signed}"),
-        )
-        .await;
+    register_signed(&mut receiver, &signed).await;
+    expect_signed(&mut sender, &who, &signed).await;
     // Older senders get the X25519 key from the signed one.
     sender
         .ask(
@@ -134,18 +138,8 @@ pub(super) async fn signed_keys(fixture: Fixture) {
         )
         .await;
     let newer = jws(&payload(&who, &BASE64_STANDARD.encode([8; 32])));
-    receiver
-        .ask(
-            &format!("register_signed_key {newer}"),
-            "Public key registered",
-        )
-        .await;
-    sender
-        .ask(
-            &format!("get_signed_key {who}"),
-            &format!("Signed key: {newer}"),
-        )
-        .await;
+    register_signed(&mut receiver, &newer).await;
+    expect_signed(&mut sender, &who, &newer).await;
 }
 
 pub(super) async fn a_signed_key_is_registered_by_its_client_only(fixture: Fixture) {
@@ -187,18 +181,8 @@ pub(super) async fn a_signed_key_without_an_x25519_key(fixture: Fixture) {
         announced["keys"] = keys;
         announced["epoch"] = epoch.into();
         let signed = jws(&announced);
-        receiver
-            .ask(
-                &format!("register_signed_key {signed}"),
-                "Public key registered",
-            )
-            .await;
-        sender
-            .ask(
-                &format!("get_signed_key {who}"),
-                &format!("Signed key: {signed}"),
-            )
-            .await;
+        register_signed(&mut receiver, &signed).await;
+        expect_signed(&mut sender, &who, &signed).await;
         // The receiver no longer announces an X25519 key.
         sender
             .ask(&format!("get_public_key {who}"), "Public key not found")

@@ -30,20 +30,10 @@ pub(super) async fn the_same_id_again(fixture: Fixture) {
 pub(super) async fn the_same_id_of_another_client(fixture: Fixture) {
     let (mut sender, mut other) = (fixture.sender().await, fixture.client("other").await);
     let old = fixture.envelope("old");
-    sender
-        .ask(
-            &fixture.publish(&old),
-            &format!("ACK {}", fixture.id("old")),
-        )
-        .await;
+    fixture.publish_acked(&mut sender, "old", &old).await;
     other.ask(&fixture.publish(&old), IN_USE).await;
     let new = EnvelopeText::modern(&fixture.id("new"), &fixture.id("receiver"));
-    other
-        .ask(
-            &fixture.publish(&new),
-            &format!("ACK {}", fixture.id("new")),
-        )
-        .await;
+    fixture.publish_acked(&mut other, "new", &new).await;
     sender.ask(&fixture.publish(&new), IN_USE).await;
     let mut receiver = fixture.receiver(100).await;
     receiver.expect(&fixture.delivery("old", &old)).await;
@@ -165,12 +155,7 @@ pub(super) async fn the_same_id_after_its_ack(fixture: Fixture) {
     sender.ask(&fixture.publish(&envelope), &ack).await;
     let mut receiver = fixture.receiver(10).await;
     receiver.expect(&fixture.delivery("m", &envelope)).await;
-    receiver
-        .ask(
-            &format!("ack {}", fixture.id("m")),
-            &format!("ACK_CONFIRMED {}", fixture.id("m")),
-        )
-        .await;
+    receiver.ack(&fixture.id("m")).await;
     sender.ask(&fixture.publish(&envelope), &ack).await;
     sender
         .ask(&fixture.publish(&envelope.set("x", 1)), IN_USE)
@@ -224,12 +209,7 @@ pub(super) async fn errors_of_single_messages(fixture: Fixture) {
         .set("sender_client_id", s)
         .set("exchange", e)
         .set("routing_key", "k");
-    sender
-        .ask(
-            &fixture.publish(&agreeing),
-            &format!("ACK {}", fixture.id("n")),
-        )
-        .await;
+    fixture.publish_acked(&mut sender, "n", &agreeing).await;
 }
 
 pub(super) async fn a_batch_is_answered_message_by_message(fixture: Fixture) {
@@ -328,9 +308,7 @@ pub(super) async fn envelopes_arrive_byte_for_byte(fixture: Fixture) {
         fixture.id("m"),
         fixture.id("eceiver"),
     );
-    sender
-        .ask(&fixture.publish(&odd), &format!("ACK {}", fixture.id("m")))
-        .await;
+    fixture.publish_acked(&mut sender, "m", &odd).await;
     receiver.expect(&fixture.delivery("m", &odd)).await;
     // White space around the envelope is not part of it.
     let plain = fixture.envelope("n");
@@ -344,12 +322,7 @@ pub(super) async fn envelopes_arrive_byte_for_byte(fixture: Fixture) {
         .envelope("o")
         .without("tag")
         .set("ciphertext", "x".repeat(3_000_000));
-    sender
-        .ask(
-            &fixture.publish(&large),
-            &format!("ACK {}", fixture.id("o")),
-        )
-        .await;
+    fixture.publish_acked(&mut sender, "o", &large).await;
     let line = receiver.line().await;
     assert!(
         line == fixture.delivery("o", &large),
@@ -362,12 +335,7 @@ pub(super) async fn a_message_goes_to_every_bound_queue(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     fixture.bind_queue(&mut sender, "second").await;
     let envelope = fixture.envelope("m");
-    sender
-        .ask(
-            &fixture.publish(&envelope),
-            &format!("ACK {}", fixture.id("m")),
-        )
-        .await;
+    fixture.publish_acked(&mut sender, "m", &envelope).await;
     for queue in ["q", "second"] {
         let mut receiver = fixture.client("receiver").await;
         receiver

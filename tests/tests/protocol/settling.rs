@@ -25,12 +25,8 @@ pub(super) async fn only_the_receiver_acks(fixture: Fixture) {
     }
     let mut receiver = fixture.receiver(1).await;
     receiver.expect(&fixture.delivery("m", &envelope)).await;
-    receiver
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
-    receiver
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
+    receiver.ack(&id).await;
+    receiver.ack(&id).await;
     stranger
         .ask(&format!("ack {id}"), &format!("{FOREIGN}{id}"))
         .await;
@@ -78,9 +74,7 @@ pub(super) async fn one_ack_counts_for_every_queue(fixture: Fixture) {
         .await;
     let mut receiver = fixture.receiver(1).await;
     receiver.expect(&fixture.delivery("m", &envelope)).await;
-    receiver
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
+    receiver.ack(&id).await;
     let second = format!("consume {} 5", fixture.id("second"));
     receiver.ask(&second, "Subscribed to queue").await;
     receiver.ask("ping", "PONG").await;
@@ -101,9 +95,7 @@ pub(super) async fn an_ack_counts_on_another_connection(fixture: Fixture) {
     drop(first);
     // The message was processed before the connection was lost, and is acked without a lease.
     let mut second = fixture.client("receiver").await;
-    second
-        .ask(&format!("ack {a}"), &format!("ACK_CONFIRMED {a}"))
-        .await;
+    second.ack(&a).await;
     second
         .ask(
             &format!("consume {} 5", fixture.id("q")),
@@ -114,12 +106,8 @@ pub(super) async fn an_ack_counts_on_another_connection(fixture: Fixture) {
     second.ask("ping", "PONG").await;
     // A lease of another connection does not matter either.
     let mut third = fixture.client("receiver").await;
-    third
-        .ask(&format!("ack {b}"), &format!("ACK_CONFIRMED {b}"))
-        .await;
-    second
-        .ask(&format!("ack {b}"), &format!("ACK_CONFIRMED {b}"))
-        .await;
+    third.ack(&b).await;
+    second.ack(&b).await;
 }
 
 pub(super) async fn rejected_messages_are_kept(fixture: Fixture) {
@@ -199,9 +187,7 @@ pub(super) async fn resend(fixture: Fixture) {
         .ask(&format!("resend {id}"), "Resend requested")
         .await;
     receiver.expect(&delivery).await;
-    receiver
-        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-        .await;
+    receiver.ack(&id).await;
     sender
         .ask(&format!("resend {id}"), "Message ID not found")
         .await;

@@ -144,7 +144,7 @@ async fn older_rows_are_adopted_once(backend: Backend) {
         .await;
     drop(database);
 
-    // The operator permits the adoption once more.
+    // The operator permits the adoption again.
     server.configure("encryption", "older_rows", "accept");
     server.restart().await;
     assert_eq!(

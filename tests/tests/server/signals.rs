@@ -121,9 +121,7 @@ async fn a_limit_on_the_size_of_files_does_not_end_the_server() {
         acked.len()
     );
     for id in &acked {
-        client
-            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
-            .await;
+        client.ack(id).await;
     }
     drop(client);
     server.terminate().await;

@@ -42,6 +42,6 @@ pub(super) async fn a_killed_server_finishes_a_deletion(backend: Backend) {
             .map(|n| format!("m{n:05}"))
             .collect::<Vec<_>>())
     );
-    // Acks of what is set aside are confirmed, and others' traffic goes on.
+    // Acks of what is set aside are confirmed, and the traffic of others continues.
     one.ask("ack m00000", "ACK_CONFIRMED m00000").await;
 }

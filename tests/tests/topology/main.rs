@@ -17,12 +17,12 @@ use races::publishes_race_with_deletions;
 use removing::{
     a_consumer_learns_that_its_queue_is_gone, a_purge_leaves_what_comes_later,
     a_route_has_a_bounded_number_of_queues, an_administrator_removes_everything,
-    lists_show_what_a_client_may_see, only_who_made_it_removes_it,
+    lists_show_what_a_client_may_see, only_its_maker_removes_a_queue_exchange_or_binding,
 };
 
 on_both_databases!(
     a_route_has_a_bounded_number_of_queues,
-    only_who_made_it_removes_it,
+    only_its_maker_removes_a_queue_exchange_or_binding,
     a_consumer_learns_that_its_queue_is_gone,
     a_purge_leaves_what_comes_later,
     lists_show_what_a_client_may_see,

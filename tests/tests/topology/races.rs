@@ -1,4 +1,4 @@
-//! Publishes under way while their queue is deleted and made again.
+//! Publishes while their queue is deleted and declared again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{batch, owner, rejected};
 
-/// How often the queue is deleted and made again.
+/// The number of times that the queue is deleted and declared again.
 const ROUNDS: usize = 25;
-/// The messages of a line.
+/// The number of messages in a line.
 const LINE: usize = 20;
 
-/// What became of a sender's messages, by id.
+/// The ids of a sender's messages, by outcome.
 #[derive(Default)]
 struct Sent {
     acknowledged: BTreeSet<String>,
     refused: BTreeSet<String>,
 }
 
-/// Publishes lines of messages, some of them in flight at once, until it is told to stop.
+/// Publishes lines of messages, some of them in flight at once, until `stop` is set.
 async fn publish(server: Arc<Server>, name: String, stop: Arc<AtomicBool>) -> Sent {
     let mut sender = RawClient::connect(&server, &name).await;
     let (mut sent, mut lines, mut answered) = (Sent::default(), 0, 0);
@@ -55,14 +55,14 @@ async fn publish(server: Arc<Server>, name: String, stop: Arc<AtomicBool>) -> Se
     }
 }
 
-/// What a receiver has received: how often, and what is confirmed.
+/// A receiver's deliveries by message id, and the ids whose acks are confirmed.
 #[derive(Default)]
 struct Received {
     times: BTreeMap<String, usize>,
     confirmed: BTreeSet<String>,
 }
 
-/// Consumes, and acknowledges each message; connects again whenever the queue is deleted.
+/// Consumes, acknowledges each message, and reconnects whenever the queue is deleted.
 async fn receive(server: Arc<Server>, stop: Arc<AtomicBool>) -> Received {
     let mut received = Received::default();
     'connect: while !stop.load(Ordering::Relaxed) {

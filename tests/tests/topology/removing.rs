@@ -1,4 +1,4 @@
-//! What each command does, and for whom.
+//! The effect of each command, and the clients that may use it.
 
 use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
 
@@ -45,7 +45,7 @@ pub(super) async fn a_route_has_a_bounded_number_of_queues(backend: Backend) {
     other.ask("bind q6 e k", "Queue bound").await;
 }
 
-pub(super) async fn only_who_made_it_removes_it(backend: Backend) {
+pub(super) async fn only_its_maker_removes_a_queue_exchange_or_binding(backend: Backend) {
     let server = backend.server().await;
     let mut one = owner(&server).await;
     let mut other = RawClient::connect(&server, "other").await;
@@ -166,7 +166,7 @@ pub(super) async fn a_consumer_learns_that_its_queue_is_gone(backend: Backend) {
     consumer.expect_closed().await;
     until_rejected(&mut one, 1).await;
     one.ask("ack m", "ACK_CONFIRMED m").await;
-    // A connection that deletes its own queue goes on.
+    // A connection that deletes its own queue continues.
     one.ask("consume again", "Subscribed to queue").await;
     one.ask("delete_queue again", "Queue deleted").await;
     one.ask("ping", "PONG").await;
@@ -196,7 +196,7 @@ pub(super) async fn a_purge_leaves_what_comes_later(backend: Backend) {
         consumer.expect_prefix(&format!("Message: m{n} ")).await;
     }
     one.ask("purge_queue q", "Queue purged").await;
-    // What was handed out has no credit any more, so that the next one comes.
+    // The delivered message no longer uses credit, so the next one arrives.
     let later = EnvelopeText::modern("later", "owner");
     sender
         .ask(&format!("publish e k {later}"), "ACK later")

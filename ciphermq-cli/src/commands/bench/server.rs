@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::plan::{PlanArgs, SpawnArgs};
 use crate::commands::keygen::failure as keygen_failure;
-use crate::connection::{ConnectionSettings, key_file_failure};
-use crate::exit::Failure;
+use crate::connection::ConnectionSettings;
+use crate::exit::{Failure, key_file_failure};
 use crate::local::{self, Child, END_TIMEOUT};
 
 /// The server that is measured.

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_whenever_as_many_messages_were_read() {
+    fn the_prefetch_doubles_whenever_as_many_messages_were_read() {
         let mut prefetch = AdaptivePrefetch::up_to(NonZeroU32::new(6).unwrap());
         let changes =
             [1, 1, 1, 3, 1, 100, 100].map(|count| prefetch.record_read(count).map(NonZeroU32::get));

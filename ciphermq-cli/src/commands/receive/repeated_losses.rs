@@ -51,7 +51,7 @@ impl RepeatedLosses {
 mod tests {
     use super::*;
 
-    /// Whether each of the losses is reported, after connections of so many seconds.
+    /// Returns which of the losses are reported, after connections of these lengths in seconds.
     fn reports(seconds: &[u64]) -> Vec<bool> {
         let mut now = Instant::now();
         let mut losses = RepeatedLosses::new(now);

@@ -30,14 +30,14 @@ pub(super) struct SetAsideReport {
     left_to_server: u64,
 }
 
-/// What is wrong with a message's sender.
+/// A flaw of a message's sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum SenderFlaw {
-    /// It is not one of `--from`.
+    /// The sender is not one of `--from`.
     NotAllowed,
-    /// It has not proved who it is.
+    /// The sender has not proved its identity.
     Unproven,
-    /// Its certificate is missing or not valid.
+    /// The sender's certificate is missing or not valid.
     Certificate,
 }
 

@@ -141,7 +141,7 @@ impl Input {
 }
 
 impl InputFile {
-    /// Says what happened to a file that was opened at `path`, if it is not there any more.
+    /// Says what happened to a file that was opened at `path`, if it is no longer there.
     pub(super) fn path_change(path: &Path, opened: &Metadata) -> Option<&'static str> {
         match FileId::at(path) {
             Ok(Some(current)) if current == FileId::of(opened) => None,

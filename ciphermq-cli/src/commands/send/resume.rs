@@ -22,17 +22,17 @@ pub(super) struct Checkpoint {
     existing: Option<(ResumableStream, FileDigest)>,
 }
 
-/// What to send to a receiver, as its checkpoint and the file determine it. Made before anything is
-/// connected.
+/// The plan for one receiver, as its checkpoint and the file determine it. It is made before
+/// anything is connected.
 #[derive(Debug)]
 pub(super) struct SendPlan {
     checkpoint: PathBuf,
     existing: Option<(ResumableStream, ResumePlan)>,
 }
 
-/// What to do with a receiver's stream, once the plan is checked against the destination.
+/// The action for a receiver's stream, once the plan is checked against the destination.
 pub(super) enum StreamAction {
-    /// Everything is sent: nothing to do.
+    /// Nothing: everything is sent.
     AlreadySent(ResumableStream),
     /// Continue the stream. Lines from `next_stream_at` on were appended later, and belong to the
     /// next stream.
@@ -264,7 +264,7 @@ fn modified(mismatch: Mismatch, file: &Path, checkpoint: &Path) -> Failure {
     )
 }
 
-/// What to do with the checkpoint of a file that was renamed.
+/// Returns the advice about the checkpoint of a file that was renamed.
 fn after_rotation(file: &Path, checkpoint: &Path) -> String {
     let name = |path: &Path| {
         let name = path.file_name().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What remains to be sent of a file that has a checkpoint, and in which stream.
+//! The rest of a file that has a checkpoint: what remains to be sent, and in which stream.
 //!
 //! ```text
 //!   the file        |--------- pinned by the checkpoint's stream ---------|-- appended since --|
@@ -12,7 +12,7 @@ use super::digest::FileDigest;
 use super::file_scan::FileScan;
 use super::lines::InputPosition;
 
-/// How sending resumes from a checkpoint.
+/// The way in which sending resumes from a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResumePlan {
     /// Everything is sent and acknowledged.
@@ -27,7 +27,7 @@ pub(super) enum ResumePlan {
     NextStream { from: InputPosition },
 }
 
-/// How a file differs from the one that its checkpoint describes.
+/// The difference between a file and the one that its checkpoint describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mismatch {
     /// The file has fewer bytes.

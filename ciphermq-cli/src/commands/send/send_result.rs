@@ -5,7 +5,7 @@ use ciphermq_client::Summary;
 use super::lines::SharedChunk;
 use crate::exit::{Failure, Signal};
 
-/// How many of one receiver's messages were acknowledged.
+/// The numbers of one receiver's messages that were acknowledged and that were not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) acknowledged: u64,

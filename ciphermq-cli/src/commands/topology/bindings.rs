@@ -2,7 +2,7 @@
 
 use ciphermq_client::{BindingInfo, BindingsRequest, Client, ExchangeName, QueueName, RoutingKey};
 
-use super::{Consent, ListArgs, Row, connect, done, maker};
+use super::{Consent, Listing, Row, connect, done, maker};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -28,9 +28,7 @@ enum Action {
         #[arg(long)]
         exchange: Option<ExchangeName>,
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Bind a queue to an exchange by a routing key
     Bind {
@@ -88,14 +86,19 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         Action::List {
             queue,
             exchange,
-            list,
-            connection,
+            listing,
         } => {
-            let client = connect(connection).await?;
-            let bindings = all(&client, queue, exchange).await?;
-            client.close().await;
-            list.print(&bindings)?;
-            Ok(Exit::Done)
+            let page = async |client: &Client, after| {
+                let request = BindingsRequest {
+                    after,
+                    exchange: exchange.clone(),
+                    queue: queue.clone(),
+                    limit: None,
+                };
+                let page = client.bindings(request).await?;
+                Ok((page.bindings, page.next))
+            };
+            listing.print(page).await
         }
         Action::Bind {
             binding,
@@ -129,30 +132,5 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             let what = format!("Queue {queue} unbound from exchange {exchange} by {routing_key}");
             done(client, &console, what).await
         }
-    }
-}
-
-async fn all(
-    client: &Client,
-    queue: Option<QueueName>,
-    exchange: Option<ExchangeName>,
-) -> Result<Vec<BindingInfo>, Failure> {
-    let mut bindings = Vec::new();
-    let mut after = None;
-    loop {
-        let page = client
-            .bindings(BindingsRequest {
-                after: after.clone(),
-                exchange: exchange.clone(),
-                queue: queue.clone(),
-                limit: None,
-            })
-            .await?;
-        bindings.extend(page.bindings);
-        // A server that returns the same page again would keep us here indefinitely.
-        if page.next.is_none() || page.next == after {
-            return Ok(bindings);
-        }
-        after = page.next;
     }
 }

@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Client, ExchangeInfo, ExchangeName, ExchangesRequest};
 
-use super::{Consent, ListArgs, Row, connect, done, maker};
+use super::{Consent, Listing, Page, Row, connect, done, maker};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -22,9 +22,7 @@ enum Action {
     /// List exchanges
     List {
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Show one exchange; the exit code is 4 if there is none of that name that this client may see
     Show {
@@ -32,9 +30,7 @@ enum Action {
         #[arg(value_name = "EXCHANGE")]
         exchange: ExchangeName,
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Declare an exchange, unless it exists
     Declare {
@@ -79,27 +75,16 @@ impl Row<Column> for ExchangeInfo {
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match args.action {
-        Action::List { list, connection } => {
-            let client = connect(connection).await?;
-            let exchanges = all(&client, None).await?;
-            client.close().await;
-            list.print(&exchanges)?;
-            Ok(Exit::Done)
+        Action::List { listing } => {
+            listing
+                .print(async |client, after| page(client, None, after).await)
+                .await
         }
-        Action::Show {
-            exchange,
-            list,
-            connection,
-        } => {
-            let client = connect(connection).await?;
-            let exchanges = all(&client, Some(exchange.clone())).await?;
-            client.close().await;
-            if exchanges.is_empty() {
-                let what = format!("There is no exchange {exchange} that this client may see.");
-                return Err(Failure::plain(what).with_exit(Exit::Less));
-            }
-            list.print(&exchanges)?;
-            Ok(Exit::Done)
+        Action::Show { exchange, listing } => {
+            let what = format!("exchange {exchange}");
+            let page =
+                async |client: &Client, after| page(client, Some(exchange.clone()), after).await;
+            listing.print_one(&what, page).await
         }
         Action::Declare {
             exchange,
@@ -125,26 +110,18 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     }
 }
 
-/// Returns all exchanges, or the one of this name.
-async fn all(
+/// Asks for a page of the exchanges, or for the one of this name.
+async fn page(
     client: &Client,
     exchange: Option<ExchangeName>,
-) -> Result<Vec<ExchangeInfo>, Failure> {
-    let mut exchanges = Vec::new();
-    let mut after = None;
-    loop {
-        let page = client
-            .exchanges(ExchangesRequest {
-                after: after.clone(),
-                exchange: exchange.clone(),
-                limit: None,
-            })
-            .await?;
-        exchanges.extend(page.exchanges);
-        // A server that returns the same page again would keep us here indefinitely.
-        if page.next.is_none() || page.next <= after {
-            return Ok(exchanges);
-        }
-        after = page.next;
-    }
+    after: Option<ExchangeName>,
+) -> Page<ExchangeInfo, ExchangeName> {
+    let page = client
+        .exchanges(ExchangesRequest {
+            after,
+            exchange,
+            limit: None,
+        })
+        .await?;
+    Ok((page.exchanges, page.next))
 }

@@ -6,16 +6,16 @@ pub(crate) mod queues;
 
 use std::io::{IsTerminal as _, stdin};
 
-use ciphermq_client::{Client, ClientId};
+use ciphermq_client::{Client, ClientId, RequestError};
 use serde::Serialize;
 
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity};
 use crate::console::columns::Columns;
 use crate::console::{Console, stderr};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// How a list is printed.
+/// The format of a list.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ListArgs<C: clap::ValueEnum + Send + Sync + 'static> {
     /// The columns of the table, in this order, separated by commas [default: all]
@@ -102,10 +102,71 @@ impl<C: clap::ValueEnum + Copy + Send + Sync + 'static> ListArgs<C> {
     }
 }
 
+/// The options of a command that prints a list.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Listing<C: clap::ValueEnum + Send + Sync + 'static> {
+    #[command(flatten)]
+    list: ListArgs<C>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// The rows of a page, and the position of the next one.
+type Page<R, N> = Result<(Vec<R>, Option<N>), RequestError>;
+
+impl<C: clap::ValueEnum + Copy + Send + Sync + 'static> Listing<C> {
+    /// Prints the rows of all pages. `page` asks the server for the page at a position.
+    async fn print<R: Row<C>, N: Clone + PartialOrd>(
+        self,
+        page: impl AsyncFn(&Client, Option<N>) -> Page<R, N>,
+    ) -> Result<Exit, Failure> {
+        let rows = all(self.connection, page).await?;
+        self.list.print(&rows)?;
+        Ok(Exit::Done)
+    }
+
+    /// Prints the only row, which is `what`, as [`print`](Self::print) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] also if there is none.
+    async fn print_one<R: Row<C>, N: Clone + PartialOrd>(
+        self,
+        what: &str,
+        page: impl AsyncFn(&Client, Option<N>) -> Page<R, N>,
+    ) -> Result<Exit, Failure> {
+        let rows = all(self.connection, page).await?;
+        if rows.is_empty() {
+            let what = format!("There is no {what} that this client may see.");
+            return Err(Failure::plain(what).with_exit(Exit::Less));
+        }
+        self.list.print(&rows)?;
+        Ok(Exit::Done)
+    }
+}
+
+async fn all<R, N: Clone + PartialOrd>(
+    connection: ConnectionArgs,
+    page: impl AsyncFn(&Client, Option<N>) -> Page<R, N>,
+) -> Result<Vec<R>, Failure> {
+    let client = connect(connection).await?;
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (rows, next) = page(&client, after.clone()).await?;
+        all.extend(rows);
+        // A server that returns the same page again would keep us here indefinitely.
+        if next.is_none() || next <= after {
+            break;
+        }
+        after = next;
+    }
+    client.close().await;
+    Ok(all)
+}
+
 /// Connects as the client of the connection options.
 async fn connect(connection: ConnectionArgs) -> Result<Client, Failure> {
-    let settings = connection.resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    settings.connect().await
+    connection.connect(Identity::Sender).await
 }
 
 /// Says what was done, once the connection is closed.

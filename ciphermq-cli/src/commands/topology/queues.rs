@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Client, DeleteQueue, QueueInfo, QueueName, QueuesRequest};
 
-use super::{Consent, ListArgs, Row, connect, done, maker};
+use super::{Consent, Listing, Page, Row, connect, done, maker};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -23,9 +23,7 @@ enum Action {
     /// List queues
     List {
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Show one queue; the exit code is 4 if there is none of that name that this client may see
     Show {
@@ -33,9 +31,7 @@ enum Action {
         #[arg(value_name = "QUEUE")]
         queue: QueueName,
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Declare a queue, unless it exists
     Declare {
@@ -98,27 +94,16 @@ impl Row<Column> for QueueInfo {
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match args.action {
-        Action::List { list, connection } => {
-            let client = connect(connection).await?;
-            let queues = all(&client, None).await?;
-            client.close().await;
-            list.print(&queues)?;
-            Ok(Exit::Done)
+        Action::List { listing } => {
+            listing
+                .print(async |client, after| page(client, None, after).await)
+                .await
         }
-        Action::Show {
-            queue,
-            list,
-            connection,
-        } => {
-            let client = connect(connection).await?;
-            let queues = all(&client, Some(queue.clone())).await?;
-            client.close().await;
-            if queues.is_empty() {
-                let what = format!("There is no queue {queue} that this client may see.");
-                return Err(Failure::plain(what).with_exit(Exit::Less));
-            }
-            list.print(&queues)?;
-            Ok(Exit::Done)
+        Action::Show { queue, listing } => {
+            let what = format!("queue {queue}");
+            let page =
+                async |client: &Client, after| page(client, Some(queue.clone()), after).await;
+            listing.print_one(&what, page).await
         }
         Action::Declare { queue, connection } => {
             let client = connect(connection).await?;
@@ -158,23 +143,18 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     }
 }
 
-/// Returns all queues, or the one of this name.
-async fn all(client: &Client, queue: Option<QueueName>) -> Result<Vec<QueueInfo>, Failure> {
-    let mut queues = Vec::new();
-    let mut after = None;
-    loop {
-        let page = client
-            .queues(QueuesRequest {
-                after: after.clone(),
-                queue: queue.clone(),
-                limit: None,
-            })
-            .await?;
-        queues.extend(page.queues);
-        // A server that returns the same page again would keep us here indefinitely.
-        if page.next.is_none() || page.next <= after {
-            return Ok(queues);
-        }
-        after = page.next;
-    }
+/// Asks for a page of the queues, or for the one of this name.
+async fn page(
+    client: &Client,
+    queue: Option<QueueName>,
+    after: Option<QueueName>,
+) -> Page<QueueInfo, QueueName> {
+    let page = client
+        .queues(QueuesRequest {
+            after,
+            queue,
+            limit: None,
+        })
+        .await?;
+    Ok((page.queues, page.next))
 }

@@ -1,5 +1,7 @@
 //! Receivers that never answer what they cannot open, as the older generations do.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// How an older receiver works.
@@ -194,7 +196,7 @@ fn good_messages_wait_one_timeout_behind_any_number_of_bad_ones() {
 
 /// And so does what comes later on the same connection.
 #[test]
-fn what_comes_later_waits_a_part_of_a_timeout() {
+fn later_messages_wait_for_a_part_of_a_timeout() {
     for generation in [Generation::A, Generation::B] {
         let mut bench = Bench::new();
         bench.publish(4);
@@ -212,7 +214,7 @@ fn what_comes_later_waits_a_part_of_a_timeout() {
 
 /// They come again, more and more rarely, and go to whoever can open them.
 #[test]
-fn what_is_not_answered_comes_again_after_growing_delays() {
+fn unanswered_messages_are_delivered_again_after_growing_delays() {
     let mut bench = Bench::new();
     bench.publish(1);
     let mut receiver = Receiver::new(&mut bench, Generation::B, [1], 1);
@@ -252,7 +254,7 @@ fn after_a_restart_it_takes_one_timeout_again() {
 
 /// Before anything has lapsed, nobody gets more than it asked for; a client that pings never does.
 #[test]
-fn nobody_gets_more_than_its_prefetch_unless_it_has_let_a_lease_lapse() {
+fn a_consumer_gets_no_more_than_its_prefetch_unless_it_has_let_a_lease_lapse() {
     let mut bench = Bench::new();
     bench.publish(10).subscribe(A, 2);
     assert_eq!(bench.seen_seqs(), [1, 2]);
@@ -297,7 +299,7 @@ fn a_late_ack_ends_probation() {
 /// A connection that lapsed was dead, as its end shows: what it was handed goes to the next one in
 /// order, first.
 #[test]
-fn what_a_dead_connection_did_not_answer_goes_back_to_the_head_in_order() {
+fn messages_that_a_dead_connection_did_not_answer_return_to_the_head_in_order() {
     let mut bench = Bench::new();
     bench.publish(30).subscribe(A, 4);
     let heard = bench.now;

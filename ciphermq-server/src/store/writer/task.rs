@@ -1,4 +1,15 @@
-//! The writer's loop.
+//! The writer's loop: waits for submissions, commits a batch of them, and answers it.
+//!
+//! | a commit ends with | then |
+//! |---|---|
+//! | success | the observer sees the batch, and its submitters are answered |
+//! | an unknown outcome | the database is reopened, and its commit number tells the outcome |
+//! | a lost connection | the database is reopened, and the batch is tried again, halved after the second loss |
+//! | a full disk | publishes are refused; acks, which make room, are tried without them |
+//! | a refusal | the batch is split until the faulty item is alone |
+//! | an unusable or corrupt database | the loop ends with the error |
+//!
+//! Between commits, and while there is no work, the database is maintained in short steps.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -47,13 +58,17 @@ enum Exit {
 }
 
 struct Writer {
+    /// The database.
     committer: Box<dyn Committer>,
+    /// Sees every commit before its submitters are answered.
     observer: Arc<dyn CommitObserver>,
     settings: WriterSettings,
+    /// The submissions that are in no commit yet.
     queue: Queue,
     closing: Closing,
-    /// The last commit that is known of.
+    /// The number of the last successful commit; `None` before the first.
     last_commit: Option<CommitNumber>,
+    /// The time of the last step of maintenance.
     maintained: Instant,
     /// Whether the last step of maintenance left something to do.
     has_maintenance: bool,
@@ -61,6 +76,12 @@ struct Writer {
     has_worked: bool,
 }
 
+/// Commits what arrives on `incoming` until all submitters are gone or `closing` asks for the end,
+/// then closes the database.
+///
+/// # Errors
+///
+/// [`Error`] if the database cannot be used any longer.
 pub(super) async fn run(
     committer: Box<dyn Committer>,
     observer: Arc<dyn CommitObserver>,

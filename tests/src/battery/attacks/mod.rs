@@ -1,4 +1,4 @@
-//! What each attacker does, until its process is ended. An attacker that is refused tries again.
+//! The behaviour of each attacker until its process is killed. A refused attacker tries again.
 
 mod bound_queues;
 mod handshakes;
@@ -14,9 +14,9 @@ mod unrelated_ids;
 use super::Attack;
 use super::target::Target;
 
-/// Attacks until the process is ended.
+/// Attacks until the process is killed.
 pub async fn run(attack: Attack, target: Target) {
-    // As long as the process.
+    // It lives as long as the process.
     let target: &'static Target = Box::leak(Box::new(target));
     match attack {
         Attack::BoundQueues => bound_queues::run(target).await,

@@ -5,24 +5,25 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use ciphermq_tests::cli::Outcome;
-use ciphermq_tests::process::Process;
-use ciphermq_tests::{Cli, Fixture, Pki, RawClient, Received, Server, received};
 use tempfile::TempDir;
 
+use crate::cli::Outcome;
+use crate::process::Process;
+use crate::{Cli, Fixture, Pki, RawClient, Received, Server, received};
+
 /// A working folder with `certs/`, for one sender and one receiver.
-pub(crate) struct Workspace {
+pub struct Workspace {
     folder: TempDir,
     address: String,
     /// The client whose certificate is at the sender's default path.
-    pub(crate) sender: String,
+    pub sender: String,
     /// The client whose certificate is at the receiver's default path.
-    pub(crate) receiver: String,
+    pub receiver: String,
 }
 
 impl Workspace {
     /// Creates a workspace with clients that are unique to the test.
-    pub(crate) fn of(fixture: &Fixture) -> Self {
+    pub fn of(fixture: &Fixture) -> Self {
         Self::named(
             &fixture.server,
             &fixture.id("sender"),
@@ -31,12 +32,12 @@ impl Workspace {
     }
 
     /// Creates a workspace for these clients.
-    pub(crate) fn named(server: &Server, sender: &str, receiver: &str) -> Self {
+    pub fn named(server: &Server, sender: &str, receiver: &str) -> Self {
         Self::at(server.address(), server.pki(), sender, receiver)
     }
 
     /// Creates a workspace for these clients, whose programs connect to this address.
-    pub(crate) fn at(address: SocketAddr, pki: &Pki, sender: &str, receiver: &str) -> Self {
+    pub fn at(address: SocketAddr, pki: &Pki, sender: &str, receiver: &str) -> Self {
         let workspace = Self {
             folder: tempfile::tempdir().expect("a folder can be made"),
             address: format!("localhost:{}", address.port()),
@@ -56,7 +57,7 @@ impl Workspace {
     }
 
     /// Creates a key pair for the receiver, in place of the existing one.
-    pub(crate) fn new_key_pair(&self) {
+    pub fn new_key_pair(&self) {
         let out = self.path("certs");
         keygen::keys::run(&keygen::KeysArgs {
             out,
@@ -67,19 +68,19 @@ impl Workspace {
     }
 
     /// Returns a path in the folder.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file in the folder.
-    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 
     /// Writes a file that only its owner may read.
-    pub(crate) fn write_private(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub fn write_private(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.write(name, bytes);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .expect("its mode can be set");
@@ -87,7 +88,7 @@ impl Workspace {
     }
 
     /// Returns the command `ciphermq-cli <subcommand>` in the folder, for this server.
-    pub(crate) fn cli(&self, subcommand: &str) -> Cli {
+    pub fn cli(&self, subcommand: &str) -> Cli {
         Cli::new(subcommand)
             .current_dir(self.folder.path())
             .env("CIPHERMQ_SERVER", &self.address)
@@ -95,7 +96,7 @@ impl Workspace {
 
     /// Returns a command that runs a shell line in the folder and in a new terminal; its standard
     /// output is the terminal's.
-    pub(crate) fn in_a_terminal(&self, line: &str) -> Cli {
+    pub fn in_a_terminal(&self, line: &str) -> Cli {
         Cli::program("script")
             .args(["-qefc", line, "/dev/null"])
             .current_dir(self.folder.path())
@@ -104,12 +105,12 @@ impl Workspace {
     }
 
     /// Returns the command `ciphermq-cli send --to <receiver>`.
-    pub(crate) fn send(&self) -> Cli {
+    pub fn send(&self) -> Cli {
         self.cli("send").args(["--to", &self.receiver])
     }
 
     /// Sends messages, and expects that all are acknowledged.
-    pub(crate) async fn send_messages(&self, messages: &[&str]) -> Outcome {
+    pub async fn send_messages(&self, messages: &[&str]) -> Outcome {
         let flags = messages
             .iter()
             .map(|message| format!("--message={message}"));
@@ -117,14 +118,14 @@ impl Workspace {
     }
 
     /// Starts `receive`, and waits until it has declared and bound its queue.
-    pub(crate) async fn receiving(&self, arguments: &[&str]) -> Process {
+    pub async fn receiving(&self, arguments: &[&str]) -> Process {
         let receiver = self.cli("receive").args(arguments).spawn();
         receiver.stderr.expect("Receiving from").await;
         receiver
     }
 
     /// Runs the receiver until it has registered its key, and declared and bound its queue.
-    pub(crate) async fn register_receiver(&self) {
+    pub async fn register_receiver(&self) {
         self.cli("receive")
             .args(["--idle-exit", "0.05"])
             .run()
@@ -134,7 +135,7 @@ impl Workspace {
     }
 
     /// Runs `receive --count` to its end.
-    pub(crate) async fn receive(&self, count: usize) -> Outcome {
+    pub async fn receive(&self, count: usize) -> Outcome {
         let count = count.to_string();
         self.cli("receive")
             .args(["--count", &count])
@@ -144,17 +145,17 @@ impl Workspace {
     }
 
     /// Reads the messages in the default output.
-    pub(crate) fn received(&self) -> Vec<Received> {
+    pub fn received(&self) -> Vec<Received> {
         received::read(&self.path("data/received_messages.jsonl"))
     }
 
     /// Reads the texts in the default output, in order.
-    pub(crate) fn texts(&self) -> Vec<String> {
+    pub fn texts(&self) -> Vec<String> {
         self.received().iter().map(Received::text).collect()
     }
 
     /// Reads the lines of the default output's quarantine; none if it does not exist.
-    pub(crate) fn quarantine(&self) -> Vec<serde_json::Value> {
+    pub fn quarantine(&self) -> Vec<serde_json::Value> {
         let path = self.path("data/received_messages.jsonl.quarantine.jsonl");
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines()
@@ -165,7 +166,7 @@ impl Workspace {
     }
 
     /// Expects that nothing waits for the receiver in its default queue.
-    pub(crate) async fn expect_empty_queue(&self, server: &Server) {
+    pub async fn expect_empty_queue(&self, server: &Server) {
         let mut client = RawClient::connect(server, &self.receiver).await;
         let queue = format!("fetch {}_queue", self.receiver);
         client.ask(&queue, "No messages").await;
@@ -182,7 +183,7 @@ fn copy(from: &Path, to: &Path) {
 ///
 /// If stderr does not end with such an error.
 #[track_caller]
-pub(crate) fn error_parts(outcome: &Outcome) -> (String, String) {
+pub fn error_parts(outcome: &Outcome) -> (String, String) {
     let error = outcome
         .stderr
         .rsplit_once("error: ")
@@ -209,7 +210,7 @@ pub(crate) fn error_parts(outcome: &Outcome) -> (String, String) {
 
 /// Expects an error with exit code 1 and nothing on stdout, and returns its two parts.
 #[track_caller]
-pub(crate) fn failed(outcome: Outcome) -> (String, String) {
+pub fn failed(outcome: Outcome) -> (String, String) {
     let outcome = outcome.code(1);
     assert_eq!(outcome.stdout, "");
     error_parts(&outcome)
@@ -218,7 +219,7 @@ pub(crate) fn failed(outcome: Outcome) -> (String, String) {
 /// Returns the text of a console line, `[2025-09-08 07:03:00] [SENDER] ...`, without time and
 /// speaker.
 #[track_caller]
-pub(crate) fn console_text<'a>(speaker: &str, line: &'a str) -> &'a str {
+pub fn console_text<'a>(speaker: &str, line: &'a str) -> &'a str {
     let (time, text) = line
         .split_once("] ")
         .unwrap_or_else(|| panic!("{line:?} has no time"));
@@ -232,7 +233,7 @@ pub(crate) fn console_text<'a>(speaker: &str, line: &'a str) -> &'a str {
 }
 
 /// Renders output as a terminal would, and returns its non-empty lines at the end.
-pub(crate) fn screen(written: &str) -> Vec<String> {
+pub fn screen(written: &str) -> Vec<String> {
     let (mut lines, mut row, mut column) = (vec![Vec::<char>::new()], 0usize, 0usize);
     let mut chars = written.chars().peekable();
     while let Some(c) = chars.next() {

@@ -192,17 +192,3 @@ fn keys_in_place_of_paths_are_refused_and_not_shown() {
         assert!(!failure.to_string().contains("4IZCJ"), "{failure}");
     }
 }
-
-#[test]
-fn texts_of_libraries_become_sentences() {
-    assert_eq!(
-        sentence("there is no key file x"),
-        "There is no key file x."
-    );
-    assert_eq!(sentence("run: chmod 600 a.key"), "Run: chmod 600 a.key");
-    assert_eq!(
-        sentence("certs/ca.key exists already"),
-        "certs/ca.key exists already."
-    );
-    assert_eq!(sentence("`x` is no name"), "`x` is no name.");
-}
