@@ -59,11 +59,13 @@ async fn traced_many_failing_syncs() {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(folder: &Path) -> Result<Self, String> {
+    fn mount(folder: &Path, mebibytes: usize) -> Result<Self, String> {
         let path = folder.join("disk");
         std::fs::create_dir(&path).unwrap();
         let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=12m,mode=0700", "none"])
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={mebibytes}m,mode=0700"))
+            .arg("none")
             .arg(&path)
             .output()
             .map_err(|error| format!("mount cannot be started: {error}"))?;
@@ -104,7 +106,7 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_full_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path()).unwrap_or_else(|reason| {
+    let disk = SmallDisk::mount(folder.path(), 12).unwrap_or_else(|reason| {
         panic!("nothing can be mounted on this machine, so the test cannot run: {reason}")
     });
     let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
@@ -209,4 +211,64 @@ async fn mounted_full_disk() {
             .await,
         i64::try_from(accepted).unwrap() + 1
     );
+}
+
+/// When the disk fills, logs stop first, with a last word; then publishes, and acknowledgements at
+/// last. With room again, lines are written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn mounted_logs_leave_the_reserve_to_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path(), 48).unwrap_or_else(|reason| {
+        panic!("nothing can be mounted on this machine, so the test cannot run: {reason}")
+    });
+    let log = disk.0.join("info.log");
+    let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
+    let options = Options::sqlite()
+        .set("database", "url", url.as_str())
+        .set("limits", "disk_reserve", "8MiB")
+        .set("logging", "info_file_path", log.display().to_string());
+    let server = Server::start(options).await;
+    let mut client = RawClient::connect(&server, "client").await;
+    client.declare_and_bind("q", "e", "k").await;
+    client.ask("consume q 1000", "Subscribed to queue").await;
+    // Between the reserve, and where logs stop.
+    let free = rustix::fs::statvfs(&disk.0).unwrap();
+    let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
+    disk.fill(Some(free - (13 << 20)));
+    // More lines than are written between two looks at the disk.
+    for number in 0..2000 {
+        exchange(&mut client, number).await;
+    }
+    let text = || std::fs::read_to_string(&log).unwrap();
+    assert!(text().contains("limits.disk_reserve, which is the database's"));
+    let length = text().len();
+    for number in 2000..2100 {
+        exchange(&mut client, number).await;
+    }
+    assert_eq!(text().len(), length, "the log goes on");
+    disk.free();
+    let mut number = 2100;
+    let end = tokio::time::Instant::now() + ciphermq_tests::PATIENCE;
+    while text().len() == length {
+        assert!(tokio::time::Instant::now() < end, "the log does not go on");
+        exchange(&mut client, number).await;
+        number += 1;
+    }
+}
+
+/// Publishes a message to the client itself, and acknowledges it.
+async fn exchange(client: &mut RawClient, number: usize) {
+    let id = format!("m-{number}");
+    let envelope = EnvelopeText::older(&id, "client");
+    client.send_line(&format!("publish e k {envelope}")).await;
+    let mut acked = false;
+    let mut delivered = false;
+    while !(acked && delivered) {
+        let line = client.line().await;
+        acked |= line == format!("ACK {id}");
+        delivered |= line.starts_with(&format!("Message: {id} "));
+    }
+    client
+        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+        .await;
 }
