@@ -59,6 +59,10 @@ kinds! {
         Protocol: Peer, retryable: false;
         /// The server sees another client id than this client's certificate names.
         OtherClient: Peer, retryable: false;
+        /// An administrator of the server has blocked this client.
+        Blocked: Caller, retryable: false;
+        /// The server's rules do not allow a command that is part of connecting.
+        NotAuthorized: Caller, retryable: false;
         /// The server refused a command that is part of connecting.
         Rejected: Peer, retryable: false;
         /// The server refused a command that is part of connecting, because its store does not
@@ -76,6 +80,8 @@ kinds! {
         NotFound: Caller, retryable: false;
         /// Only another client may do this, or the server's rules do not allow it.
         NotAuthorized: Caller, retryable: false;
+        /// An administrator of the server has blocked this client.
+        Blocked: Caller, retryable: false;
         /// The server considers the argument invalid.
         BadArgument: Caller, retryable: false;
         /// A key or certificate is invalid: the server sent it, or would have refused it.
@@ -142,6 +148,9 @@ kinds! {
         SenderMismatch: Caller, retryable: false;
         /// The server's rules do not allow this client to publish it there, or to this receiver.
         NotAuthorized: Caller, retryable: false;
+        /// An administrator of the server has blocked this client. The server may have a message
+        /// that was sent before and has no ACK.
+        Blocked: Caller, retryable: false;
         /// The server considers the command invalid.
         Refused: Peer, retryable: false;
         /// The server's store refuses this message.
@@ -167,6 +176,8 @@ kinds! {
         NotFound: Caller, retryable: false;
         /// The message belongs to another client, or the server's rules do not allow it.
         NotAuthorized: Caller, retryable: false;
+        /// An administrator of the server has blocked this client.
+        Blocked: Caller, retryable: false;
         /// The server refused for another reason.
         Refused: Peer, retryable: false;
         /// The server's store did not answer in any of the attempts.
@@ -204,6 +215,7 @@ impl OperationKind for RequestErrorKind {
         match code {
             Some(ErrorCode::NotFound | ErrorCode::NoRoute) => Self::NotFound,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
+            Some(ErrorCode::Blocked) => Self::Blocked,
             Some(ErrorCode::InUse) => Self::InUse,
             Some(ErrorCode::LimitReached) => Self::LimitReached,
             Some(ErrorCode::BadKey) => Self::BadKey,
@@ -216,6 +228,7 @@ impl OperationKind for RequestErrorKind {
                 ErrorCode::StorageFull
                 | ErrorCode::StorageUnavailable
                 | ErrorCode::Overloaded
+                | ErrorCode::ConnectionClosed
                 | ErrorCode::ShuttingDown,
             ) => Self::Unavailable,
             _ => Self::Refused,
@@ -236,11 +249,15 @@ impl OperationKind for PublishErrorKind {
             Some(ErrorCode::IdInUse) => Self::IdInUse,
             Some(ErrorCode::SenderMismatch) => Self::SenderMismatch,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
+            Some(ErrorCode::Blocked) => Self::Blocked,
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
             Some(ErrorCode::StorageFull) => Self::StorageFull,
             Some(ErrorCode::StorageRefused) => Self::StorageRefused,
             Some(
-                ErrorCode::StorageUnavailable | ErrorCode::Overloaded | ErrorCode::ShuttingDown,
+                ErrorCode::StorageUnavailable
+                | ErrorCode::Overloaded
+                | ErrorCode::ConnectionClosed
+                | ErrorCode::ShuttingDown,
             ) => Self::Unavailable,
             _ => Self::Refused,
         }
@@ -257,10 +274,12 @@ impl OperationKind for AckErrorKind {
         match code {
             Some(ErrorCode::NotFound) => Self::NotFound,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
+            Some(ErrorCode::Blocked) => Self::Blocked,
             Some(
                 ErrorCode::StorageFull
                 | ErrorCode::StorageUnavailable
                 | ErrorCode::Overloaded
+                | ErrorCode::ConnectionClosed
                 | ErrorCode::ShuttingDown,
             ) => Self::Unavailable,
             _ => Self::Refused,

@@ -32,8 +32,20 @@ pub(super) enum Ended {
     Unreadable(ErrorCode),
     /// The server stops.
     Stopped,
+    /// The broker ends it, with this as the last line.
+    Dismissed(ErrorReply),
     /// Another connection of the same consumer took over.
     TakenOver,
+}
+
+impl Ended {
+    /// Whether the client has been sent a last line, or all replies.
+    pub(super) fn is_said(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped | Self::Unreadable(_) | Self::Dismissed(_)
+        )
+    }
 }
 
 impl fmt::Display for Ended {
@@ -43,6 +55,7 @@ impl fmt::Display for Ended {
             Self::Lost => f.write_str("it was lost"),
             Self::Unreadable(code) => write!(f, "what the client sent cannot be taken, {code}"),
             Self::Stopped => f.write_str("the server stops"),
+            Self::Dismissed(error) => write!(f, "the broker ended it: {error}"),
             Self::TakenOver => f.write_str("the consumer has a newer one"),
         }
     }
@@ -72,6 +85,10 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
     loop {
         match reader.step().await {
             Ok(()) => {}
+            Err(Ended::Dismissed(error)) => {
+                reader.send_last(error.clone()).await;
+                return Ended::Dismissed(error);
+            }
             Err(Ended::Unreadable(code)) => {
                 let text = match code {
                     ErrorCode::LineTooLong => {
@@ -82,14 +99,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
                     }
                     _ => "too many long lines are under way; connect again and retry".to_owned(),
                 };
-                let _ = reader
-                    .answers
-                    .send(QueuedAnswer {
-                        answer: Answer::Ready(ErrorReply::new(code, text).into()),
-                        _line: None,
-                        reply: None,
-                    })
-                    .await;
+                reader.send_last(ErrorReply::new(code, text)).await;
                 return Ended::Unreadable(code);
             }
             Err(ended) => return ended,
@@ -111,6 +121,17 @@ struct Reader<I> {
 }
 
 impl<I: AsyncRead + Unpin> Reader<I> {
+    /// Sends the connection's last line to the writer.
+    async fn send_last(&self, error: ErrorReply) {
+        let last = QueuedAnswer {
+            answer: Answer::Ready(error.into()),
+            _line: None,
+            reply: None,
+        };
+        // The writer may be gone.
+        let _ = self.answers.send(last).await;
+    }
+
     /// Reads once and executes the lines that are complete.
     async fn step(&mut self) -> Result<(), Ended> {
         self.receive().await?;
@@ -123,6 +144,9 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .decode(&mut self.buffer)
                 .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
+            if let Some(error) = self.session.closing.last_line_now() {
+                return Err(Ended::Dismissed(error));
+            }
             let overloaded = |_| Ended::Unreadable(ErrorCode::Overloaded);
             // The unfinished line's reservation is released before the finished one takes the same
             // again.
@@ -183,6 +207,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 Ok(Err(_)) => return Err(Ended::Lost),
                 Err(_) => return Err(Ended::Unreadable(ErrorCode::Overloaded)),
             },
+            error = self.session.closing.last_line() => return Err(Ended::Dismissed(error)),
             () = self.stop.requested() => return Err(Ended::Stopped),
         };
         self.chunk = if count >= room.min(self.chunk) {

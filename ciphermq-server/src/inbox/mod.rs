@@ -44,7 +44,8 @@ pub use budget::Budget;
 use lane::Lane;
 use leases::InFlight;
 pub use types::{
-    Actions, ConnectionId, Dispatch, Fetched, LoadRequest, LoadScope, Policy, Prefetch,
+    Actions, ConnectionId, ConnectionUse, Dispatch, Fetched, LoadRequest, LoadScope, Policy,
+    Prefetch,
 };
 
 use crate::model::QueueId;

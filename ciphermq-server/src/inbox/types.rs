@@ -7,6 +7,7 @@ use ciphermq_protocol::{Delivery, MessageId};
 use crate::model::{PageLimit, QueueId, Seq};
 
 pub use crate::model::ConnectionId;
+
 /// The limits of an inbox.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -21,6 +22,15 @@ pub struct Policy {
     pub unsent_bytes: usize,
     /// The most that one lane holds ready.
     pub ready: PageLimit,
+}
+
+/// What a connection uses of an inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionUse {
+    /// The queues that it consumes from.
+    pub queues: Vec<QueueId>,
+    /// The number of messages that were delivered to it, and that it has not acknowledged.
+    pub in_flight: u64,
 }
 
 /// Messages for one connection, in order.

@@ -1,13 +1,14 @@
-//! `bindings`: lists bindings, binds and unbinds queues.
+//! `bindings`: lists and shows bindings, binds and unbinds queues.
 
 use ciphermq_client::{BindingInfo, BindingsRequest, Client, ExchangeName, QueueName, RoutingKey};
 
-use super::{Consent, ListArgs, Row, connect, done, maker};
+use super::maker;
+use crate::commands::listing::{Consent, ListArgs, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// List bindings, bind and unbind queues
+/// List and show bindings, bind and unbind queues
 ///
 /// A client sees the bindings that it has made, and those of queues and exchanges that it has made.
 /// It may remove those that it has made. Administrators see all, and may remove all.
@@ -27,6 +28,15 @@ enum Action {
         /// Only those to this exchange
         #[arg(long)]
         exchange: Option<ExchangeName>,
+        #[command(flatten)]
+        list: ListArgs<Column>,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+    /// Show one binding; the exit code is 4 if there is none that this client may see
+    Show {
+        #[command(flatten)]
+        binding: Binding,
         #[command(flatten)]
         list: ListArgs<Column>,
         #[command(flatten)]
@@ -94,6 +104,30 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             let client = connect(connection).await?;
             let bindings = all(&client, queue, exchange).await?;
             client.close().await;
+            list.print(&bindings)?;
+            Ok(Exit::Done)
+        }
+        Action::Show {
+            binding,
+            list,
+            connection,
+        } => {
+            let Binding {
+                queue,
+                exchange,
+                routing_key,
+            } = binding;
+            let client = connect(connection).await?;
+            let mut bindings = all(&client, Some(queue.clone()), Some(exchange.clone())).await?;
+            client.close().await;
+            bindings.retain(|binding| binding.routing_key == routing_key);
+            if bindings.is_empty() {
+                let what = format!(
+                    "There is no binding of queue {queue} to exchange {exchange} by {routing_key} \
+                     that this client may see."
+                );
+                return Err(Failure::plain(what).with_exit(Exit::Less));
+            }
             list.print(&bindings)?;
             Ok(Exit::Done)
         }
