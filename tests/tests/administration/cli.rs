@@ -130,7 +130,7 @@ async fn a_receiver_that_is_blocked_stops() {
         .connecting(&server, "owner")
         .current_dir(folder.path())
         .spawn();
-    server.console().expect("Key registered").await;
+    receiver.stderr.expect("Receiving from").await;
     let mut ops = RawClient::connect(&server, "ops").await;
     crate::until("it consumes", async || {
         let connections = crate::connections(&mut ops, "owner").await;
