@@ -528,8 +528,9 @@ async fn resend_and_reject(backend: Backend) {
     assert_eq!(stored_messages(&server).await, 0);
 }
 
-/// A consumer whose queue is deleted connects again, declares the queue and binds it as at its start,
-/// and gets what is sent from then on. What waited is rejected, and may still be acknowledged.
+/// A consumer whose queue is deleted connects again, declares the queue and binds it as at its
+/// start, and gets what is sent from then on. What waited is rejected, and may still be
+/// acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_outlives_the_deletion_of_its_queue() {
     let server = Server::start(Options::sqlite()).await;

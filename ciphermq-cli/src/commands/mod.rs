@@ -1,6 +1,7 @@
 //! The commands, one module each: arguments and implementation.
 //!
-//! `listing` is what commands share that list things and change them; `events` reports the events of a connection, for the commands that keep one open.
+//! `listing` is what commands share that list things and change them; `events` reports the events
+//! of a connection, for the commands that keep one open.
 
 pub(crate) mod ack;
 pub(crate) mod administration;
