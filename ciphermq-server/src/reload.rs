@@ -140,11 +140,8 @@ mod tests {
         assert!(matches!(read(folder.path()), Err(Error::NotFile { .. })));
         std::fs::write(&path, "[authorization]\ndefault = \"deny\"\n").unwrap();
         assert!(read(&path).is_ok());
-        std::fs::write(
-            &path,
-            "[logging]\ninfo_file_path = \"a\"\nerror_file_path = \"a\"\n",
-        )
-        .unwrap();
+        let logs_to_itself = format!("[logging]\ninfo_file_path = {path:?}\n");
+        std::fs::write(&path, logs_to_itself).unwrap();
         assert!(matches!(read(&path), Err(Error::SharedFile(_))));
     }
 }

@@ -2,9 +2,8 @@
 
 use super::{Config, Encryption, Logging, Server, Tls};
 
-/// Appends the settings of a section that differ, under the names that they have in the file. It
-/// does not compile if a field is left
-/// out.
+/// Appends the settings of a section that differ: by the name of their field, or by the one after
+/// `as` if the file has another. It does not compile if a field is left out.
 macro_rules! compare {
     (
         $names:ident, $section:literal, $Type:ident { $($field:ident $(as $name:literal)?),* },
@@ -12,8 +11,8 @@ macro_rules! compare {
     ) => {
         let ($Type { $($field),* }, new) = ($old, $new);
         $(if *$field != new.$field {
-            let name = stringify!($field);
-            $(let name = name.replace(stringify!($field), $name);)?
+            let names = [stringify!($field), $($name)?];
+            let name = names.last().unwrap_or(&"");
             $names.push(format!("[{}] {name}", $section));
         })*
     };

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciphermq_protocol::{ErrorCode, ErrorReply};
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply};
 use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
@@ -180,7 +180,13 @@ async fn serve(
         .authorization()
         .is_administrator(&peer.client_id);
     if let Some(error) = context.broker.refusal(&peer.client_id) {
-        return refuse_blocked(stream, address, &peer, error, (&handshake, &context.broker)).await;
+        log_blocked(address, &peer.client_id, &context.broker);
+        // It keeps its place in the pool of handshakes meanwhile: a client that connects again and
+        // again takes no more than there are.
+        return tokio::select! {
+            () = connection::refuse(stream, error) => {}
+            () = handshake.must_give_way() => {}
+        };
     }
     match handshake.establish(peer.client_id.clone(), is_administrator) {
         Ok(established) => session(stream, address, peer, established, context).await,
@@ -196,25 +202,12 @@ async fn serve(
     }
 }
 
-/// Tells a blocked client why it is refused. That takes a place in the pool of handshakes: a client
-/// that connects again and again takes no more than there are.
-async fn refuse_blocked(
-    stream: Tls,
-    address: SocketAddr,
-    peer: &Peer,
-    error: ErrorReply,
-    (handshake, broker): (&Handshake, &Broker),
-) {
-    let client_id = peer.client_id.as_str();
-    if broker
-        .repeated()
-        .is_first(Event::ConnectionRefused, client_id, "the client is blocked")
-    {
-        tracing::warn!(client_id, %address, "Connection refused: the client is blocked");
-    }
-    tokio::select! {
-        () = connection::refuse(stream, error) => {}
-        () = handshake.must_give_way() => {}
+/// Logs that a blocked client was refused; only the first time.
+fn log_blocked(address: SocketAddr, client_id: &ClientId, broker: &Broker) {
+    let (client_id, reason) = (client_id.as_str(), "the client is blocked");
+    let repeated = broker.repeated();
+    if repeated.is_first(Event::ConnectionRefused, client_id, reason) {
+        tracing::warn!(client_id, %address, "Connection refused: {reason}");
     }
 }
 
