@@ -1,5 +1,6 @@
 //! The handle of a connection, and its requests.
 
+mod administration;
 mod topology;
 
 use std::sync::Arc;
@@ -392,6 +393,13 @@ impl Client {
     /// Consumers have connections of their own and continue.
     pub async fn close(&self) {
         self.core.handle.close().await;
+    }
+
+    async fn confirm(&self, command: Command, expected: &Reply) -> Result<(), RequestError> {
+        self.core
+            .handle
+            .confirm(command, |reply| reply == expected)
+            .await
     }
 
     async fn expect<T>(

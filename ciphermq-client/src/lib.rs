@@ -103,6 +103,10 @@ pub use ciphermq_crypto::{
     RandomError, RecipientKey, SenderError, SignedKeyError, Suite, VerifiedKeys, XWingPrivateKey,
     XWingPublicKey,
 };
+pub use ciphermq_protocol::administration::{
+    BlockInfo, ClientInfo, ClientsPage, ClientsRequest, ConnectionInfo, ConnectionsPage,
+    ConnectionsRequest, QuotaInfo,
+};
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::pattern::{Pattern, PatternError};
 pub use ciphermq_protocol::name::{NameError, StaticName};

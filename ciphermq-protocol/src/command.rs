@@ -13,6 +13,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use self::arguments::*;
 use self::batch::{batch, batch_route, packed_batch, route, route_names};
 pub use self::error::CommandError;
+use crate::administration::{ClientsRequest, ConnectionsRequest};
 use crate::certificate::Fingerprint;
 use crate::envelope::{Envelope, packed};
 use crate::hello::HelloRequest;
@@ -187,6 +188,25 @@ pub enum Command {
     ListWaitingKeys(WaitingRequest),
     /// `can_i <json>`: asks whether this client may do something.
     CanI(PermissionRequest),
+    /// `list_connections [<json>]`: asks, as an administrator, for connections.
+    ListConnections(ConnectionsRequest),
+    /// `close_connection <number>`: closes, as an administrator, a connection.
+    CloseConnection {
+        /// The connection's number.
+        connection: u64,
+    },
+    /// `list_clients [<json>]`: asks, as an administrator, for clients.
+    ListClients(ClientsRequest),
+    /// `block_client <client_id>`: keeps, as an administrator, a client out.
+    BlockClient {
+        /// The client.
+        client_id: ClientId,
+    },
+    /// `unblock_client <client_id>`: admits, as an administrator, a blocked client again.
+    UnblockClient {
+        /// The client.
+        client_id: ClientId,
+    },
     /// `ping`.
     Ping,
     /// `heartbeat`: the `ping` of older clients.
@@ -360,6 +380,17 @@ impl Command {
                 let json = required(rest, Missing::Parameters)?;
                 Ok(Self::CanI(required_object("can_i", json)?))
             }
+            "list_connections" => Ok(Self::ListConnections(object("list_connections", rest)?)),
+            "close_connection" => Ok(Self::CloseConnection {
+                connection: connection(rest)?,
+            }),
+            "list_clients" => Ok(Self::ListClients(object("list_clients", rest)?)),
+            "block_client" => Ok(Self::BlockClient {
+                client_id: client_id(rest)?,
+            }),
+            "unblock_client" => Ok(Self::UnblockClient {
+                client_id: client_id(rest)?,
+            }),
             "ping" => Ok(Self::Ping),
             "heartbeat" => Ok(Self::Heartbeat),
             _ => Err(CommandError::Unknown),
@@ -495,6 +526,13 @@ impl Command {
             Self::ListRejected(request) => put_json(out, "list_rejected ", request),
             Self::ListWaitingKeys(request) => put_json(out, "list_waiting_keys ", request),
             Self::CanI(request) => put_json(out, "can_i ", request),
+            Self::ListConnections(request) => put_json(out, "list_connections ", request),
+            Self::CloseConnection { connection } => {
+                put(out, &["close_connection ", &connection.to_string()]);
+            }
+            Self::ListClients(request) => put_json(out, "list_clients ", request),
+            Self::BlockClient { client_id } => put(out, &["block_client ", client_id.as_str()]),
+            Self::UnblockClient { client_id } => put(out, &["unblock_client ", client_id.as_str()]),
             Self::Ping => put(out, &["ping"]),
             Self::Heartbeat => put(out, &["heartbeat"]),
         }

@@ -95,6 +95,10 @@ error_codes! {
     StorageUnavailable = "storage_unavailable", definite: false;
     /// The server has reached its limit of unprocessed bytes; it closes the connection.
     Overloaded = "overloaded", definite: true;
+    /// An administrator has blocked the client; the server closes the connection.
+    Blocked = "blocked", definite: true;
+    /// An administrator has closed the connection, or it consumes what rules no longer allow.
+    ConnectionClosed = "connection_closed", definite: true;
     /// The server is stopping; the message may or may not be stored.
     ShuttingDown = "shutting_down", definite: false;
 }

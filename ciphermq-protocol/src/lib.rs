@@ -26,11 +26,13 @@
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
 //! - [`permission`]: the actions of authorization rules, and the JSON of `can_i`
 //! - [`topology`]: the JSON of `list_queues`, `list_exchanges` and `list_bindings`
+//! - [`administration`]: the JSON of `list_connections` and `list_clients`
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
 //! - [`json`]: JSON objects without duplicate keys
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
 //! - [`text`]: untrusted text, escaped for people
 
+pub mod administration;
 pub mod certificate;
 pub mod command;
 pub mod envelope;

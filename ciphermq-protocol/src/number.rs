@@ -41,6 +41,25 @@ pub(crate) fn deserialize<'a, D: Deserializer<'a>>(
     }
 }
 
+/// Parses a decimal number of 64 bits.
+pub(crate) fn parse_u64(text: &str) -> Option<u64> {
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_decimal.then(|| text.parse().ok()).flatten()
+}
+
+/// Deserializes an optional JSON integer of 64 bits, of at least 0.
+pub(crate) fn optional_u64<'a, D: Deserializer<'a>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    let number = Option::<serde_json::Number>::deserialize(deserializer)?;
+    let read = |number: serde_json::Number| {
+        number.as_u64().ok_or_else(|| {
+            D::Error::custom(format_args!("`{number}` is no number of 64 bits from 0 on"))
+        })
+    };
+    number.map(read).transpose()
+}
+
 /// Deserializes an integer of 64 bits.
 ///
 /// Clients see the error, so unlike serde's it names no Rust type.
@@ -71,6 +90,22 @@ mod tests {
             "", "0", "000", "-1", "+1", "1.0", "1e3", " 1", "1 ", "x", "٣",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_64_bits_are_exact() {
+        assert_eq!(parse_u64("18446744073709551615"), Some(u64::MAX));
+        for text in ["", "-1", "+1", "1.0", "18446744073709551616", "x", "٣"] {
+            assert_eq!(parse_u64(text), None, "{text:?}");
+        }
+        fn read(text: &str) -> Option<Option<u64>> {
+            optional_u64(&mut serde_json::Deserializer::from_str(text)).ok()
+        }
+        assert_eq!(read("null"), Some(None));
+        assert_eq!(read("18446744073709551615"), Some(Some(u64::MAX)));
+        for text in ["-1", "1.5", "\"1\"", "18446744073709551616"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

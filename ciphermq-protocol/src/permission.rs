@@ -25,7 +25,8 @@ pub enum Action {
     RegisterKey,
     /// `get_public_key`, `get_key`, `get_signed_key`, `get_certificate` and `list_waiting_keys`.
     ReadKeys,
-    /// What only administrators may do.
+    /// `list_connections`, `close_connection`, `list_clients`, `block_client` and
+    /// `unblock_client`.
     Administer,
 }
 

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::administration::{ClientsPage, ConnectionsPage};
 use crate::certificate::CertificateChain;
 use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
@@ -89,6 +90,16 @@ pub enum Reply {
     WaitingKeys(WaitingPage),
     /// `Permission: <json>`
     Permission(Permission),
+    /// `Connections: <json>`
+    Connections(ConnectionsPage),
+    /// `Connection closed`
+    ConnectionClosed,
+    /// `Clients: <json>`
+    Clients(ClientsPage),
+    /// `Client blocked`
+    ClientBlocked,
+    /// `Client unblocked`
+    ClientUnblocked,
     /// `PONG`
     Pong,
     /// `Heartbeat received`: the `PONG` of older clients.
@@ -347,6 +358,8 @@ impl Reply {
             Self::Queues(page) => put_json(out, "Queues: ", page),
             Self::Exchanges(page) => put_json(out, "Exchanges: ", page),
             Self::Bindings(page) => put_json(out, "Bindings: ", page),
+            Self::Connections(page) => put_json(out, "Connections: ", page),
+            Self::Clients(page) => put_json(out, "Clients: ", page),
             Self::Permission(permission) => put_json(out, "Permission: ", permission),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
@@ -374,6 +387,9 @@ const FIXED_REPLIES: &[(Reply, &str)] = &[
     (Reply::QueueDeleted, "Queue deleted"),
     (Reply::ExchangeDeleted, "Exchange deleted"),
     (Reply::QueuePurged, "Queue purged"),
+    (Reply::ConnectionClosed, "Connection closed"),
+    (Reply::ClientBlocked, "Client blocked"),
+    (Reply::ClientUnblocked, "Client unblocked"),
     (Reply::Subscribed, "Subscribed to queue"),
     (Reply::NoMessages, "No messages"),
     (Reply::ResendRequested, "Resend requested"),
@@ -456,6 +472,12 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Bindings: ") {
         return parse_json(rest).map(Reply::Bindings);
+    }
+    if let Some(rest) = text.strip_prefix("Connections: ") {
+        return parse_json(rest).map(Reply::Connections);
+    }
+    if let Some(rest) = text.strip_prefix("Clients: ") {
+        return parse_json(rest).map(Reply::Clients);
     }
     if let Some(rest) = text.strip_prefix("Permission: ") {
         return parse_json(rest).map(Reply::Permission);

@@ -16,6 +16,7 @@
 //! - [`file_roles`]: no file has two roles
 //! - [`logging`]: JSON lines in files by level, readable ones on the console
 //! - [`server`]: start, run, stop
+//! - [`reload`]: what is read again while the server runs
 //! - [`signals`]: the meaning of signals
 //! - [`stop`]: the stop signal to every part
 //! - [`private_file`]: the permissions of private key files
@@ -46,6 +47,7 @@ pub mod logging;
 mod memory;
 pub mod model;
 pub mod private_file;
+pub mod reload;
 pub mod server;
 pub mod signals;
 pub mod stop;

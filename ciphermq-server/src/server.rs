@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 use crate::at_rest::{AtRestCipher, KeyError};
-use crate::broker::{Broker, Dispatcher, Topology};
+use crate::broker::{Blocks, Broker, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::logging::{self, Handle};
+use crate::reload::Reloader;
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
@@ -102,6 +103,7 @@ pub async fn run_with(
         tracing::warn!(target: logging::AT_EVERY_LEVEL, "{warning}");
     }
     tls::warn_of_validity(&config.tls);
+    let started_with = config.clone();
     let Prepared { acceptor, bound } = prepared;
     let record = config.encryption.adoption_record();
     let older_rows = config.encryption.older_rows;
@@ -121,13 +123,16 @@ pub async fn run_with(
         }
     });
     // A database may take long to answer, or to be adopted.
+    let mut reload_later = false;
     let opened = tokio::select! {
         opened = opening => opened,
-        () = signals.stop(&logs) => return Ok(()),
+        () = signals.stop(&logs, || reload_later = true) => return Ok(()),
     };
     let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
-    let dispatcher = Dispatcher::new(&limits, Arc::clone(&topology), Arc::clone(&store.reader));
+    let blocks = Blocks::new(store.reader.blocked_clients().await?);
+    let reader = Arc::clone(&store.reader);
+    let dispatcher = Dispatcher::new(&limits, Arc::clone(&topology), blocks, reader);
     let observer = dispatcher.observer(logs.messages());
     let settings = writer::WriterSettings {
         max_pending_bytes: limits.max_pending_bytes,
@@ -149,6 +154,11 @@ pub async fn run_with(
         keys,
     );
 
+    let reloader = Reloader::new(started_with, Arc::clone(&broker));
+    if reload_later {
+        reloader.reload();
+    }
+
     let listener = bound.listen()?;
     let address = listener.local_addr().map_or_else(
         |_| config.server.address.clone(),
@@ -163,7 +173,7 @@ pub async fn run_with(
         {address}");
 
     let ended = tokio::select! {
-        () = signals.stop(&logs) => None,
+        () = signals.stop(&logs, || reloader.reload()) => None,
         ended = &mut writing => Some(ended),
     };
     tracing::info!("Stopping");

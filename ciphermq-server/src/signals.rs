@@ -3,7 +3,8 @@
 //! | signal | effect |
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGQUIT | stop gracefully |
-//! | SIGHUP, SIGUSR1 | reopen the log files, and continue |
+//! | SIGHUP | reopen the log files, read the configuration again, and continue |
+//! | SIGUSR1 | reopen the log files, and continue |
 //! | SIGPIPE, SIGXFSZ | ignored: the write that causes one fails with an error |
 //! | SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF | ignored |
 
@@ -51,19 +52,22 @@ impl Signals {
         })
     }
 
-    /// Returns when a signal stops the server, and handles the other signals meanwhile. It is
-    /// cancel safe.
-    pub async fn stop(&mut self, logs: &Handle) {
+    /// Returns when a signal stops the server, and handles the other signals meanwhile. SIGHUP
+    /// calls `reload`. It is cancel safe.
+    pub async fn stop(&mut self, logs: &Handle, mut reload: impl FnMut()) {
         loop {
-            tokio::select! {
+            let reloads = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hang_up.recv() => {}
-                _ = self.user.recv() => {}
-            }
+                _ = self.hang_up.recv() => true,
+                _ = self.user.recv() => false,
+            };
             logs.reopen();
             tracing::info!("The log files are reopened");
+            if reloads {
+                reload();
+            }
         }
     }
 }

@@ -462,6 +462,41 @@ impl Server {
         self.options = std::mem::take(&mut self.options).set(section, field, value);
     }
 
+    /// Writes the configuration with what was set since the start, has the running server read it
+    /// again, and returns the line by which it reports the result.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not run, or reports nothing.
+    pub async fn reload(&self) -> String {
+        let path = self.folder.path().join("config.toml");
+        let config = self
+            .options
+            .config(self.folder.path(), &self.pki, self.address.port());
+        std::fs::write(&path, config).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.hang_up().await
+    }
+
+    /// Sends SIGHUP, and returns the line by which the server reports whether it could read its
+    /// configuration again.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not run, or reports nothing.
+    pub async fn hang_up(&self) -> String {
+        let process = self.process();
+        let mark = process.stderr.mark();
+        process.signal(Signal::HUP);
+        let reported = |line: &str| {
+            let is_report = ["is read again", "cannot be read again"]
+                .iter()
+                .any(|text| line.contains(text));
+            is_report.then(|| line.to_owned())
+        };
+        let found = process.stderr.find(mark, PATIENCE, reported).await;
+        found.unwrap_or_else(|| panic!("nothing is reported:\n{}", process.stderr.text()))
+    }
+
     /// Sets the wrapper command for the next start; see [`Options::under`].
     pub fn run_under(&mut self, wrapper: Vec<String>) {
         self.options = std::mem::take(&mut self.options).under(wrapper);

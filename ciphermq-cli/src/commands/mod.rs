@@ -1,8 +1,10 @@
 //! The commands, one module each: arguments and implementation.
 //!
-//! `events` reports the events of a connection, for the commands that keep one open.
+//! `listing` is what commands share that list things and change them; `events` reports the events
+//! of a connection, for the commands that keep one open.
 
 pub(crate) mod ack;
+pub(crate) mod administration;
 pub(crate) mod bench;
 pub(crate) mod can_i;
 pub(crate) mod certs;
@@ -13,6 +15,7 @@ pub(crate) mod fetch;
 pub(crate) mod get_key;
 pub(crate) mod keygen;
 pub(crate) mod keys;
+mod listing;
 pub(crate) mod receive;
 pub(crate) mod register_key;
 pub(crate) mod rejected;
@@ -49,6 +52,8 @@ pub(crate) enum Command {
     Queues(topology::queues::Args),
     Exchanges(topology::exchanges::Args),
     Bindings(topology::bindings::Args),
+    Connections(administration::connections::Args),
+    Clients(administration::clients::Args),
     CanI(can_i::Args),
     Status(status::Args),
     Completions(completions::Args),
@@ -83,6 +88,13 @@ pub(crate) fn run(
         Command::Queues(args) => block_on(topology::queues::run(args, console(Role::Client))),
         Command::Exchanges(args) => block_on(topology::exchanges::run(args, console(Role::Client))),
         Command::Bindings(args) => block_on(topology::bindings::run(args, console(Role::Client))),
+        Command::Connections(args) => block_on(administration::connections::run(
+            args,
+            console(Role::Client),
+        )),
+        Command::Clients(args) => {
+            block_on(administration::clients::run(args, console(Role::Client)))
+        }
         Command::CanI(args) => block_on(can_i::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args, program()),

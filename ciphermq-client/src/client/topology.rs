@@ -185,11 +185,4 @@ impl Client {
         })
         .await
     }
-
-    async fn confirm(&self, command: Command, expected: &Reply) -> Result<(), RequestError> {
-        self.core
-            .handle
-            .confirm(command, |reply| reply == expected)
-            .await
-    }
 }

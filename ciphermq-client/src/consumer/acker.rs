@@ -70,7 +70,7 @@ impl Message {
         shared
             .handle
             .push_acks([AckItem::later(self.message_id().clone())])
-            .map_err(|()| closed())
+            .map_err(|()| closed(&shared))
     }
 }
 
@@ -94,8 +94,8 @@ fn unrecorded(error: crate::dedup::RecordError) -> AckError {
     .caused_by(error)
 }
 
-fn closed() -> AckError {
-    AckError::new(AckErrorKind::Closed, "The consumer was closed.")
+fn closed(shared: &ConsumerCore) -> AckError {
+    shared.handle.ended("The consumer was closed.")
 }
 
 async fn ack_group(
@@ -116,7 +116,7 @@ async fn ack_group(
         .map(|message| AckItem::awaited(message.message_id().clone()))
         .unzip();
     if shared.handle.push_acks(items).is_err() {
-        return ids(&messages, &Err(closed()));
+        return ids(&messages, &Err(closed(shared)));
     }
     let ids: Vec<MessageId> = messages
         .iter()
@@ -126,7 +126,10 @@ async fn ack_group(
     drop(messages);
     let mut results = Vec::with_capacity(ids.len());
     for (message_id, settled) in ids.into_iter().zip(waiting) {
-        results.push((message_id, settled.await.unwrap_or_else(|_| Err(closed()))));
+        results.push((
+            message_id,
+            settled.await.unwrap_or_else(|_| Err(closed(shared))),
+        ));
     }
     results
 }

@@ -85,7 +85,9 @@ async fn chain(
         match asked.await {
             Ok(Some(chain)) => return certificates(&chain).ok_or(NotFound::Certificate),
             Ok(None) => return Err(NotFound::Certificate),
-            Err(error) if error.kind() == RequestErrorKind::Closed => return Err(NotFound::Closed),
+            Err(error) if error.kind() == RequestErrorKind::Closed || shared.handle.has_ended() => {
+                return Err(NotFound::Closed);
+            }
             // The message waits, as it would without a connection.
             Err(error) if error.is_retryable() => tokio::time::sleep(PAUSE).await,
             Err(error) => {

@@ -9,7 +9,7 @@ use ciphermq_protocol::{ClientId, Envelope, MessageId};
 use jiff::Timestamp;
 
 use super::shared::ConsumerCore;
-use crate::error::RequestError;
+use crate::error::{ConnectError, RequestError};
 
 /// An opened message, held by the application until it is acknowledged.
 ///
@@ -135,6 +135,10 @@ pub enum ConsumeError {
     /// A delivered message cannot be opened. The stream continues.
     #[error(transparent)]
     Unopenable(Unopenable),
+    /// The connection has ended, and connecting again is of no use: an administrator has blocked
+    /// this client, or the server's rules no longer allow what the consumer does. The stream ends.
+    #[error(transparent)]
+    Ended(ConnectError),
 }
 
 ciphermq_protocol::debug_as_report!(ConsumeError);

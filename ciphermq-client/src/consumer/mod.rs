@@ -90,8 +90,9 @@ const MAX_READY: usize = 256;
 /// A stream of the opened messages of a queue that are for this client. Created by
 /// [`Client::consumer`].
 ///
-/// The [`Stream`] ends only when it is closed. Dropping it ends its connection: acks that were made
-/// are still sent, and everything else is redelivered, to the next consumer.
+/// The [`Stream`] ends only when it is closed, or after [`ConsumeError::Ended`]. Dropping it ends
+/// its connection: acks that were made are still sent, and everything else is redelivered, to the
+/// next consumer.
 ///
 /// [`Client::consumer`]: crate::Client::consumer
 #[derive(Debug)]
@@ -376,7 +377,8 @@ impl Stream for Consumer {
                 return Poll::Ready(Some(item));
             } else {
                 let Some(delivery) = std::task::ready!(self.shared.queued.poll_pop(cx)) else {
-                    return Poll::Ready(None);
+                    let end = self.shared.queued.take_end();
+                    return Poll::Ready(end.map(|reason| Err(ConsumeError::Ended(reason))));
                 };
                 self.open_delivery(delivery)
             };

@@ -11,7 +11,7 @@ use super::outcome::{AckSummary, AckTally};
 use super::pending_replies::{ItemAnswer, Violation};
 use super::settings::{BatchLimits, Retry};
 use super::unsettled::{Settle, Unsettled};
-use crate::error::{AckError, AckErrorKind};
+use crate::error::{AckError, AckErrorKind, ConnectError};
 
 /// Limits on one `ack` line. An ack is sent alone while no other is in flight, and batched
 /// otherwise.
@@ -163,7 +163,7 @@ impl Acks {
     }
 
     /// Fails every pending ack: the connection is closed for good.
-    pub(crate) fn close(&mut self) {
-        self.0.close();
+    pub(crate) fn close(&mut self, reason: Option<&ConnectError>) {
+        self.0.close(reason);
     }
 }

@@ -12,6 +12,8 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::error::ConnectError;
+
 /// A queue that the driver fills and the consumer empties. Bounded by the prefetch, which limits
 /// the messages that a server has out for delivery.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ struct State {
     by_id: HashMap<MessageId, IdState>,
     waker: Option<Waker>,
     is_closed: bool,
+    /// Why it was closed, until the consumer has learned of it; `None` if its owner has closed it.
+    ended_by: Option<ConnectError>,
 }
 
 /// The messages that are here under one id. There may be several: whoever delivers them can put a
@@ -243,10 +247,16 @@ impl DeliveryQueue {
             .is_some_and(|entry| entry.is_opened)
     }
 
+    /// Returns once why the connection has ended for good, unless its owner has closed it.
+    pub(crate) fn take_end(&self) -> Option<ConnectError> {
+        self.lock().ended_by.take()
+    }
+
     /// Closes the queue: no more deliveries are accepted.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, ended_by: Option<ConnectError>) {
         let mut state = self.lock();
         state.is_closed = true;
+        state.ended_by = ended_by;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -405,7 +415,7 @@ mod tests {
         assert!(matches!(first.poll(), Poll::Ready(Some(_))));
         let mut second = waiting(queued.clone());
         assert!(second.poll().is_pending());
-        queued.close();
+        queued.close(None);
         assert!(second.is_woken());
         assert!(matches!(second.poll(), Poll::Ready(None)));
     }

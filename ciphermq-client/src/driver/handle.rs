@@ -11,11 +11,13 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::acks::AckItem;
+use super::ending;
 use super::op::{Op, Request};
+use super::outcome::CLOSED;
 use super::settings::Retry;
 use crate::connection::Connection;
-use crate::error::kinds::OperationKind as _;
-use crate::error::{AckError, AckErrorKind, ConnectError, RequestError, RequestErrorKind};
+use crate::error::kinds::OperationKind;
+use crate::error::{AckError, AckErrorKind, ConnectError, Error, RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
 
 /// Requests in flight at once; more wait for a permit.
@@ -40,6 +42,8 @@ pub(crate) struct DriverState {
     connection: Mutex<Arc<Connection>>,
     /// Why there is no connection now.
     loss: Mutex<Option<ConnectError>>,
+    /// Why there will be no connection any more, unless the owner has closed it.
+    end: Mutex<Option<ConnectError>>,
     /// Acks on their way to the driver. Bounded by the number of delivered messages.
     acks: Mutex<AckQueue>,
     /// Wakes the driver: acks are queued, or the connection is to end.
@@ -67,6 +71,7 @@ impl DriverState {
         Self {
             connection: Mutex::new(Arc::new(connection)),
             loss: Mutex::default(),
+            end: Mutex::default(),
             acks: Mutex::default(),
             wake: Notify::new(),
             is_ending: AtomicBool::new(false),
@@ -82,6 +87,10 @@ impl DriverState {
 
     pub(crate) fn lost(&self, reason: ConnectError) {
         *self.loss.lock() = Some(reason);
+    }
+
+    pub(crate) fn ended(&self, reason: ConnectError) {
+        *self.end.lock() = Some(reason);
     }
 
     pub(crate) fn take_acks(&self) -> Vec<AckItem> {
@@ -112,6 +121,17 @@ impl Handle {
 
     pub(crate) fn connection(&self) -> Arc<Connection> {
         self.shared.connection.lock().clone()
+    }
+
+    /// Returns the error of an operation on a connection that has ended for good; `closed` is its
+    /// text if the owner has closed it.
+    pub(crate) fn ended<K: OperationKind>(&self, closed: &str) -> Error<K> {
+        ending::error(self.shared.end.lock().as_ref(), closed)
+    }
+
+    /// Whether the connection has ended for good, without its owner.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.end.lock().is_some()
     }
 
     /// Sends an event that does not come from the driver.
@@ -168,7 +188,7 @@ impl Handle {
         &self,
         message_ids: &[MessageId],
     ) -> Vec<(MessageId, Result<(), AckError>)> {
-        let closed = || AckError::new(AckErrorKind::Closed, "The client was closed.");
+        let closed = || self.ended::<AckErrorKind>(CLOSED);
         let (items, waiting): (Vec<_>, Vec<_>) =
             message_ids.iter().cloned().map(AckItem::awaited).unzip();
         // If this fails the items are dropped, and every awaited result becomes `Closed`.
@@ -246,7 +266,7 @@ impl Handle {
     }
 
     async fn request(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
-        let closed = || RequestError::new(RequestErrorKind::CLOSED, "The client was closed.");
+        let closed = || self.ended::<RequestErrorKind>(CLOSED);
         let exchange = async {
             let _place = self.requests.acquire().await.map_err(|_| closed())?;
             let (answer, reply) = oneshot::channel();

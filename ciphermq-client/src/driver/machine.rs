@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ciphermq_protocol::Command;
 use ciphermq_protocol::hello::HelloReply;
+use ciphermq_protocol::{Command, ErrorReply};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use super::op::{Op, Request};
 use super::pending_replies::{Answer, Expected, Line, OutboxId, PendingReplies, Violation, Wait};
 use super::publications::{FlushWaiter, Publications};
 use super::settings::DriverSettings;
+use crate::error::ConnectError;
 
 /// High-water mark of the output, in bytes: no command is written above it.
 pub(crate) const HIGH_WATER: usize = 512 * 1024;
@@ -71,6 +72,8 @@ pub(crate) enum ConnectionFault {
     Violation(#[from] Violation),
     #[error("the server was silent for {0:?}")]
     Silent(Duration),
+    #[error("the server ended it: {0}")]
+    Ended(ErrorReply),
 }
 
 impl Machine {
@@ -146,14 +149,15 @@ impl Machine {
             && nothing_outstanding
     }
 
-    /// Fails everything that is not settled.
-    pub(crate) fn close(&mut self) {
-        self.publications.close();
-        self.acks.close();
+    /// Fails everything that is not settled: because of `reason`, or because the owner has closed
+    /// the connection.
+    pub(crate) fn close(&mut self, reason: Option<&ConnectError>) {
+        self.publications.close(reason);
+        self.acks.close(reason);
         self.requests.clear();
         self.link = None;
         if let Some(queued) = &self.queued {
-            queued.close();
+            queued.close(reason.cloned());
         }
         for done in self.closing.drain(..) {
             // Fails if the caller no longer waits.
@@ -221,6 +225,7 @@ impl Machine {
                 }
                 Answer::Items(OutboxId::Acks, answer) => self.acks.answered(answer)?,
                 Answer::Pong => {}
+                Answer::Ended(error) => return Err(ConnectionFault::Ended(error)),
             }
         }
         self.publications.settle();

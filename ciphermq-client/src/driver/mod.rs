@@ -8,6 +8,7 @@
 //!
 //! - `settings`, `op`, `outcome`: what handles pass to the driver, and what they get back
 //! - `window`, `delivery_queue`: bounds shared by the driver with publishers and consumers
+//! - `ending`: ends after which connecting again is of no use
 //! - `opening`: the first exchange on a new connection, hello and set-up
 //! - `pending_replies`: matches each reply to a command of this connection
 //! - `outbox`: items that are sent until they are answered, across reconnects
@@ -22,6 +23,7 @@
 
 mod acks;
 mod delivery_queue;
+mod ending;
 mod handle;
 mod machine;
 mod op;
@@ -45,7 +47,7 @@ pub(crate) use acks::AckItem;
 pub(crate) use delivery_queue::DeliveryQueue;
 pub(crate) use handle::Handle;
 pub(crate) use op::{Op, Outgoing, PublisherId, PublisherSetup};
-pub(crate) use outcome::{OutcomeObserver, closed};
+pub(crate) use outcome::{CLOSED, OutcomeObserver};
 pub(crate) use publications::line_overhead;
 pub(crate) use settings::{DriverSettings, Retry, Setup};
 pub(crate) use task::start;

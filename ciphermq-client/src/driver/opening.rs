@@ -6,8 +6,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use ciphermq_protocol::hello::{HelloReply, HelloRequest};
-use ciphermq_protocol::{Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, LineDecoder, Reply};
+use ciphermq_protocol::{
+    Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, ErrorReply, LineDecoder, Reply,
+};
 
+use super::ending;
 use super::settings::Setup;
 use crate::error::{ConnectError, ConnectErrorKind};
 
@@ -96,7 +99,7 @@ fn read_hello(reply: Reply) -> Result<HelloReply, ConnectError> {
     let hello = match reply {
         Reply::Hello(hello) => *hello,
         Reply::UnknownCommand => return Err(protocol("it does not know the command `hello`")),
-        Reply::Error(error) => return Err(refused("hello", error.code, &error.to_string())),
+        Reply::Error(error) => return Err(refused("hello", &error)),
         other => return Err(protocol(&format!("it answers `hello` with {other:?}"))),
     };
     if hello.protocol != PROTOCOL {
@@ -115,8 +118,11 @@ fn check(command: &str, reply: &Reply) -> Result<(), ConnectError> {
         | Reply::QueueBound
         | Reply::PublicKeyRegistered
         | Reply::Subscribed => Ok(()),
-        Reply::Error(error) => Err(refused(command, error.code, &error.to_string())),
-        other => Err(refused(command, None, &format!("{other:?}"))),
+        Reply::Error(error) => Err(refused(command, error)),
+        other => {
+            let what = format!("The server refused `{command}`: {other:?}.");
+            Err(ConnectError::new(ConnectErrorKind::Rejected, what))
+        }
     }
 }
 
@@ -130,17 +136,27 @@ fn protocol(what: &str) -> ConnectError {
     )
 }
 
-fn refused(command: &str, code: Option<ErrorCode>, reply: &str) -> ConnectError {
-    let kind = match code {
+fn refused(command: &str, error: &ErrorReply) -> ConnectError {
+    let kind = match error.code {
+        Some(ErrorCode::Blocked) => return ending::blocked(&error.text),
+        Some(ErrorCode::NotAuthorized) => ConnectErrorKind::NotAuthorized,
         Some(
             ErrorCode::StorageUnavailable
             | ErrorCode::StorageFull
             | ErrorCode::Overloaded
+            | ErrorCode::ConnectionClosed
             | ErrorCode::ShuttingDown,
         ) => ConnectErrorKind::Unavailable,
         _ => ConnectErrorKind::Rejected,
     };
-    ConnectError::new(kind, format!("The server refused `{command}`: {reply}."))
+    let refused = ConnectError::new(kind, format!("The server refused `{command}`: {error}."));
+    match kind {
+        ConnectErrorKind::NotAuthorized => refused.advise(
+            "Ask the server's operator to allow it: `ciphermq-cli can-i` shows what this client \
+             may do.",
+        ),
+        _ => refused,
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +219,9 @@ mod tests {
             ("Unknown command", ConnectErrorKind::Protocol),
             ("Hello: {}", ConnectErrorKind::Protocol),
             ("Error: shutting_down: bye", ConnectErrorKind::Unavailable),
+            ("Error: connection_closed: x", ConnectErrorKind::Unavailable),
+            ("Error: blocked: by x", ConnectErrorKind::Blocked),
+            ("Error: not_authorized: no", ConnectErrorKind::NotAuthorized),
             (
                 &HELLO.replace("\"protocol\":1", "\"protocol\":2"),
                 ConnectErrorKind::Protocol,

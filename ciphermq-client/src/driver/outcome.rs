@@ -48,7 +48,7 @@ impl Future for Receipt {
             .poll(cx)
             .map(|settled| match settled {
                 Ok(result) => result.map(|()| self.message_id.clone()),
-                Err(_) => Err(closed()),
+                Err(_) => Err(PublishError::new(PublishErrorKind::Closed, CLOSED)),
             })
     }
 }
@@ -146,7 +146,5 @@ impl AckTally {
     }
 }
 
-/// Returns the error of a message that was sent to a closed client.
-pub(crate) fn closed() -> PublishError {
-    PublishError::new(PublishErrorKind::Closed, "The client was closed.")
-}
+/// The error of an operation on a closed client.
+pub(crate) const CLOSED: &str = "The client was closed.";

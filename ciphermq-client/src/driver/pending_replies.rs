@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use ciphermq_protocol::{Command, Delivery, LineDecoder, MessageId, Reply};
+use ciphermq_protocol::{Command, Delivery, ErrorReply, LineDecoder, MessageId, Reply};
 
+use super::ending::is_last_line;
 use super::op::{PublisherId, Request};
 
 /// The outstanding replies of one connection.
@@ -77,6 +78,8 @@ pub(crate) enum Answer {
     Items(OutboxId, ItemAnswer),
     /// The reply to a ping.
     Pong,
+    /// The last line of a connection that the server ends. What is unanswered was not carried out.
+    Ended(ErrorReply),
 }
 
 /// The outcome of one or all items of a line.
@@ -131,6 +134,7 @@ impl PendingReplies {
             Reply::Messages(deliveries) if self.is_consuming => {
                 Ok(Some(Answer::Deliveries(deliveries)))
             }
+            Reply::Error(error) if is_last_line(&error) => Ok(Some(Answer::Ended(error))),
             reply => self.answer(reply).map(Some),
         }
     }

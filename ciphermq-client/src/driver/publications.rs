@@ -12,7 +12,7 @@ use super::outcome::{Outcome, Summary, Tally};
 use super::pending_replies::{ItemAnswer, Violation};
 use super::settings::Retry;
 use super::unsettled::{Settle, Unsettled};
-use crate::error::{PublishError, PublishErrorKind};
+use crate::error::{ConnectError, PublishError, PublishErrorKind};
 
 /// The publishers of a connection, served round-robin, one line at a time.
 #[derive(Debug)]
@@ -234,10 +234,10 @@ impl Publications {
     }
 
     /// Fails every pending message: the connection is closed for good.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, reason: Option<&ConnectError>) {
         for messages in self.publishers.values_mut() {
             messages.sender.setup.window.close();
-            messages.close();
+            messages.close(reason);
         }
         self.publishers.clear();
     }

@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::delivery_queue::DeliveryQueue;
+use super::ending;
 use super::handle::{DriverState, Handle};
 use super::machine::{ConnectionFault, Machine};
 use super::op::Op;
@@ -187,25 +188,40 @@ enum End {
 impl Task {
     async fn run(mut self, first: Established) {
         let mut next = Some(first);
-        let mut attempt = 0;
+        let (mut attempt, mut end) = (0, None);
         while let Some(established) = next {
             let began = Instant::now();
             match self.serve(established).await {
                 End::FlushWaiter => break,
-                End::Lost(reason) => self.lost(reason),
+                End::Lost(reason) => {
+                    self.lost(reason.clone());
+                    if ending::is_final(&reason) {
+                        end = Some(reason);
+                        break;
+                    }
+                }
             }
             // A server that drops the connection repeatedly must not be met without pauses.
             if began.elapsed() >= self.settings.backoff.longest() {
                 attempt = 0;
             }
-            next = self.reconnect(&mut attempt).await;
+            next = match self.reconnect(&mut attempt).await {
+                Ok(next) => next,
+                Err(reason) => {
+                    end = Some(reason);
+                    None
+                }
+            };
+        }
+        if let Some(reason) = &end {
+            self.shared.ended(reason.clone());
         }
         self.ops.close();
         while let Ok(op) = self.ops.try_recv() {
             self.machine.apply(Instant::now(), op);
         }
         self.machine.push_acks(Instant::now(), self.shared.close());
-        self.machine.close();
+        self.machine.close(end.as_ref());
         self.emit(Event::Closed);
     }
 
@@ -223,7 +239,11 @@ impl Task {
     }
 
     /// Connects again until it succeeds; `None` once no connection is needed.
-    async fn reconnect(&mut self, attempt: &mut u32) -> Option<Established> {
+    ///
+    /// # Errors
+    ///
+    /// The reason for which further attempts are of no use.
+    async fn reconnect(&mut self, attempt: &mut u32) -> Result<Option<Established>, ConnectError> {
         loop {
             let pause = self.settings.backoff.pause(*attempt, rand::random());
             *attempt = attempt.saturating_add(1);
@@ -240,15 +260,23 @@ impl Task {
                 sleep(pause).await;
                 establish(&connector, &settings, &setup).await
             };
-            match self.run_until(connecting).await? {
-                Ok(established) => return Some(established),
+            let Some(connected) = self.run_until(connecting).await else {
+                return Ok(None);
+            };
+            match connected {
+                Ok(established) => return Ok(Some(established)),
                 Err(reason) => {
                     tracing::warn!(server = %self.connector.address(), %reason, attempt, "Cannot \
                         connect");
                     self.machine
                         .disconnected(Instant::now(), reason.to_string());
                     self.shared.lost(reason.clone());
-                    self.emit(Event::ConnectFailed { reason });
+                    self.emit(Event::ConnectFailed {
+                        reason: reason.clone(),
+                    });
+                    if ending::is_final(&reason) {
+                        return Err(reason);
+                    }
                 }
             }
         }
@@ -369,7 +397,8 @@ impl Task {
     }
 
     fn broken(&self, broken: ConnectionFault) -> ConnectError {
-        let kind = match broken {
+        let kind = match &broken {
+            ConnectionFault::Ended(error) => return ending::ended_by_server(error),
             ConnectionFault::Violation(_) => ConnectErrorKind::Protocol,
             ConnectionFault::Silent(_) => ConnectErrorKind::TimedOut,
         };

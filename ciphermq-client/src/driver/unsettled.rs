@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 use tokio::time::Instant;
 
+use super::ending;
 use super::outbox::{Expired, Outbox};
 use super::pending_replies::{ItemAnswer, ReplyScope, Violation};
 use super::settings::{BatchLimits, Retry};
-use crate::error::Error;
 use crate::error::kinds::OperationKind;
+use crate::error::{ConnectError, Error};
 
 /// The difference between messages and acknowledgements.
 pub(super) trait Settle {
@@ -174,9 +175,9 @@ impl<S: Settle> Unsettled<S> {
     }
 
     /// Fails every item and answers every caller: the connection is closed for good.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, reason: Option<&ConnectError>) {
         for item in self.outbox.drain() {
-            let error = Error::new(S::Kind::CLOSED, S::CLOSED);
+            let error = ending::error(reason, S::CLOSED);
             self.sender.settle(item, Err(error));
         }
         self.answer_waiters();

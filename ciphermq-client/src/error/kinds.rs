@@ -59,6 +59,10 @@ kinds! {
         Protocol: Peer, retryable: false;
         /// The server sees another client id than this client's certificate names.
         OtherClient: Peer, retryable: false;
+        /// An administrator of the server has blocked this client.
+        Blocked: Caller, retryable: false;
+        /// The server's rules do not allow a command that is part of connecting.
+        NotAuthorized: Caller, retryable: false;
         /// The server refused a command that is part of connecting.
         Rejected: Peer, retryable: false;
         /// The server refused a command that is part of connecting, because its store does not
@@ -76,6 +80,8 @@ kinds! {
         NotFound: Caller, retryable: false;
         /// Only another client may do this, or the server's rules do not allow it.
         NotAuthorized: Caller, retryable: false;
+        /// An administrator of the server has blocked this client.
+        Blocked: Caller, retryable: false;
         /// The server considers the argument invalid.
         BadArgument: Caller, retryable: false;
         /// A key or certificate is invalid: the server sent it, or would have refused it.
@@ -142,6 +148,9 @@ kinds! {
         SenderMismatch: Caller, retryable: false;
         /// The server's rules do not allow this client to publish it there, or to this receiver.
         NotAuthorized: Caller, retryable: false;
+        /// An administrator of the server has blocked this client. The server may have a message
+        /// that was sent before and has no ACK.
+        Blocked: Caller, retryable: false;
         /// The server considers the command invalid.
         Refused: Peer, retryable: false;
         /// The server's store refuses this message.
@@ -167,6 +176,8 @@ kinds! {
         NotFound: Caller, retryable: false;
         /// The message belongs to another client, or the server's rules do not allow it.
         NotAuthorized: Caller, retryable: false;
+        /// An administrator of the server has blocked this client.
+        Blocked: Caller, retryable: false;
         /// The server refused for another reason.
         Refused: Peer, retryable: false;
         /// The server's store did not answer in any of the attempts.
@@ -224,13 +235,14 @@ operations! {
     RequestErrorKind {
         NotFound | NoRoute => NotFound;
         NotAuthorized => NotAuthorized;
+        Blocked => Blocked;
         InUse => InUse;
         LimitReached => LimitReached;
         BadKey => BadKey;
         StaleKey => StaleKey;
         BadName | BadArgument | NotUtf8 => BadArgument;
         TooLarge | LineTooLong => TooLarge;
-        StorageFull | StorageUnavailable | Overloaded | ShuttingDown => Unavailable;
+        StorageFull | StorageUnavailable | Overloaded | ConnectionClosed | ShuttingDown => Unavailable;
     }
     PublishErrorKind {
         NoRoute => NoRoute;
@@ -238,15 +250,17 @@ operations! {
         IdInUse => IdInUse;
         SenderMismatch => SenderMismatch;
         NotAuthorized => NotAuthorized;
+        Blocked => Blocked;
         TooLarge | LineTooLong => TooLarge;
         StorageFull => StorageFull;
         StorageRefused => StorageRefused;
-        StorageUnavailable | Overloaded | ShuttingDown => Unavailable;
+        StorageUnavailable | Overloaded | ConnectionClosed | ShuttingDown => Unavailable;
     }
     AckErrorKind {
         NotFound => NotFound;
         NotAuthorized => NotAuthorized;
-        StorageFull | StorageUnavailable | Overloaded | ShuttingDown => Unavailable;
+        Blocked => Blocked;
+        StorageFull | StorageUnavailable | Overloaded | ConnectionClosed | ShuttingDown => Unavailable;
     }
 }
 

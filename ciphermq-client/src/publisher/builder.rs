@@ -12,7 +12,7 @@ use super::sealer::{Sealer, fetch_key};
 use super::{BatchLimits, Outcome, Publisher};
 use crate::client_core::ClientCore;
 use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
-use crate::driver::{Op, OutcomeObserver, PublisherId, PublisherSetup, Window, closed};
+use crate::driver::{CLOSED, Op, OutcomeObserver, PublisherId, PublisherSetup, Window};
 use crate::error::{PublishError, PublishErrorKind};
 use crate::keys::ReceiverKey;
 
@@ -208,7 +208,7 @@ impl PublisherBuilder {
         core.handle
             .send(Op::OpenPublisher(id, setup))
             .await
-            .map_err(|()| closed())?;
+            .map_err(|()| core.handle.ended(CLOSED))?;
         Ok(Publisher {
             core,
             id,

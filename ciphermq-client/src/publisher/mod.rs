@@ -22,7 +22,7 @@ pub(crate) use builder::{new_stream, no_route};
 pub use crate::driver::{BatchLimits, MAX_FAILURES, Outcome, Receipt, Summary};
 
 use crate::client_core::ClientCore;
-use crate::driver::{Op, Outgoing, PublisherId, Window, closed};
+use crate::driver::{CLOSED, Op, Outgoing, PublisherId, Window};
 use crate::error::{PublishError, PublishErrorKind};
 use sealer::Sealer;
 
@@ -53,7 +53,8 @@ impl Publisher {
     ///
     /// [`PublishError`] if the publisher is closed.
     pub async fn ready(&self) -> Result<(), PublishError> {
-        self.window.acquire(0).await.map(drop).ok_or_else(closed)
+        let room = self.window.acquire(0).await;
+        room.map(drop).ok_or_else(|| self.closed())
     }
 
     /// Seals a payload and sends it; waits while the window is full. The receipt resolves when the
@@ -93,11 +94,13 @@ impl Publisher {
         if weight > max_line.saturating_add(sealer::HEADER_BYTES) {
             return Err(too_large(weight, max_line));
         }
-        let room = self.window.acquire(weight).await.ok_or_else(closed)?;
+        let room = self.window.acquire(weight).await;
+        let room = room.ok_or_else(|| self.closed())?;
         // The lock makes the order of positions the order of sending.
         let mut sealer = self.sealer.lock().await;
         sealer.refresh(&self.core).await?;
-        let slot = self.core.handle.reserve().await.ok_or_else(closed)?;
+        let slot = self.core.handle.reserve().await;
+        let slot = slot.ok_or_else(|| self.closed())?;
         let envelope = sealer.seal(&payload)?;
         let line = sealer.line_bytes(&envelope);
         if line > max_line {
@@ -128,8 +131,8 @@ impl Publisher {
             .handle
             .send(Op::Flush(self.id, done))
             .await
-            .map_err(|()| closed())?;
-        flushed.await.map_err(|_| closed())?
+            .map_err(|()| self.closed())?;
+        flushed.await.map_err(|_| self.closed())?
     }
 
     /// Waits until everything that was sent is settled, and returns the outcomes.
@@ -145,6 +148,10 @@ impl Publisher {
             return Summary::default();
         }
         summary.await.unwrap_or_default()
+    }
+
+    fn closed(&self) -> PublishError {
+        self.core.handle.ended(CLOSED)
     }
 
     /// Returns the stream from which the message ids are derived.

@@ -125,6 +125,13 @@ pub(super) fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
     })
 }
 
+/// Parses the number of a connection.
+pub(super) fn connection(text: &str) -> Result<u64, CommandError> {
+    number::parse_u64(required(text, Missing::Parameters)?).ok_or_else(|| {
+        CommandError::BadArgument("a connection is a number of `list_connections`".to_owned())
+    })
+}
+
 pub(super) fn parse_fingerprint(text: &str) -> Result<Fingerprint, CommandError> {
     text.to_ascii_lowercase().parse().map_err(|_| {
         CommandError::BadArgument("a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned())

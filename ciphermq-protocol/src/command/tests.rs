@@ -70,6 +70,11 @@ fn lines() -> Vec<String> {
         r#"list_queues {"after":"q","limit":10}"#.into(),
         r#"list_exchanges {"exchange":"e"}"#.into(),
         r#"list_bindings {"after":{"exchange":"e","routing_key":"k","queue":7}}"#.into(),
+        r#"list_connections {"after":7,"client":"c","limit":10}"#.into(),
+        "close_connection 18446744073709551615".into(),
+        r#"list_clients {"after":"c"}"#.into(),
+        "block_client c".into(),
+        "unblock_client c".into(),
         "ping".into(),
         "heartbeat".into(),
     ]
@@ -141,6 +146,13 @@ fn missing_arguments_get_the_documented_replies() {
         ("delete_queue", "Missing queue name\n"),
         ("delete_exchange", "Missing exchange name\n"),
         ("purge_queue", "Missing queue name\n"),
+        ("close_connection", "Missing parameters\n"),
+        (
+            "close_connection -1",
+            "Error: bad_argument: a connection is a number of `list_connections`\n",
+        ),
+        ("block_client", "Missing client ID\n"),
+        ("unblock_client", "Missing client ID\n"),
         ("register_signed_key", "Missing public key\n"),
     ] {
         assert_eq!(reply_to(line), reply, "{line:?}");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::administration::{BlockInfo, ClientInfo, ConnectionInfo, QuotaInfo};
 use crate::hello::HelloLimits;
 use crate::name::{ClientId, ExchangeName, QueueName, RoutingKey};
 use crate::topology::{BindingCursor, ExchangeInfo, QueueInfo};
@@ -93,6 +94,51 @@ fn texts() -> Vec<(Reply, &'static str)> {
             "Bindings: {\"bindings\":[],\"next\":{\"exchange\":\"e\",\"routing_key\":\"k\",\
              \"queue\":7}}\n",
         ),
+        (
+            Reply::Connections(ConnectionsPage {
+                connections: vec![ConnectionInfo {
+                    connection: 7,
+                    client: ClientId::new("c").unwrap(),
+                    address: "[::1]:1".into(),
+                    since: "t".into(),
+                    tls: Some("1.3".into()),
+                    program: None,
+                    consumer: Some("u".into()),
+                    queues: vec![QueueName::new("q").unwrap()],
+                    in_flight: 2,
+                    packed: true,
+                }],
+                next: Some(7),
+            }),
+            "Connections: {\"connections\":[{\"connection\":7,\"client\":\"c\",\
+             \"address\":\"[::1]:1\",\"since\":\"t\",\"tls\":\"1.3\",\"consumer\":\"u\",\
+             \"queues\":[\"q\"],\"in_flight\":2,\"packed\":true}],\"next\":7}\n",
+        ),
+        (
+            Reply::Clients(ClientsPage {
+                clients: vec![ClientInfo {
+                    client: ClientId::new("c").unwrap(),
+                    connections: 1,
+                    administrator: false,
+                    blocked: Some(BlockInfo {
+                        by: ClientId::new("ops").unwrap(),
+                        since: "t".into(),
+                    }),
+                    quotas: vec![QuotaInfo {
+                        quota: "connections".into(),
+                        held: 1,
+                        limit: 2000,
+                    }],
+                }],
+                next: None,
+            }),
+            "Clients: {\"clients\":[{\"client\":\"c\",\"connections\":1,\
+             \"blocked\":{\"by\":\"ops\",\"since\":\"t\"},\
+             \"quotas\":[{\"quota\":\"connections\",\"held\":1,\"limit\":2000}]}]}\n",
+        ),
+        (Reply::ConnectionClosed, "Connection closed\n"),
+        (Reply::ClientBlocked, "Client blocked\n"),
+        (Reply::ClientUnblocked, "Client unblocked\n"),
         (Reply::Ack(id("m-1")), "ACK m-1\n"),
         (Reply::Subscribed, "Subscribed to queue\n"),
         (Reply::NoMessages, "No messages\n"),

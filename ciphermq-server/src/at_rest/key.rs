@@ -23,7 +23,7 @@ const MAX_FILE_BYTES: u64 = 4096;
 pub const MAKE_KEY: &str = "openssl rand -base64 32";
 
 /// A 32-byte key. Its memory is wiped on drop, and `Debug` does not reveal it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AtRestKey(Zeroizing<[u8; KEY_BYTES]>);
 
 /// The reason why a text is not a key.
@@ -80,7 +80,7 @@ impl fmt::Debug for AtRestKey {
 }
 
 /// The source of the key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// The configuration contains the key.
     Inline(AtRestKey),

@@ -49,6 +49,8 @@ impl Answer {
             Self::Ready(Reply::Queues(page)) => encoded_len(page),
             Self::Ready(Reply::Exchanges(page)) => encoded_len(page),
             Self::Ready(Reply::Bindings(page)) => encoded_len(page),
+            Self::Ready(Reply::Connections(page)) => encoded_len(page),
+            Self::Ready(Reply::Clients(page)) => encoded_len(page),
             Self::Ready(Reply::SignedKey(text)) => text.len(),
             Self::Ready(Reply::Certificate(chain)) => chain.base64_len(),
             _ => 0,

@@ -1,6 +1,7 @@
 //! The gate through which every command passes: what a command needs, and whether the client may.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ciphermq_protocol::permission::PermissionRequest;
 use ciphermq_protocol::{
@@ -12,6 +13,7 @@ use super::answer::Answer;
 use crate::authorization::{
     Action, ClientPolicy, CurrentPolicy, Decision, Effect, Reason, Request,
 };
+use crate::logging::Event;
 
 /// The most decisions about publishing that a connection remembers.
 const REMEMBERED: usize = 64;
@@ -38,6 +40,17 @@ pub(super) enum Verdict {
 /// The messages of a command that are refused, by their place in it.
 #[derive(Default)]
 pub(super) struct Refusals(HashMap<usize, ErrorReply>);
+
+/// A refusal that follows from a rule, or from the default.
+#[derive(Clone)]
+struct Denial {
+    action: Action,
+    /// The rule that denies it; `None` if no rule allows it.
+    rule: Option<Arc<str>>,
+    error: ErrorReply,
+    /// The number of commands, or of messages in a command.
+    count: u64,
+}
 
 /// What a command needs.
 enum Needed<'a> {
@@ -74,23 +87,23 @@ impl SessionAuthorization {
     }
 
     /// Returns the refusal of a request, if there is one.
-    fn refuse(&self, request: &Request<'_>) -> Option<ErrorReply> {
-        self.refusal(request, &self.policy.decide(request))
+    fn refuse(&self, request: &Request<'_>) -> Option<Denial> {
+        self.denial(request, &self.policy.decide(request))
     }
 
-    /// Returns the messages that are refused.
+    /// Returns the messages that are refused, and a denial for each rule.
     fn refuse_messages(
         &mut self,
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
         envelopes: &[Envelope],
-    ) -> Refusals {
-        let mut refusals = Refusals::default();
+    ) -> (Refusals, Vec<Denial>) {
+        let (mut refusals, mut denials) = (Refusals::default(), Vec::<Denial>::new());
         if self.publishes_all {
-            return refusals;
+            return (refusals, denials);
         }
         // The messages of a batch often have one receiver.
-        let mut last: Option<(&ClientId, Option<ErrorReply>)> = None;
+        let mut last: Option<(&ClientId, Option<Denial>)> = None;
         for (place, envelope) in envelopes.iter().enumerate() {
             let receiver = &envelope.receiver_client_id;
             if last.as_ref().is_none_or(|(known, _)| *known != receiver) {
@@ -99,11 +112,15 @@ impl SessionAuthorization {
                     self.refuse_publish(exchange, routing_key, receiver),
                 ));
             }
-            if let Some((_, Some(refusal))) = &last {
-                refusals.0.insert(place, refusal.clone());
+            if let Some((_, Some(denial))) = &last {
+                refusals.0.insert(place, denial.error.clone());
+                match denials.iter_mut().find(|known| known.rule == denial.rule) {
+                    Some(known) => known.count += 1,
+                    None => denials.push(denial.clone()),
+                }
             }
         }
-        refusals
+        (refusals, denials)
     }
 
     fn refuse_publish(
@@ -111,7 +128,7 @@ impl SessionAuthorization {
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
         receiver: &ClientId,
-    ) -> Option<ErrorReply> {
+    ) -> Option<Denial> {
         let request = Request {
             exchange: Some(exchange),
             routing_key: Some(routing_key),
@@ -120,30 +137,52 @@ impl SessionAuthorization {
         };
         let route = (exchange.clone(), routing_key.clone(), receiver.clone());
         if let Some(decision) = self.publishes.get(&route) {
-            return self.refusal(&request, decision);
+            return self.denial(&request, decision);
         }
         let decision = self.policy.decide(&request);
-        let refusal = self.refusal(&request, &decision);
+        let denial = self.denial(&request, &decision);
         if self.publishes.len() >= REMEMBERED {
             self.publishes.clear();
         }
         self.publishes.insert(route, decision);
-        refusal
+        denial
     }
 
     /// Returns the refusal that follows from a decision, if it is one.
-    fn refusal(&self, request: &Request<'_>, decision: &Decision) -> Option<ErrorReply> {
-        let reason = match (decision.effect, &decision.reason) {
+    fn denial(&self, request: &Request<'_>, decision: &Decision) -> Option<Denial> {
+        let rule = match (decision.effect, &decision.reason) {
             (Effect::Allow, _) => return None,
-            (Effect::Deny, Reason::Rule(name)) => format!("the rule '{name}' denies it"),
-            (Effect::Deny, _) => "no rule allows it, and the default is deny".to_owned(),
+            (Effect::Deny, Reason::Rule(name)) => Some(Arc::clone(name)),
+            (Effect::Deny, _) => None,
         };
+        let reason = reason(request.action, rule.as_deref());
         let text = format!(
             "{reason}: {} may not {}",
             self.client_id,
             description(request)
         );
-        Some(ErrorReply::new(ErrorCode::NotAuthorized, text))
+        Some(Denial {
+            action: request.action,
+            rule,
+            error: ErrorReply::new(ErrorCode::NotAuthorized, text),
+            count: 1,
+        })
+    }
+
+    /// Returns the number of the policy that decides.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// Returns why an action is refused.
+fn reason(action: Action, rule: Option<&str>) -> String {
+    match (rule, action) {
+        (Some(name), _) => format!("the rule '{name}' denies it"),
+        (None, Action::Administer) => {
+            "no rule allows it, and the client is none of the administrators".to_owned()
+        }
+        (None, _) => "no rule allows it, and the default is deny".to_owned(),
     }
 }
 
@@ -169,15 +208,35 @@ impl ClientSession {
                 routing_key,
                 envelopes,
             } => {
-                let refusals = self
-                    .authorization
-                    .refuse_messages(exchange, routing_key, envelopes);
+                let (refusals, denials) =
+                    self.authorization
+                        .refuse_messages(exchange, routing_key, envelopes);
+                denials.iter().for_each(|denial| self.log(denial));
                 return Verdict::Allowed(refusals);
             }
         };
         match refused.or_else(|| self.refuse_creation(command)) {
             None => Verdict::Allowed(Refusals::default()),
-            Some(error) => Verdict::Refused(refused_answer(command, error)),
+            Some(denial) => {
+                self.log(&denial);
+                Verdict::Refused(refused_answer(command, denial.error))
+            }
+        }
+    }
+
+    /// Logs a client's first refusal for each action and rule, and counts the others.
+    fn log(&self, denial: &Denial) {
+        let Denial {
+            action,
+            rule,
+            error,
+            count,
+        } = denial;
+        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+        let reason = format!("{action}: {}", reason(*action, rule.as_deref()));
+        if repeated.is_first_of(Event::NotAuthorized, client_id, &reason, *count) {
+            let (action, rule) = (action.as_str(), rule.as_deref().unwrap_or("default"));
+            tracing::warn!(client_id, action, rule, "Refused: {}", error.text);
         }
     }
 
@@ -188,7 +247,7 @@ impl ClientSession {
     }
 
     /// Refuses a `consume` that would declare a queue, if the client may not declare it.
-    fn refuse_creation(&self, command: &Command) -> Option<ErrorReply> {
+    fn refuse_creation(&self, command: &Command) -> Option<Denial> {
         match command {
             Command::Consume { queue, .. } if self.broker.topology.queue(queue).is_none() => {
                 let request = Request::of_queue(Action::Declare, queue);
@@ -262,6 +321,12 @@ fn needed<'a>(client_id: &'a ClientId, command: &'a Command) -> Needed<'a> {
         | Command::GetCertificate {
             client_id: owner, ..
         } => Request::of_keys(owner),
+        Command::ListConnections(_)
+        | Command::CloseConnection { .. }
+        | Command::ListClients(_)
+        | Command::BlockClient { .. }
+        | Command::UnblockClient { .. } => Request::new(Action::Administer),
+
         // It is about the client's own keys.
         Command::ListWaitingKeys(_) => Request::of_keys(client_id),
 
@@ -337,7 +402,10 @@ mod tests {
     fn refused(session: &mut SessionAuthorization, receivers: &[&str]) -> Vec<bool> {
         let (exchange, routing_key) = ("e".parse().unwrap(), "k".parse().unwrap());
         let envelopes = envelopes(receivers);
-        let mut refusals = session.refuse_messages(&exchange, &routing_key, &envelopes);
+        let (mut refusals, denials) = session.refuse_messages(&exchange, &routing_key, &envelopes);
+        let counts: Vec<u64> = denials.iter().map(|denial| denial.count).collect();
+        let refused = refusals.0.len() as u64;
+        assert_eq!(counts, Vec::from_iter((refused > 0).then_some(refused)));
         (0..receivers.len())
             .map(|place| refusals.take(place).is_some())
             .collect()

@@ -113,6 +113,12 @@ impl ClientSession {
             } => self.certificate(&client_id, fingerprint.as_ref()).await,
             Command::ListWaitingKeys(request) => self.waiting_keys(request).await,
 
+            Command::ListConnections(request) => Ok(self.list_connections(&request)),
+            Command::CloseConnection { connection } => self.close_connection(connection),
+            Command::ListClients(request) => Ok(self.list_clients(&request)),
+            Command::BlockClient { client_id } => self.block_client(client_id).await,
+            Command::UnblockClient { client_id } => self.unblock_client(client_id).await,
+
             Command::Hello(request) => {
                 return Ok(self.hello(request).unwrap_or_else(refusal));
             }

@@ -6,7 +6,7 @@ use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
 
 use super::outcomes::PendingOutcomes;
-use super::{ClientSession, Dispatcher, write_error_reply};
+use super::{Broker, ClientSession, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::logging::Event;
 use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
@@ -25,6 +25,8 @@ pub struct Subscription {
     queue: QueueId,
     /// The most messages in flight.
     messages: u32,
+    /// The number of the rules that allow it.
+    rules: u64,
 }
 
 impl ClientSession {
@@ -38,7 +40,11 @@ impl ClientSession {
         let queue = self.queue_id(queue).await?;
         self.consuming = true;
         let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
-        Ok(Subscription { queue, messages })
+        Ok(Subscription {
+            queue,
+            messages,
+            rules: self.authorization.generation(),
+        })
     }
 
     /// Executes `fetch`.
@@ -142,7 +148,7 @@ impl ClientSession {
 
 /// The interface by which the writing half of a connection reports its output to the broker.
 pub struct OutputObserver {
-    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) broker: Arc<Broker>,
     pub(super) id: ConnectionId,
     pub(super) client_id: ClientId,
 }
@@ -151,38 +157,47 @@ impl OutputObserver {
     /// Starts a consumer: `Subscribed to queue` is in the output, and deliveries may follow, which
     /// are `packed` or not.
     pub fn subscribed(&self, subscription: Subscription, packed: bool) {
-        let Subscription { queue, messages } = subscription;
+        let Subscription {
+            queue,
+            messages,
+            rules,
+        } = subscription;
+        let dispatcher = &self.broker.dispatcher;
         // Only clients that take packed lines read deliveries between an ack and its confirmation.
         let prefetch = if packed {
             Prefetch::until_acked(messages)
         } else {
             Prefetch::until_confirmed(messages)
         };
-        let exists = self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
+        let exists = dispatcher.with_inbox(&self.client_id, |inbox, _| {
             // The reading half may have ended meanwhile, and nobody would ever end this
             // subscription. The queue may have been deleted, and nothing would ever come.
-            let exists = self.dispatcher.topology.purged_to(queue).is_some();
-            if exists && self.dispatcher.is_connected(self.id) {
+            let exists = dispatcher.topology.purged_to(queue).is_some();
+            if exists && dispatcher.is_connected(self.id) {
                 inbox.subscribe(queue, self.id, prefetch);
             }
             exists
         });
         if !exists {
-            self.dispatcher.close(self.id);
+            dispatcher.close(self.id);
         }
+        // Rules that were replaced meanwhile have not met this subscription.
+        self.broker
+            .revise_subscription(self.id, &self.client_id, queue, rules);
     }
 
     /// Frees credit: the answers to acks of these messages are in the output, and deliveries may
     /// follow.
     pub fn settled(&self, message_ids: &[MessageId]) {
-        self.dispatcher.with_inbox(&self.client_id, |inbox, now| {
+        let dispatcher = &self.broker.dispatcher;
+        dispatcher.with_inbox(&self.client_id, |inbox, now| {
             inbox.settled(self.id, message_ids, now);
         });
     }
 
     /// Reports that `bytes` of envelopes have been written to the socket.
     pub fn sent(&self, bytes: usize) {
-        self.dispatcher
-            .with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
+        let dispatcher = &self.broker.dispatcher;
+        dispatcher.with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
     }
 }

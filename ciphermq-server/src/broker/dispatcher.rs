@@ -2,23 +2,31 @@
 //! inboxes.
 
 mod activity;
+mod closing;
+mod facts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ciphermq_protocol::{ClientId, Delivery, MessageId};
+use ciphermq_protocol::{ClientId, Delivery, ErrorReply, MessageId};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 pub use self::activity::Activity;
+pub use self::closing::Closing;
+pub use self::facts::Origin;
+pub(super) use self::facts::{Facts, Hello};
 use super::Topology;
+use super::administration::{Blocks, blocked};
 use super::observer::CommitDispatcher;
 use crate::config::Limits;
-use crate::inbox::{Budget, Budgets, ConnectionId, Fetched, Inbox, LoadRequest, LoadScope, Policy};
+use crate::inbox::{
+    Budget, Budgets, ConnectionId, ConnectionUse, Fetched, Inbox, LoadRequest, LoadScope, Policy,
+};
 use crate::logging::MessageLog;
 use crate::model::{LaneKey, Now, Page, PageLimit, QueueId, Seq, Time};
 use crate::store::writer::CommitObserver;
@@ -32,9 +40,9 @@ const READ_RETRY: Duration = Duration::from_millis(200);
 pub(super) struct ConnectionHandle {
     pub(super) client_id: ClientId,
     pub(super) mailbox: mpsc::UnboundedSender<Vec<Delivery>>,
-    /// Notified to end the connection.
-    pub(super) close: Arc<Notify>,
+    pub(super) closing: Arc<Closing>,
     pub(super) activity: Arc<Activity>,
+    pub(super) facts: Arc<Facts>,
 }
 
 /// The messages that one lane holds ready: enough that reading the next page costs little for each.
@@ -60,6 +68,8 @@ pub struct Dispatcher {
     pub(super) connections: DashMap<ConnectionId, ConnectionHandle>,
     next_connection: AtomicU64,
     pub(super) topology: Arc<Topology>,
+    /// The clients that are kept out.
+    pub(super) blocks: Blocks,
     reader: Arc<dyn Reader>,
     policy: Policy,
     budgets: Budgets,
@@ -89,7 +99,12 @@ impl Dispatcher {
     ///
     /// Outside of a runtime.
     #[must_use]
-    pub fn new(limits: &Limits, topology: Arc<Topology>, reader: Arc<dyn Reader>) -> Arc<Self> {
+    pub fn new(
+        limits: &Limits,
+        topology: Arc<Topology>,
+        blocks: Blocks,
+        reader: Arc<dyn Reader>,
+    ) -> Arc<Self> {
         let policy = Policy {
             redelivery_timeout: limits.redelivery_timeout,
             max_redeliveries: limits.max_redeliveries,
@@ -107,6 +122,7 @@ impl Dispatcher {
             connections: DashMap::new(),
             next_connection: AtomicU64::new(1),
             topology,
+            blocks,
             reader,
             policy,
             budgets,
@@ -126,23 +142,26 @@ impl Dispatcher {
     }
 
     /// Registers a connection, whose consumers' deliveries go to the returned mailbox.
-    pub(super) fn connect(&self, client_id: ClientId) -> (ConnectionId, Connected) {
+    pub(super) fn connect(&self, client_id: ClientId, origin: Origin) -> (ConnectionId, Connected) {
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let (mailbox, deliveries) = mpsc::unbounded_channel();
-        let (close, activity) = (Arc::new(Notify::new()), Arc::new(Activity::new()));
+        let (closing, activity) = (Arc::<Closing>::default(), Arc::new(Activity::new()));
+        let facts = Arc::new(Facts::new(origin));
         let handle = ConnectionHandle {
             client_id,
             mailbox,
-            close: Arc::clone(&close),
+            closing: Arc::clone(&closing),
             activity: Arc::clone(&activity),
+            facts: Arc::clone(&facts),
         };
         self.connections.insert(connection, handle);
         (
             connection,
             Connected {
                 deliveries,
-                close,
+                closing,
                 activity,
+                facts,
             },
         )
     }
@@ -150,9 +169,45 @@ impl Dispatcher {
     /// Ends a connection at once, whatever replies it still has to send.
     pub(super) fn close(self: &Arc<Self>, connection: ConnectionId) {
         if let Some(handle) = self.connections.get(&connection) {
-            handle.close.notify_one();
+            handle.closing.at_once();
         }
         self.disconnect(connection);
+    }
+
+    /// Ends a connection with a last line, and returns its leases at once. Returns its client.
+    pub(super) fn dismiss(
+        self: &Arc<Self>,
+        connection: ConnectionId,
+        error: ErrorReply,
+    ) -> Option<ClientId> {
+        let client_id = self.connections.get(&connection).map(|handle| {
+            handle.closing.with_error(error);
+            handle.client_id.clone()
+        });
+        self.disconnect(connection);
+        client_id
+    }
+
+    /// Ends the connections of clients that are blocked now. Nothing that they send is carried out
+    /// any more; a task of its own returns their leases.
+    pub(super) fn end_blocked(self: &Arc<Self>, clients: &[ClientId]) {
+        if clients.is_empty() {
+            return;
+        }
+        let mut ended = Vec::new();
+        for connection in &self.connections {
+            let client_id = &connection.client_id;
+            if clients.contains(client_id) {
+                connection.closing.with_error(blocked(client_id));
+                ended.push(*connection.key());
+            }
+        }
+        let dispatcher = Arc::clone(self);
+        self.runtime.spawn(async move {
+            for connection in ended {
+                dispatcher.disconnect(connection);
+            }
+        });
     }
 
     /// Unregisters a connection, and returns its leases to their lanes. The connection itself goes
@@ -241,6 +296,44 @@ impl Dispatcher {
                 self.close(connection);
             }
         }
+    }
+
+    /// Returns the connections of those clients for which `is_wanted` is true.
+    pub(super) fn connection_ids(
+        &self,
+        is_wanted: impl Fn(&ClientId) -> bool,
+    ) -> Vec<(ConnectionId, ClientId)> {
+        let wanted = self
+            .connections
+            .iter()
+            .filter(|entry| is_wanted(&entry.client_id));
+        wanted
+            .map(|entry| (*entry.key(), entry.client_id.clone()))
+            .collect()
+    }
+
+    /// Returns what each connection of a client uses of its inbox.
+    pub(super) fn connection_uses(
+        &self,
+        client: &ClientId,
+    ) -> HashMap<ConnectionId, ConnectionUse> {
+        let inbox = self.inboxes.get(client).map(|inbox| Arc::clone(&inbox));
+        inbox
+            .map(|inbox| inbox.lock().connection_uses())
+            .unwrap_or_default()
+    }
+
+    /// Returns the queues that connections consume from, with their clients.
+    pub(super) fn subscriptions(&self) -> Vec<(ConnectionId, ClientId, QueueId)> {
+        let mut subscriptions = Vec::new();
+        for entry in &self.inboxes {
+            let uses = entry.value().lock().connection_uses();
+            for (connection, ConnectionUse { queues, .. }) in uses {
+                let of_queue = |queue| (connection, entry.key().clone(), queue);
+                subscriptions.extend(queues.into_iter().map(of_queue));
+            }
+        }
+        subscriptions
     }
 
     /// Counts the connections that consume from each queue, with their clients.
@@ -411,6 +504,7 @@ impl Dispatcher {
 /// A new connection's end of the registration.
 pub(super) struct Connected {
     pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
-    pub(super) close: Arc<Notify>,
+    pub(super) closing: Arc<Closing>,
     pub(super) activity: Arc<Activity>,
+    pub(super) facts: Arc<Facts>,
 }

@@ -11,6 +11,7 @@
 //! Every command passes through `command`. Its handlers are grouped as in `docs/protocol.md`:
 //!
 //! - [`topology`]: queues, exchanges and bindings
+//! - `administration`: connections and clients, for administrators
 //! - `publish`: from envelopes to rows
 //! - `consume`: subscriptions, acks and rejections
 //! - `keys`: keys and certificates
@@ -24,6 +25,7 @@
 //! - `authorization`: the gate in `command`, which asks the rules
 //! - this file: the state that all connections share
 
+mod administration;
 mod answer;
 mod authorization;
 mod command;
@@ -44,9 +46,10 @@ use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, Fingerprint};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
+pub use administration::{Blocks, QuotaUsage};
 pub(crate) use answer::{AfterWrite, Answer};
 pub use consume::{OutputObserver, Subscription};
-pub use dispatcher::{Activity, Dispatcher};
+pub use dispatcher::{Activity, Closing, Dispatcher, Origin};
 use queries::QueryTurn;
 pub use session::ClientSession;
 pub use topology::Topology;
@@ -136,16 +139,17 @@ impl Broker {
 
     /// Opens a session for a client that has connected.
     #[must_use]
-    pub fn connect(self: &Arc<Self>, client_id: ClientId) -> (ClientSession, Mailbox) {
-        let (id, connected) = self.dispatcher.connect(client_id.clone());
-        let deliveries = connected.deliveries;
-        let session = ClientSession::new(
-            Arc::clone(self),
-            id,
-            client_id,
-            connected.activity,
-            connected.close,
-        );
+    pub fn connect(
+        self: &Arc<Self>,
+        client_id: ClientId,
+        origin: Origin,
+    ) -> (ClientSession, Mailbox) {
+        let (id, connected) = self.dispatcher.connect(client_id.clone(), origin);
+        // After it is registered: whoever is blocked meanwhile is found here or there.
+        if let Some(error) = self.refusal(&client_id) {
+            self.dispatcher.dismiss(id, error);
+        }
+        let (session, deliveries) = ClientSession::new(Arc::clone(self), id, client_id, connected);
         (session, deliveries)
     }
 

@@ -70,6 +70,8 @@ impl CommitObserver for CommitDispatcher {
 
     fn changed(&self, changes: &[Change], outcomes: &[ChangeOutcome]) {
         self.dispatcher.topology.changed(changes, outcomes);
+        let blocked = self.dispatcher.blocks.changed(changes, outcomes);
+        self.dispatcher.end_blocked(&blocked);
         for (change, outcome) in changes.iter().zip(outcomes) {
             match (change, outcome) {
                 (

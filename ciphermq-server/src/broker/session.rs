@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
-use tokio::sync::Notify;
 
 use super::authorization::SessionAuthorization;
+use super::dispatcher::{Connected, Facts, Hello};
 use super::queries::QueryTurn;
-use super::{Activity, Answer, Broker, OutputObserver};
+use super::{Activity, Answer, Broker, Closing, Mailbox, OutputObserver};
 use crate::inbox::ConnectionId;
 use crate::logging::Event;
 use crate::store::writer::ClientWriter;
@@ -27,8 +27,10 @@ pub struct ClientSession {
     pub(super) consuming: bool,
     /// Records that the client is alive.
     pub activity: Arc<Activity>,
-    /// Notified when another connection of the same consumer takes over.
-    pub close: Arc<Notify>,
+    /// Whether the broker ends the connection: another one of the same consumer takes over, its
+    /// queue is deleted, or an administrator wants it.
+    pub closing: Arc<Closing>,
+    facts: Arc<Facts>,
 }
 
 impl ClientSession {
@@ -36,10 +38,9 @@ impl ClientSession {
         broker: Arc<Broker>,
         id: ConnectionId,
         client_id: ClientId,
-        activity: Arc<Activity>,
-        close: Arc<Notify>,
-    ) -> Self {
-        Self {
+        connected: Connected,
+    ) -> (Self, Mailbox) {
+        let session = Self {
             writer: broker.writer.client(&client_id),
             query_turn: broker.query_turns.get(&client_id, QueryTurn::default),
             authorization: SessionAuthorization::new(&broker.authorization, client_id.clone()),
@@ -48,9 +49,11 @@ impl ClientSession {
             client_id,
             consumer: None,
             consuming: false,
-            activity,
-            close,
-        }
+            activity: connected.activity,
+            closing: connected.closing,
+            facts: connected.facts,
+        };
+        (session, connected.deliveries)
     }
 
     /// Returns the client id in the certificate.
@@ -75,7 +78,7 @@ impl ClientSession {
     #[must_use]
     pub fn output_observer(&self) -> OutputObserver {
         OutputObserver {
-            dispatcher: Arc::clone(&self.broker.dispatcher),
+            broker: Arc::clone(&self.broker),
             id: self.id,
             client_id: self.client_id.clone(),
         }
@@ -99,6 +102,11 @@ impl ClientSession {
             })?;
             self.take_over((self.client_id.clone(), consumer));
         }
+        self.facts.said_hello(Hello {
+            program: request.client,
+            consumer: self.consumer.as_ref().map(|(_, consumer)| consumer.clone()),
+            packed: request.packed,
+        });
         let limits = &self.broker.limits;
         let reply = HelloReply {
             server: "ciphermq-server".to_owned(),

@@ -18,7 +18,7 @@ const URL: SettingName = ("database", "url");
 /// The database that stores the messages.
 ///
 /// `Display` omits the password, so its output may be logged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
     /// An SQLite database, created if its file is missing.
     Sqlite {
@@ -30,7 +30,7 @@ pub enum Database {
 }
 
 /// The connection settings of a PostgreSQL database.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postgres {
     /// The server, the database and the credentials.
     pub target: Target,
@@ -41,7 +41,7 @@ pub struct Postgres {
 }
 
 /// A PostgreSQL server, a database on it, and the credentials.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A valid `postgres://` or `postgresql://` URL, with its password if it has one.
     Url(Secret),

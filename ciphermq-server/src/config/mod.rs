@@ -16,6 +16,7 @@
 //! - `authorization`: the section with the rules about clients;
 //! - `level`: the log level, or the filter of an older file;
 //! - `acl`: roles in older files, which are read as rules;
+//! - `changes`: the settings that differ between two configurations;
 //! - `older`: sections of older files that have no effect yet;
 //! - `service_link`: variables that Kubernetes sets for its services;
 //! - `quantity`, `units`: numbers, sizes and durations in human-readable form;
@@ -28,10 +29,15 @@
 //!
 //! Loading reads only the configuration file: no other file is opened or created.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 mod acl;
 mod authorization;
+mod changes;
 mod database;
 mod encryption;
 mod error;
@@ -73,6 +79,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The server's configuration, complete and validated.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file.
+    pub path: PathBuf,
     /// The address to listen on.
     pub server: Server,
     /// The server's certificate and key, and the authority that verifies the clients.
@@ -120,13 +128,14 @@ impl Config {
     ) -> Result<Self, Error> {
         let mut file = File::parse(text, path)?;
         file.apply_environment(env)?;
-        Self::validate(file, &Validator::new(path, text))
+        Self::validate(file, &Validator::new(path, text), path)
     }
 
     /// Converts the raw form into the validated one, section by section.
-    fn validate(file: File, validator: &Validator<'_>) -> Result<Self, Error> {
+    fn validate(file: File, validator: &Validator<'_>, path: &Path) -> Result<Self, Error> {
         let mut warnings = older::warnings(file.older_sections(), &file.older_variables, validator);
         Ok(Self {
+            path: path.to_owned(),
             server: server::validate(&file.server, validator)?,
             tls: tls::validate(&file.tls, validator)?,
             logging: logging::validate(&file.logging, validator, &mut warnings)?,

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 /// A secret text.
 ///
 /// `Debug` shows nothing of it, there is no `Display`, and its memory is zeroed on drop.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

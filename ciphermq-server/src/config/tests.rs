@@ -368,3 +368,24 @@ fn non_ascii_paths_are_accepted_unchanged() {
         "zertifikate/schl\u{fc}ssel.crt".as_bytes()
     );
 }
+
+#[test]
+fn changed_settings_are_named_as_in_the_file_and_rules_are_none() {
+    let before = parse("[database]\nurl = \"postgres://u:secret@h/d\"").unwrap();
+    assert_eq!(before.changed_settings(&before), Vec::<String>::new());
+    let rules = "[[authorization.rules]]\nname = \"r\"\nallow = [\"bind\"]";
+    let same = format!("[database]\nurl = \"postgres://u:secret@h/d\"\n{rules}");
+    let same = parse(&same).unwrap();
+    assert_ne!(before.authorization, same.authorization);
+    assert_eq!(before.changed_settings(&same), Vec::<String>::new());
+    let text = "[server]\naddress = \"h:1\"\n[tls]\nkey_path = \"k\"\n[logging]\nmax_size_mb = 7\n\
+                [database]\nurl = \"postgres://u:other@h/d\"\n\
+                [encryption]\naes_key_file = \"k\"\n[limits]\nmax_prefetch = 7";
+    let names = before.changed_settings(&parse(text).unwrap()).join(", ");
+    assert_eq!(
+        names,
+        "[server] address, [tls] key_path, [logging] max_size_mb, [database], [encryption] \
+         aes_key, [limits] max_prefetch"
+    );
+    assert!(!names.contains("secret"));
+}

@@ -22,14 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ciphermq_protocol::{ErrorCode, ErrorReply, Reply};
+use ciphermq_protocol::{ErrorReply, Reply};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use self::memory::{LinePermit, ReplyPermit};
 pub use memory::Memory;
 
-use crate::broker::{Answer, ClientSession, Mailbox};
+use crate::broker::{Answer, ClientSession, Closing, Mailbox};
 use crate::logging::Event;
 use crate::stop::Stop;
 
@@ -50,7 +50,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it ends, the client sends a line that cannot be taken, another
-/// connection of the same consumer takes over, or the server stops.
+/// connection of the same consumer takes over, the broker dismisses it, or the server stops.
 pub async fn serve<S>(
     stream: S,
     session: ClientSession,
@@ -62,8 +62,8 @@ pub async fn serve<S>(
 {
     let (mut input, output) = tokio::io::split(stream);
     let (answers, waiting) = mpsc::channel(ANSWERS);
-    let (close, output_observer, client_id) = (
-        Arc::clone(&session.close),
+    let (closing, output_observer, client_id) = (
+        Arc::clone(&session.closing),
         session.output_observer(),
         session.client_id().clone(),
     );
@@ -84,9 +84,10 @@ pub async fn serve<S>(
     };
     let ended = tokio::select! {
         ended = both => ended,
-        () = close.notified() => reader::Ended::TakenOver,
+        () = closing.requested_at_once() => reader::Ended::TakenOver,
+        error = unanswered(&closing) => reader::Ended::Dismissed(error),
     };
-    if ended.is_last_word() {
+    if ended.is_said() {
         let _ = tokio::time::timeout(LINGER, discard(&mut input)).await;
     }
     if ended.is_limit() {
@@ -100,12 +101,20 @@ pub async fn serve<S>(
     }
 }
 
+/// Returns some time after the broker has dismissed the connection: a client that does not read its
+/// replies does not get the last line.
+async fn unanswered(closing: &Closing) -> ErrorReply {
+    let error = closing.last_line().await;
+    tokio::time::sleep(LINGER).await;
+    error
+}
+
 /// Answers a client that cannot be served with an error, and closes its connection.
-pub async fn refuse<S>(mut stream: S, code: ErrorCode, text: &str)
+pub async fn refuse<S>(mut stream: S, error: ErrorReply)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let reply = Reply::from(ErrorReply::new(code, text.to_owned()));
+    let reply = Reply::from(error);
     let mut line = BytesMut::new();
     reply.encode(&mut line);
     let tell = async {

@@ -30,6 +30,8 @@ pub(super) enum Ended {
     Unread,
     /// The server stops.
     Stopped,
+    /// The broker ends it, with this as the last line.
+    Dismissed(ErrorReply),
     /// Another connection of the same consumer took over.
     TakenOver,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Ended {
                 f.write_str("the client did not read its replies while others needed their memory")
             }
             Self::Stopped => f.write_str("the server stops"),
+            Self::Dismissed(error) => write!(f, "the broker ended it: {error}"),
             Self::TakenOver => f.write_str("the consumer has a newer one"),
         }
     }
@@ -57,9 +60,12 @@ impl From<Exhausted> for Ended {
 }
 
 impl Ended {
-    /// Whether the client is told why, and may still be sending.
-    pub(super) fn is_last_word(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Unreadable(_) | Self::TooSlow(_))
+    /// Whether the client has been sent a last line, or all replies.
+    pub(super) fn is_said(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped | Self::Unreadable(_) | Self::TooSlow(_) | Self::Dismissed(_)
+        )
     }
 
     /// Whether a limit has ended the connection, so that an operator should know.
@@ -78,6 +84,7 @@ impl Ended {
                 (*code, text.to_owned())
             }
             Self::TooSlow(reason) => (ErrorCode::Overloaded, reason.to_string()),
+            Self::Dismissed(error) => return Some(error.clone()),
             _ => return None,
         };
         Some(ErrorReply::new(code, text))
@@ -108,12 +115,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
     loop {
         if let Err(ended) = reader.step().await {
             if let Some(error) = ended.last_error(max_line_bytes) {
-                let last = QueuedAnswer {
-                    answer: Answer::Ready(error.into()),
-                    line: None,
-                    reply: None,
-                };
-                let _ = reader.answers.send(last).await;
+                reader.send_last(error).await;
             }
             return ended;
         }
@@ -133,6 +135,17 @@ struct Reader<I> {
 }
 
 impl<I: AsyncRead + Unpin> Reader<I> {
+    /// Sends the connection's last line to the writer.
+    async fn send_last(&self, error: ErrorReply) {
+        let last = QueuedAnswer {
+            answer: Answer::Ready(error.into()),
+            line: None,
+            reply: None,
+        };
+        // The writer may be gone.
+        let _ = self.answers.send(last).await;
+    }
+
     /// Reads once and executes the lines that are complete.
     async fn step(&mut self) -> Result<(), Ended> {
         self.receive().await?;
@@ -145,6 +158,9 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .decode(&mut self.buffer)
                 .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
+            if let Some(error) = self.session.closing.last_line_now() {
+                return Err(Ended::Dismissed(error));
+            }
             // The unfinished line's memory is given back before the finished one takes the same
             // again.
             self.lines.reserve_for_buffer(self.buffer.len()).await?;
@@ -198,6 +214,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 Err(_) => return Err(Ended::Lost),
             },
             reason = self.lines.is_too_slow() => return Err(Ended::TooSlow(reason)),
+            error = self.session.closing.last_line() => return Err(Ended::Dismissed(error)),
             () = self.stop.requested() => return Err(Ended::Stopped),
         };
         self.chunk = if count >= room.min(self.chunk) {

@@ -1,6 +1,6 @@
 //! What happens to an inbox. [`Inbox::poll`] follows each of these.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use ciphermq_protocol::MessageId;
@@ -9,7 +9,7 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use super::consumer::ConsumerAnswer;
 use super::leases::{Lease, take_leases};
 use super::waiting::Lapses;
-use super::{ConnectionId, Inbox, LoadRequest, Prefetch};
+use super::{ConnectionId, ConnectionUse, Inbox, LoadRequest, Prefetch};
 use crate::model::{AckOutcome, Page, QueueId, Seq, Time};
 
 impl Inbox {
@@ -69,6 +69,27 @@ impl Inbox {
         lanes
             .map(|(queue, lane)| (*queue, lane.consumer_count()))
             .filter(|(_, count)| *count > 0)
+    }
+
+    /// Returns what each connection consumes from, and how many messages it holds.
+    pub fn connection_uses(&self) -> HashMap<ConnectionId, ConnectionUse> {
+        let mut uses: HashMap<ConnectionId, ConnectionUse> = HashMap::new();
+        for (queue, lane) in &self.lanes {
+            for connection in lane.consumer_ids() {
+                uses.entry(connection).or_default().queues.push(*queue);
+            }
+        }
+        let leases = self
+            .in_flight
+            .values()
+            .flat_map(|in_flight| &in_flight.leases);
+        for holder in leases
+            .filter(|lease| !lease.acked)
+            .filter_map(|lease| lease.holder)
+        {
+            uses.entry(holder).or_default().in_flight += 1;
+        }
+        uses
     }
 
     /// Takes a message for this receiver that was committed.

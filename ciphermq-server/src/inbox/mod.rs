@@ -52,7 +52,8 @@ pub use budget::Budget;
 use lane::Lane;
 use leases::InFlight;
 pub use types::{
-    Actions, Budgets, ConnectionId, Dispatch, Fetched, LoadRequest, LoadScope, Policy, Prefetch,
+    Actions, Budgets, ConnectionId, ConnectionUse, Dispatch, Fetched, LoadRequest, LoadScope,
+    Policy, Prefetch,
 };
 
 use crate::model::QueueId;

@@ -495,6 +495,12 @@ fn a_deleted_queue_leaves_nothing_behind_and_other_queues_alone() {
     bench.settle();
     assert_eq!(bench.seen_seqs(), [20]);
     assert_eq!(bench.inbox.consumers().collect::<Vec<_>>(), [(OTHER, 1)]);
+    let uses = bench.inbox.connection_uses();
+    let used = ConnectionUse {
+        queues: vec![OTHER],
+        in_flight: 1,
+    };
+    assert_eq!(uses.into_iter().collect::<Vec<_>>(), [(A, used)]);
     bench.ack(A, 20).disconnect(A);
     assert!(bench.inbox.tidy(), "{:?}", bench.inbox);
     assert_eq!(bench.budget.used(), 0);

@@ -51,6 +51,15 @@ pub struct Budgets {
     pub unsent: Budget,
 }
 
+/// What a connection uses of an inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionUse {
+    /// The queues that it consumes from.
+    pub queues: Vec<QueueId>,
+    /// The number of messages that were delivered to it, and that it has not acknowledged.
+    pub in_flight: u64,
+}
+
 /// Messages for one connection, in order.
 #[derive(Debug)]
 pub struct Dispatch {

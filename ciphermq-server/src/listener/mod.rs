@@ -21,7 +21,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciphermq_protocol::ErrorCode;
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply};
+use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
@@ -36,7 +37,7 @@ use self::connections::ConnectionLimits;
 pub(crate) use self::descriptors::raise_limit;
 use self::descriptors::{AcceptFailures, Capacity};
 use self::source::Source;
-use crate::broker::Broker;
+use crate::broker::{Broker, Origin};
 use crate::config::Limits;
 use crate::connection::{self, Memory};
 use crate::logging::{self, Event};
@@ -178,6 +179,15 @@ async fn serve(
         .broker
         .authorization()
         .is_administrator(&peer.client_id);
+    if let Some(error) = context.broker.refusal(&peer.client_id) {
+        log_blocked(address, &peer.client_id, &context.broker);
+        // It keeps its place in the pool of handshakes meanwhile: a client that connects again and
+        // again takes no more than there are.
+        return tokio::select! {
+            () = connection::refuse(stream, error) => {}
+            () = handshake.must_give_way() => {}
+        };
+    }
     match handshake.establish(peer.client_id.clone(), is_administrator) {
         Ok(established) => session(stream, address, peer, established, context).await,
         Err(refusal) => {
@@ -186,8 +196,18 @@ async fn serve(
             if repeated.is_first(Event::ConnectionRefused, client_id, &reason) {
                 tracing::warn!(client_id, %address, "Connection refused: {reason}");
             }
-            connection::refuse(stream, ErrorCode::Overloaded, &reason).await;
+            let error = ErrorReply::new(ErrorCode::Overloaded, reason);
+            connection::refuse(stream, error).await;
         }
+    }
+}
+
+/// Logs that a blocked client was refused; only the first time.
+fn log_blocked(address: SocketAddr, client_id: &ClientId, broker: &Broker) {
+    let (client_id, reason) = (client_id.as_str(), "the client is blocked");
+    let repeated = broker.repeated();
+    if repeated.is_first(Event::ConnectionRefused, client_id, reason) {
+        tracing::warn!(client_id, %address, "Connection refused: {reason}");
     }
 }
 
@@ -213,7 +233,11 @@ async fn session(
     } = context;
     tracing::info!(client_id = %peer.client_id, %address, "Client connected");
     let client_id = peer.client_id.clone();
-    let (session, mailbox) = broker.connect(client_id.clone());
+    let origin = Origin {
+        address,
+        tls: tls_version(&stream),
+    };
+    let (session, mailbox) = broker.connect(client_id.clone(), origin);
     // Stored before the first command, so that a receiver of the client's messages finds it. The
     // write continues after the time limit: a store that does not answer must not keep clients out.
     let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
@@ -254,6 +278,14 @@ fn read_ahead(stream: TcpStream) -> BufReader<TcpStream> {
 
 fn chain(stream: &Tls) -> &[CertificateDer<'static>] {
     stream.get_ref().1.peer_certificates().unwrap_or_default()
+}
+
+fn tls_version(stream: &Tls) -> Option<&'static str> {
+    match stream.get_ref().1.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => Some("1.2"),
+        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        _ => None,
+    }
 }
 
 /// Sets socket options: small replies are sent at once, and vanished peers are noticed.

@@ -46,6 +46,8 @@ pub enum Event {
     KeyRegistered,
     /// A receiver rejected a message.
     Rejected,
+    /// The rules refused a command or a message.
+    NotAuthorized,
 }
 
 /// The events of each source in the current period.
@@ -74,10 +76,23 @@ impl Repeated {
     /// Records an event. Returns whether it is to be logged now; otherwise it is counted.
     #[must_use]
     pub fn is_first(&self, event: Event, source: &str, reason: &str) -> bool {
-        self.is_first_at(event, source, reason, Instant::now())
+        self.is_first_of(event, source, reason, 1)
     }
 
-    fn is_first_at(&self, event: Event, source: &str, reason: &str, now: Instant) -> bool {
+    /// Records `count` events, like [`Repeated::is_first`]: if the first of them is to be logged
+    /// now, the others are counted.
+    #[must_use]
+    pub fn is_first_of(&self, event: Event, source: &str, reason: &str, count: u64) -> bool {
+        self.is_first_at(event, source, (reason, count), Instant::now())
+    }
+
+    fn is_first_at(
+        &self,
+        event: Event,
+        source: &str,
+        (reason, count): (&str, u64),
+        now: Instant,
+    ) -> bool {
         let mut sources = self.0.lock();
         let mut key = (event, source.to_owned());
         if sources.len() >= SOURCES && !sources.contains_key(&key) {
@@ -87,7 +102,7 @@ impl Repeated {
             since: now,
             reasons: Vec::new(),
         });
-        counts.is_first(reason)
+        counts.is_first(reason, count)
     }
 
     /// Logs what was counted, every ten seconds, forever: spawn it as a task.
@@ -129,22 +144,23 @@ impl Repeated {
 }
 
 impl Counts {
-    fn is_first(&mut self, reason: &str) -> bool {
+    fn is_first(&mut self, reason: &str, more: u64) -> bool {
         let reason = reason
             .get(..reason.floor_char_boundary(REASON_BYTES))
             .unwrap_or_default();
         let known = |(known, _): &&mut (String, u64)| known == reason;
         if let Some((_, count)) = self.reasons.iter_mut().find(known) {
-            *count += 1;
+            *count += more;
             return false;
         }
         if self.reasons.len() < REASONS {
-            self.reasons.push((reason.to_owned(), 0));
+            self.reasons
+                .push((reason.to_owned(), more.saturating_sub(1)));
             return true;
         }
         match self.reasons.get_mut(REASONS) {
-            Some((_, count)) => *count += 1,
-            None => self.reasons.push((OTHER_REASONS.to_owned(), 1)),
+            Some((_, count)) => *count += more,
+            None => self.reasons.push((OTHER_REASONS.to_owned(), more)),
         }
         false
     }
@@ -211,6 +227,7 @@ impl Summary {
             Event::KeyUnusable => log!(error, "Cannot use a stored key", self),
             Event::KeyRegistered => log!(info, "Key registered", self),
             Event::Rejected => log!(warn, "Message is rejected by its receiver", self),
+            Event::NotAuthorized => log!(warn, "Refused", self),
         }
     }
 }
@@ -225,14 +242,14 @@ mod tests {
     fn the_first_is_logged_and_the_others_are_counted() {
         let repeated = Repeated::default();
         let start = Instant::now();
-        assert!(repeated.is_first_at(EVENT, "a", "no TLS", start));
+        assert!(repeated.is_first_at(EVENT, "a", ("no TLS", 1), start));
         for _ in 0..300 {
-            assert!(!repeated.is_first_at(EVENT, "a", "no TLS", start));
+            assert!(!repeated.is_first_at(EVENT, "a", ("no TLS", 1), start));
         }
-        assert!(repeated.is_first_at(EVENT, "a", "too slow", start));
-        assert!(!repeated.is_first_at(EVENT, "a", "too slow", start));
-        assert!(repeated.is_first_at(EVENT, "b", "no TLS", start));
-        assert!(repeated.is_first_at(Event::TookOver, "a", "", start));
+        assert!(repeated.is_first_at(EVENT, "a", ("too slow", 1), start));
+        assert!(!repeated.is_first_at(EVENT, "a", ("too slow", 1), start));
+        assert!(repeated.is_first_at(EVENT, "b", ("no TLS", 1), start));
+        assert!(repeated.is_first_at(Event::TookOver, "a", ("", 1), start));
         let before = start + PERIOD - Duration::from_millis(1);
         assert_eq!(repeated.due(before, PERIOD), []);
         let summary = |count, reasons: &str| Summary {
@@ -244,8 +261,16 @@ mod tests {
         };
         let due = repeated.due(start + PERIOD, PERIOD);
         assert_eq!(due, [summary(301, "no TLS (300); too slow (1)")]);
+        // Of several at once, the first is logged, and the others are counted.
+        assert!(repeated.is_first_at(EVENT, "c", ("no TLS", 5), start));
+        assert!(!repeated.is_first_at(EVENT, "c", ("no TLS", 2), start));
+        let due = repeated.due(start + PERIOD, PERIOD);
+        assert_eq!(
+            due.iter().map(|summary| summary.count).collect::<Vec<_>>(),
+            [6]
+        );
         // It goes on, and is still only counted.
-        assert!(!repeated.is_first_at(EVENT, "a", "no TLS", start + PERIOD));
+        assert!(!repeated.is_first_at(EVENT, "a", ("no TLS", 1), start + PERIOD));
         let due = repeated.due(start + 2 * PERIOD, PERIOD);
         assert_eq!(due, [summary(1, "no TLS (1)")]);
         // After a quiet period everything is forgotten.
@@ -262,7 +287,7 @@ mod tests {
         for source in 0..2 * SOURCES {
             for reason in 0..2 * REASONS {
                 let (source, reason) = (source.to_string(), format!("{reason}{long}"));
-                logged += u64::from(repeated.is_first_at(EVENT, &source, &reason, now));
+                logged += u64::from(repeated.is_first_at(EVENT, &source, (&reason, 1), now));
             }
         }
         let sources = repeated.0.lock();

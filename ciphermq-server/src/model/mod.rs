@@ -6,8 +6,10 @@
 //! - `message`: messages on their way into the store and out of it
 //! - `settlement`: acks and rejections
 //! - `keys`: rows of the key directory
+//! - `block`: clients that an administrator keeps out
 //! - `transaction`: the contents of a commit, and its outcomes
 
+mod block;
 mod ids;
 mod keys;
 mod message;
@@ -16,6 +18,7 @@ mod time;
 mod topology;
 mod transaction;
 
+pub use block::Block;
 pub use ids::{CommitNumber, ConnectionId, LaneKey, QueueId, Seq};
 pub use keys::{AdoptedRow, RowKind, SealedKeys, SealedRow};
 pub use message::{

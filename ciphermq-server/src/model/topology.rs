@@ -95,7 +95,7 @@ impl ChangeOutcome {
     }
 }
 
-/// The reason why a change of the topology was not made.
+/// The reason why a change was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The queue does not exist.
@@ -118,6 +118,8 @@ pub enum Refusal {
     RouteIsFull,
     /// The client has bound as many queues to the route as it may.
     RouteIsFullOfClient,
+    /// The client to be admitted again is not blocked.
+    NotBlocked,
 }
 
 /// The client that has made something; `None` if an older server stored it.

@@ -7,8 +7,8 @@ use ciphermq_protocol::{
 };
 
 use super::{
-    Ack, AckOutcome, AdoptedRow, Binding, ChangeOutcome, CommitNumber, ConnectionId, Publish,
-    PublishOutcome, QueueId, Rejection, Requester, RouteLimits, SealedRow, Time,
+    Ack, AckOutcome, AdoptedRow, Binding, Block, ChangeOutcome, CommitNumber, ConnectionId,
+    Publish, PublishOutcome, QueueId, Rejection, Requester, RouteLimits, SealedRow, Time,
 };
 
 /// Everything that one commit writes.
@@ -111,6 +111,10 @@ pub enum Change {
         /// When it was asked for.
         time: Time,
     },
+    /// Keeps a client out. The first block of a client stays.
+    BlockClient(Block),
+    /// Admits a blocked client again.
+    UnblockClient(ClientId),
     /// Stores a client's public key and replaces an older one.
     PublicKey(ClientId, SealedRow),
     /// Stores a client's signed key and replaces an older one.

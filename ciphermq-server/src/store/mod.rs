@@ -33,9 +33,9 @@ use ciphermq_protocol::{
 };
 
 use crate::model::{
-    CommitNumber, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
-    ListedQueue, MessageState, Outcomes, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology, Time, Transaction,
+    Block, CommitNumber, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding,
+    ListedExchange, ListedQueue, MessageState, Outcomes, Page, PageLimit, QueueId, SealedKeys,
+    SealedRow, Seq, StoredTopology, Time, Transaction,
 };
 
 /// An error of the store.
@@ -209,6 +209,9 @@ pub trait Reader: Send + Sync {
         queue: Option<&QueueName>,
     ) -> Result<Listed<ListedBinding, BindingCursor>, Error>;
 
+    /// Returns the clients that an administrator keeps out.
+    async fn blocked_clients(&self) -> Result<Vec<Block>, Error>;
+
     /// Closes the connections.
     async fn close(&self);
 }
@@ -287,6 +290,7 @@ const TABLES: &[&str] = &[
     "public_keys",
     "signed_keys",
     "certificates",
+    "blocked_clients",
     ADOPTION,
 ];
 const ADOPTION: &str = "at_rest_adoption";

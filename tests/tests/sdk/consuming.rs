@@ -1,5 +1,7 @@
 //! Consumers: redelivery, confirmation, rejection, and several on one queue.
 
+use ciphermq_client::DeleteQueue;
+
 use super::*;
 
 /// The application gets each message once, even if the server redelivers it.
@@ -223,4 +225,32 @@ async fn two_consumers_share_a_queue() {
     }
     assert_eq!(again, of_one);
     assert_eq!(stored_messages(&server).await, 0);
+}
+
+/// A consumer whose queue is deleted connects again, declares the queue and binds it as at its
+/// start, and gets what is sent from then on. What waited is rejected, and may still be
+/// acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_outlives_the_deletion_of_its_queue() {
+    let server = Server::start(Options::sqlite()).await;
+    let pair = Pair::new(&server).await;
+    let mut consumer = pair.consumer().start().await.unwrap();
+    pair.publish(0..1).await;
+    let held = next(&mut consumer).await;
+    assert_eq!(number(&held), 0);
+    let mut events = consumer.events();
+    let queue = pair.queue();
+    let deleted = pair.receiver.delete_queue(&queue, DeleteQueue::default());
+    deleted.await.unwrap();
+    let (mut seen, mut is_connected) = (Vec::new(), false);
+    while !is_connected {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await;
+        let event = event.expect("an event in time").expect("it is not closed");
+        is_connected = matches!(event, Event::Connected);
+        seen.push(event);
+    }
+    assert!(matches!(seen[0], Event::Disconnected { .. }), "{seen:?}");
+    held.ack().await.unwrap();
+    pair.publish(1..2).await;
+    assert_eq!(number(&next(&mut consumer).await), 1);
 }

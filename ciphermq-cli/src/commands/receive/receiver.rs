@@ -263,6 +263,9 @@ impl Receiver {
         };
         let mut item = Some(item);
         while let Some(one) = item.take() {
+            if let Err(ConsumeError::Ended(reason)) = one {
+                return Err(reason.into());
+            }
             self.take(one);
             if !self.is_count_taken() && !self.pending.is_full() {
                 item = self.consumer.try_next();

@@ -378,6 +378,8 @@ fn name(kind: PublishErrorKind) -> &'static str {
         PublishErrorKind::IdInUse => "id in use",
         PublishErrorKind::StorageFull => "storage full",
         PublishErrorKind::StorageRefused => "storage refused",
+        PublishErrorKind::NotAuthorized => "not authorized",
+        PublishErrorKind::Blocked => "blocked",
         PublishErrorKind::Unavailable => "unavailable",
         PublishErrorKind::TimedOut => "timed out",
         PublishErrorKind::Disconnected => "disconnected",

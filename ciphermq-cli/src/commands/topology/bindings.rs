@@ -1,13 +1,16 @@
-//! `bindings`: lists bindings, binds and unbinds queues.
+//! `bindings`: lists and shows bindings, binds and unbinds queues.
 
-use ciphermq_client::{BindingInfo, BindingsRequest, Client, ExchangeName, QueueName, RoutingKey};
+use ciphermq_client::{
+    BindingCursor, BindingInfo, BindingsRequest, Client, ExchangeName, QueueName, RoutingKey,
+};
 
-use super::{Consent, Listing, Row, connect, done, maker};
+use super::maker;
+use crate::commands::listing::{Consent, Listing, Page, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// List bindings, bind and unbind queues
+/// List and show bindings, bind and unbind queues
 ///
 /// A client sees the bindings that it has made, and those of queues and exchanges that it has made.
 /// It may remove those that it has made. Administrators see all, and may remove all.
@@ -27,6 +30,13 @@ enum Action {
         /// Only those to this exchange
         #[arg(long)]
         exchange: Option<ExchangeName>,
+        #[command(flatten)]
+        listing: Listing<Column>,
+    },
+    /// Show one binding; the exit code is 4 if there is none that this client may see
+    Show {
+        #[command(flatten)]
+        binding: Binding,
         #[command(flatten)]
         listing: Listing<Column>,
     },
@@ -89,16 +99,24 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             listing,
         } => {
             let page = async |client: &Client, after| {
-                let request = BindingsRequest {
-                    after,
-                    exchange: exchange.clone(),
-                    queue: queue.clone(),
-                    limit: None,
-                };
-                let page = client.bindings(request).await?;
-                Ok((page.bindings, page.next))
+                page(client, queue.clone(), exchange.clone(), after).await
             };
             listing.print(page).await
+        }
+        Action::Show { binding, listing } => {
+            let Binding {
+                queue,
+                exchange,
+                routing_key,
+            } = binding;
+            let what = format!("binding of queue {queue} to exchange {exchange} by {routing_key}");
+            let page = async |client: &Client, after| {
+                let of = (Some(queue.clone()), Some(exchange.clone()));
+                let (mut bindings, next) = page(client, of.0, of.1, after).await?;
+                bindings.retain(|binding| binding.routing_key == routing_key);
+                Ok((bindings, next))
+            };
+            listing.print_one(&what, page).await
         }
         Action::Bind {
             binding,
@@ -133,4 +151,22 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             done(client, &console, what).await
         }
     }
+}
+
+/// Asks for a page of the bindings of a queue, to an exchange, or of all.
+async fn page(
+    client: &Client,
+    queue: Option<QueueName>,
+    exchange: Option<ExchangeName>,
+    after: Option<BindingCursor>,
+) -> Page<BindingInfo, BindingCursor> {
+    let page = client
+        .bindings(BindingsRequest {
+            after,
+            exchange,
+            queue,
+            limit: None,
+        })
+        .await?;
+    Ok((page.bindings, page.next))
 }

@@ -2,7 +2,8 @@
 
 use ciphermq_client::{Client, ExchangeInfo, ExchangeName, ExchangesRequest};
 
-use super::{Consent, Listing, Page, Row, connect, done, maker};
+use super::maker;
+use crate::commands::listing::{Consent, Listing, Page, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};

@@ -1,6 +1,7 @@
 //! Pipelining, silence and closing.
 
 use super::*;
+use crate::error::{ConnectError, ConnectErrorKind};
 
 #[test]
 fn commands_are_pipelined_and_answered_in_order() {
@@ -165,13 +166,34 @@ fn closing_waits_for_pending_messages() {
     assert!(test.machine.is_done() && is_acknowledged(receipt));
     assert!((&mut ended).now_or_never().is_none());
     let late = test.publish(publisher, "2");
-    test.machine.close();
+    test.machine.close(None);
     assert!(matches!(ended.now_or_never(), Some(Ok(()))));
     assert_eq!(kind(late), Some(PublishErrorKind::Closed));
     assert!(
         window.acquire(1).now_or_never().unwrap().is_none(),
         "and the window is closed"
     );
+}
+
+/// What was sent and is not answered is sent again on the next connection: the last line is not its
+/// answer. If there is no next connection, everything fails with the reason.
+#[test]
+fn a_last_line_answers_no_command() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipt = test.publish(publisher, "1");
+    assert_eq!(test.sent(), ["e k 1"]);
+    let Err(fault) = test.receive(&["Error: connection_closed: by an administrator"]) else {
+        panic!("the connection has ended");
+    };
+    assert!(matches!(&fault, ConnectionFault::Ended(_)), "{fault}");
+    test.disconnect();
+    test.connect(100_000);
+    assert_eq!(test.sent(), ["e k 1"]);
+    let reason = ConnectError::new(ConnectErrorKind::Blocked, "blocked");
+    test.machine.close(Some(&reason));
+    assert_eq!(kind(receipt), Some(PublishErrorKind::Blocked));
 }
 
 #[test]

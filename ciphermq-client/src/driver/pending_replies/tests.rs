@@ -65,6 +65,7 @@ fn meaning(answer: Answer) -> String {
         Answer::Items(OutboxId::Publisher(_), answer) => format!("published {}", item(answer)),
         Answer::Items(OutboxId::Acks, answer) => format!("acked {}", item(answer)),
         Answer::Pong => "pong".to_owned(),
+        Answer::Ended(error) => format!("ended: {error}"),
     }
 }
 

@@ -35,6 +35,17 @@ macro_rules! limits {
             }
         }
 
+        impl Limits {
+            /// Returns the names of the limits that differ in `other`.
+            pub(in crate::config) fn changed<'a>(
+                &'a self,
+                other: &'a Self,
+            ) -> impl Iterator<Item = &'static str> + 'a {
+                let differ = [$((stringify!($field), self.$field != other.$field),)*];
+                differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
+            }
+        }
+
         section! {
             /// The section `[limits]` as written.
             LimitsSection("limits") { $($field: Quantity,)* }

@@ -54,6 +54,10 @@ impl Lane {
         !self.consumers.is_empty()
     }
 
+    pub(in crate::inbox) fn consumer_ids(&self) -> impl Iterator<Item = ConnectionId> {
+        self.consumers.keys().copied()
+    }
+
     pub(in crate::inbox) fn consumer_count(&self) -> usize {
         self.consumers.len()
     }

@@ -1,8 +1,8 @@
-//! The rare parts of a transaction: topology, keys, certificates.
+//! The rare parts of a transaction: topology, blocks, keys, certificates.
 
 use sqlx::PgConnection;
 
-use super::topology;
+use super::{blocks, topology};
 use crate::model::{AdoptedRow, Change, ChangeOutcome, CommitNumber, RowKind, SealedRow, Time};
 
 /// Makes one change.
@@ -45,6 +45,10 @@ pub(super) async fn change(
             by,
             time,
         } => return topology::purge_queue(connection, *queue, name, by, *time).await,
+        Change::BlockClient(block) => return blocks::block(connection, block).await,
+        Change::UnblockClient(client_id) => {
+            return blocks::unblock(connection, client_id.as_str()).await;
+        }
         Change::PublicKey(client_id, row) => {
             sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?;
         }

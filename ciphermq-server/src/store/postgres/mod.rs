@@ -15,6 +15,7 @@
 //! The committer's session holds an advisory lock. If the session ends, so does its transaction,
 //! and only then can the lock be taken by another session, of this server or of another one.
 
+mod blocks;
 mod change;
 mod committer;
 mod connect;

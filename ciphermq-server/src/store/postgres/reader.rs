@@ -13,13 +13,13 @@ use sqlx::{Connection as _, FromRow as _, PgConnection, Row as _};
 
 use super::connect::SessionFactory;
 use super::error::error;
-use super::list;
 use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, REJECTED, SLICES};
 use super::write::look_up;
+use super::{blocks, list};
 use crate::model::{
-    Binding, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
+    Binding, Block, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
     ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
     StoredTopology,
 };
@@ -391,6 +391,10 @@ impl Reader for PostgresReader {
         queue: Option<&QueueName>,
     ) -> Result<Listed<ListedBinding, BindingCursor>, Error> {
         list::bindings(&self.queries, scope, after, exchange, queue).await
+    }
+
+    async fn blocked_clients(&self) -> Result<Vec<Block>, Error> {
+        blocks::all(&self.queries).await
     }
 
     async fn close(&self) {

@@ -1,8 +1,8 @@
-//! The rare parts of a transaction: topology, keys, certificates.
+//! The rare parts of a transaction: topology, blocks, keys, certificates.
 
 use rusqlite::{Connection, params};
 
-use super::topology;
+use super::{blocks, topology};
 use crate::model::{AdoptedRow, Change, ChangeOutcome, CommitNumber, RowKind, SealedRow, Time};
 
 /// Makes one change.
@@ -43,6 +43,10 @@ pub(super) fn change(
             by,
             time,
         } => return topology::purge_queue(connection, *queue, name, by, *time),
+        Change::BlockClient(block) => return blocks::block(connection, block),
+        Change::UnblockClient(client_id) => {
+            return blocks::unblock(connection, client_id.as_str());
+        }
         Change::PublicKey(client_id, row) => {
             sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?;
         }

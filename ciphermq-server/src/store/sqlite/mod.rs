@@ -11,6 +11,7 @@
 //! In WAL mode with `synchronous = FULL` a transaction is one append to the log and one `fsync`;
 //! readers see the last commit and block nobody.
 
+mod blocks;
 mod change;
 mod committer;
 mod error;

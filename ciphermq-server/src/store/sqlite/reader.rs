@@ -14,12 +14,12 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow};
 
 use super::error::{decode, error};
 use super::file::DatabaseFile;
-use super::list;
 use super::sql::{
     BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, REJECTED, SLICES, json, range_list,
 };
+use super::{blocks, list};
 use crate::model::{
-    Binding, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
+    Binding, Block, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
     ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
     StoredTopology,
 };
@@ -412,6 +412,10 @@ impl Reader for SqliteReader {
         queue: Option<&QueueName>,
     ) -> Result<Listed<ListedBinding, BindingCursor>, Error> {
         list::bindings(&self.queries, scope, after, exchange, queue).await
+    }
+
+    async fn blocked_clients(&self) -> Result<Vec<Block>, Error> {
+        blocks::all(&self.queries).await
     }
 
     async fn close(&self) {

@@ -7,6 +7,7 @@ use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use ciphermq_tests::Postgres;
 use sha2::{Digest as _, Sha256};
+use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
@@ -65,6 +66,37 @@ impl Database {
                     .execute(&mut connection)
                     .await
                     .unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
+    /// Creates the database with the migrations up to a version, and with rows in it.
+    pub(in crate::store) async fn make_older(&self, version: i64, rows: &'static str) {
+        let up_to = |all: Migrator| Migrator {
+            migrations: all
+                .iter()
+                .filter(|one| one.version <= version)
+                .cloned()
+                .collect(),
+            ..Migrator::DEFAULT
+        };
+        match self {
+            Self::Sqlite(folder) => {
+                let path = folder.path().join("data/mq.db");
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                let url = format!("sqlite://{}?mode=rwc", path.display());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                let migrations = up_to(sqlx::migrate!("src/store/sqlite/migrations"));
+                migrations.run(&mut connection).await.unwrap();
+                sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Self::Postgres(postgres, name) => {
+                let mut connection = PgConnection::connect(&postgres.url(name)).await.unwrap();
+                let migrations = up_to(sqlx::migrate!("src/store/postgres/migrations"));
+                migrations.run(&mut connection).await.unwrap();
+                sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();
             }
         }

@@ -15,6 +15,7 @@ macro_rules! on_both {
 }
 
 mod batches;
+mod blocks;
 mod contract;
 pub(super) mod fixture;
 mod postgres;

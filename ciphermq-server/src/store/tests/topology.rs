@@ -4,14 +4,11 @@ mod lists;
 mod older;
 mod removal;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use ciphermq_protocol::message_id::StreamId;
 use ciphermq_protocol::topology::BindingCursor;
 use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
-use sqlx::migrate::Migrator;
-use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::fixture::*;
 use crate::model::{

@@ -6,39 +6,12 @@ on_both! {
     a_database_of_the_version_before_opens,
 }
 
-/// Creates a database with the migrations of the version before, and something in it.
-async fn older(database: &Database) {
+async fn a_database_of_the_version_before_opens(database: &Database) {
     const ROWS: &str = "INSERT INTO queues (queue_name) VALUES ('a'), ('b'); \
         INSERT INTO exchanges (exchange_name) VALUES ('e'); \
         INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES ('e', 'k', 1), ('e', \
         'k', 2)";
-    let before = |all: Migrator| Migrator {
-        migrations: Cow::Owned(all.iter().filter(|one| one.version <= 2).cloned().collect()),
-        ..Migrator::DEFAULT
-    };
-    match database {
-        Database::Sqlite(folder) => {
-            let path = folder.path().join("data/mq.db");
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let url = format!("sqlite://{}?mode=rwc", path.display());
-            let mut connection = SqliteConnection::connect(&url).await.unwrap();
-            let migrations = before(sqlx::migrate!("src/store/sqlite/migrations"));
-            migrations.run(&mut connection).await.unwrap();
-            sqlx::raw_sql(ROWS).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        }
-        Database::Postgres(postgres, name) => {
-            let mut connection = PgConnection::connect(&postgres.url(name)).await.unwrap();
-            let migrations = before(sqlx::migrate!("src/store/postgres/migrations"));
-            migrations.run(&mut connection).await.unwrap();
-            sqlx::raw_sql(ROWS).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        }
-    }
-}
-
-async fn a_database_of_the_version_before_opens(database: &Database) {
-    older(database).await;
+    database.make_older(2, ROWS).await;
     let mut store = database.open().await;
     let topology = store.reader.topology().await.unwrap();
     let (a, b) = (topology.queues[0].0, topology.queues[1].0);

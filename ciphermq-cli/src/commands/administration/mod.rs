@@ -1,0 +1,4 @@
+//! `connections` and `clients`: what administrators list, close and block.
+
+pub(crate) mod clients;
+pub(crate) mod connections;

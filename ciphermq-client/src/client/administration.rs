@@ -1,0 +1,81 @@
+//! Connections and clients of the server, for administrators.
+
+use ciphermq_protocol::administration::{
+    ClientsPage, ClientsRequest, ConnectionsPage, ConnectionsRequest,
+};
+use ciphermq_protocol::{ClientId, Command, Reply};
+
+use super::Client;
+use crate::error::RequestError;
+
+/// Only administrators of the server may do this; `NotAuthorized` is the answer to others.
+impl Client {
+    /// Lists connections, a page at a time: those of all clients, or of one. The `next` of a page
+    /// is the `after` of the following request.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server refused or did not answer, or is too old to list them.
+    pub async fn connections(
+        &self,
+        request: ConnectionsRequest,
+    ) -> Result<ConnectionsPage, RequestError> {
+        self.expect(Command::ListConnections(request), |reply| match reply {
+            Reply::Connections(page) => Some(page),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Closes a connection, by its number in the list. Its client may connect again.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`]: `NotFound` if there is none, perhaps because an earlier attempt has closed
+    /// it.
+    pub async fn close_connection(&self, connection: u64) -> Result<(), RequestError> {
+        let command = Command::CloseConnection { connection };
+        self.confirm(command, &Reply::ConnectionClosed).await
+    }
+
+    /// Lists clients, a page at a time: those that are connected or blocked, or that hold something
+    /// that a quota counts. The `next` of a page is the `after` of the following request.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`], as for [`Client::connections`].
+    pub async fn clients(&self, request: ClientsRequest) -> Result<ClientsPage, RequestError> {
+        self.expect(Command::ListClients(request), |reply| match reply {
+            Reply::Clients(page) => Some(page),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Keeps a client out: its connections end, and it cannot connect again until it is unblocked.
+    /// Messages for it wait. Blocking it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`]: `NotAuthorized` also if the client is an administrator, who cannot be
+    /// blocked.
+    pub async fn block_client(&self, client: &ClientId) -> Result<(), RequestError> {
+        let command = Command::BlockClient {
+            client_id: client.clone(),
+        };
+        self.confirm(command, &Reply::ClientBlocked).await
+    }
+
+    /// Admits a blocked client again.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`]: `NotFound` if it is not blocked, perhaps because an earlier attempt has
+    /// unblocked it.
+    pub async fn unblock_client(&self, client: &ClientId) -> Result<(), RequestError> {
+        let command = Command::UnblockClient {
+            client_id: client.clone(),
+        };
+        self.confirm(command, &Reply::ClientUnblocked).await
+    }
+}

@@ -1,0 +1,15 @@
+//! What administrators do: they list and close connections, and list, block and unblock clients.
+//!
+//! - `connections`: `list_connections` and `close_connection`
+//! - `clients`: `list_clients`, with what each client holds
+//! - `blocks`: `block_client` and `unblock_client`, and the clients that are kept out
+//! - `rules`: putting other rules in force, also for connections that are open
+
+mod blocks;
+mod clients;
+mod connections;
+mod rules;
+
+pub use blocks::Blocks;
+pub(super) use blocks::blocked;
+pub use clients::QuotaUsage;

@@ -1,0 +1,73 @@
+//! The settings that differ between two configurations.
+
+use super::{Config, Encryption, Logging, Server, Tls};
+
+/// Appends the settings of a section that differ: by the name of their field, or by the one after
+/// `as` if the file has another. It does not compile if a field is left out.
+macro_rules! compare {
+    (
+        $names:ident, $section:literal, $Type:ident { $($field:ident $(as $name:literal)?),* },
+        $old:expr, $new:expr
+    ) => {
+        let ($Type { $($field),* }, new) = ($old, $new);
+        $(if *$field != new.$field {
+            let names = [stringify!($field), $($name)?];
+            let name = names.last().unwrap_or(&"");
+            $names.push(format!("[{}] {name}", $section));
+        })*
+    };
+}
+
+impl Config {
+    /// Returns the names of the settings that differ in another configuration, except the rules
+    /// and administrators, which can be replaced while the server runs.
+    #[must_use]
+    pub fn changed_settings(&self, other: &Self) -> Vec<String> {
+        let mut names = Vec::new();
+        compare!(
+            names,
+            "server",
+            Server { address },
+            &self.server,
+            &other.server
+        );
+        let (old, new) = (&self.tls, &other.tls);
+        compare!(
+            names,
+            "tls",
+            Tls {
+                cert_path,
+                key_path,
+                ca_cert_path
+            },
+            old,
+            new
+        );
+        compare!(
+            names,
+            "logging",
+            Logging {
+                level,
+                messages,
+                info_file_path,
+                debug_file_path,
+                error_file_path,
+                rotation,
+                max_size_bytes as "max_size_mb",
+                max_total_bytes as "max_total_mb",
+                max_files
+            },
+            &self.logging,
+            &other.logging
+        );
+        // One value follows from several fields.
+        if self.database != other.database {
+            names.push("[database]".to_owned());
+        }
+        let (old, new) = (&self.encryption, &other.encryption);
+        compare!(names, "encryption", Encryption { algorithm, key as "aes_key", older_rows }, old, new);
+        let limits = self.limits.changed(&other.limits);
+        names.extend(limits.map(|name| format!("[limits] {name}")));
+        names
+    }
+}

@@ -1,0 +1,147 @@
+//! What the server reads again while it runs: the rules and the administrators of its
+//! configuration.
+//!
+//! Everything that can be reloaded is replaced here, as a whole or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::config::{self, Config};
+use crate::file_roles::{self, SharedFile};
+
+/// The reason why the configuration was not read again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A file has two roles.
+    #[error(transparent)]
+    SharedFile(#[from] SharedFile),
+    /// The configuration came from a pipe, which can be read only once.
+    #[error(
+        "{} is not a file, and can be read only once\nStart the server with a file to be able to \
+         reload it, or restart the server.", path.display()
+    )]
+    NotFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file is empty. All settings would have their defaults, and there would be no rules.
+    #[error(
+        "{} is empty\nWrite the whole file, best beside the old one, and rename it; then send \
+         SIGHUP again.", path.display()
+    )]
+    Empty {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// Replaces what can be reloaded.
+pub struct Reloader {
+    /// The configuration that the server was started with.
+    started_with: Config,
+    broker: Arc<Broker>,
+}
+
+impl Reloader {
+    /// Creates a reloader for a server that was started with this configuration.
+    #[must_use]
+    pub fn new(started_with: Config, broker: Arc<Broker>) -> Self {
+        Self {
+            started_with,
+            broker,
+        }
+    }
+
+    /// Reads the configuration again, puts its rules and administrators in force, and logs the
+    /// result. If it cannot be used, everything stays as it is.
+    pub fn reload(&self) {
+        let config = match read(&self.started_with.path) {
+            Ok(config) => config,
+            Err(error) => return log(&error),
+        };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let changed = self.started_with.changed_settings(&config);
+        if !changed.is_empty() {
+            let settings = changed.join(", ");
+            tracing::warn!(
+                settings,
+                "These settings have changed, and are in force only after a \
+                restart: {settings}"
+            );
+        }
+        let policy = config.authorization;
+        let (rules, administrators) = (policy.rules.len(), policy.administrators.len());
+        if *self.broker.authorization().get().0 == policy {
+            tracing::info!(
+                rules,
+                administrators,
+                "The configuration is read again; rules and \
+                administrators are the same"
+            );
+        } else {
+            self.broker.replace_rules(policy);
+            tracing::info!(
+                rules,
+                administrators,
+                "The configuration is read again; its rules and \
+                administrators are in force"
+            );
+        }
+    }
+}
+
+/// Reads the configuration as a start does.
+fn read(path: &Path) -> Result<Config, Error> {
+    let metadata = path.metadata();
+    if metadata.as_ref().is_ok_and(|file| !file.is_file()) {
+        let path = path.to_owned();
+        return Err(Error::NotFile { path });
+    }
+    if metadata.is_ok_and(|file| file.len() == 0) {
+        let path = path.to_owned();
+        return Err(Error::Empty { path });
+    }
+    let config = Config::load(path, config::environment())?;
+    file_roles::refuse_shared(&config, path)?;
+    Ok(config)
+}
+
+fn log(error: &Error) {
+    let text = error.to_string();
+    let (error, advice) = text.split_once('\n').unwrap_or((&text, ""));
+    tracing::error!(
+        error,
+        advice,
+        "The configuration cannot be read again, and everything stays \
+        as it is: {error}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_remove_all_rules_by_accident_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        assert!(
+            matches!(read(&path), Err(Error::Config(_))),
+            "it is missing"
+        );
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(read(&path), Err(Error::Empty { .. })));
+        assert!(matches!(read(folder.path()), Err(Error::NotFile { .. })));
+        std::fs::write(&path, "[authorization]\ndefault = \"deny\"\n").unwrap();
+        assert!(read(&path).is_ok());
+        let logs_to_itself = format!("[logging]\ninfo_file_path = {path:?}\n");
+        std::fs::write(&path, logs_to_itself).unwrap();
+        assert!(matches!(read(&path), Err(Error::SharedFile(_))));
+    }
+}
