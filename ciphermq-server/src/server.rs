@@ -10,6 +10,7 @@ use crate::broker::{Broker, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::logging::{self, Handle};
+use crate::quota::Ledger;
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
@@ -126,9 +127,15 @@ pub async fn run_with(
         () = signals.stop(&logs) => return Ok(()),
     };
     let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
+    // Much may wait: a stop need not wait for the count.
+    let held = tokio::select! {
+        held = store.reader.held() => held?,
+        () = signals.stop(&logs) => return Ok(()),
+    };
+    let ledger = Arc::new(Ledger::new(config.quotas, held));
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
-    let dispatcher = Dispatcher::new(&limits, Arc::clone(&topology), Arc::clone(&store.reader));
-    let observer = dispatcher.observer(logs.messages());
+    let dispatcher = Dispatcher::new(&limits, topology, Arc::clone(&store.reader));
+    let observer = dispatcher.observer(Arc::clone(&ledger), logs.messages());
     let settings = writer::WriterSettings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,
@@ -142,7 +149,7 @@ pub async fn run_with(
     let broker = Broker::new(
         limits,
         config.authorization,
-        topology,
+        ledger,
         dispatcher,
         writer.clone(),
         store.reader,

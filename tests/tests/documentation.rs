@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ciphermq_protocol::{Command, ErrorCode};
-use ciphermq_tests::{Backend, RawClient, on_both_databases};
+use ciphermq_tests::{Backend, RawClient, Server, on_both_databases};
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
 
@@ -18,7 +18,10 @@ fn examples() -> impl Iterator<Item = &'static str> {
 }
 
 async fn the_server_replies_as_in_the_examples(backend: Backend) {
-    let server = backend.server().await;
+    let limited = "clients = ['limited_*']\nqueues = 1\npublish_bytes_per_second = 1";
+    let limited: toml::Table = limited.parse().unwrap();
+    let options = backend.options().await;
+    let server = Server::start(options.set("limits", "clients", vec![limited])).await;
     let mut clients: HashMap<&str, RawClient> = HashMap::new();
     let mut compared = 0;
     for line in examples() {

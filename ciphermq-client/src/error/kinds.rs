@@ -88,6 +88,8 @@ kinds! {
         InUse: Caller, retryable: false;
         /// A limit of the server is reached.
         LimitReached: Caller, retryable: false;
+        /// This client has as much as its quota allows; the text names the quota.
+        QuotaExceeded: Caller, retryable: false;
         /// The server does not know the command.
         Unsupported: Peer, retryable: false;
         /// The server refused for a reason without a kind of its own.
@@ -146,6 +148,8 @@ kinds! {
         Refused: Peer, retryable: false;
         /// The server's store refuses this message.
         StorageRefused: Storage, retryable: false;
+        /// This client has stored as much as its quota allows; the text names the quota.
+        QuotaExceeded: Caller, retryable: true;
         /// The server's store is full.
         StorageFull: Storage, retryable: true;
         /// The server's store did not answer in any of the attempts. It may have the message.
@@ -206,6 +210,7 @@ impl OperationKind for RequestErrorKind {
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
             Some(ErrorCode::InUse) => Self::InUse,
             Some(ErrorCode::LimitReached) => Self::LimitReached,
+            Some(ErrorCode::QuotaExceeded) => Self::QuotaExceeded,
             Some(ErrorCode::BadKey) => Self::BadKey,
             Some(ErrorCode::StaleKey) => Self::StaleKey,
             Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => {
@@ -216,6 +221,7 @@ impl OperationKind for RequestErrorKind {
                 ErrorCode::StorageFull
                 | ErrorCode::StorageUnavailable
                 | ErrorCode::Overloaded
+                | ErrorCode::RateLimited
                 | ErrorCode::ShuttingDown,
             ) => Self::Unavailable,
             _ => Self::Refused,
@@ -237,10 +243,14 @@ impl OperationKind for PublishErrorKind {
             Some(ErrorCode::SenderMismatch) => Self::SenderMismatch,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
+            Some(ErrorCode::QuotaExceeded) => Self::QuotaExceeded,
             Some(ErrorCode::StorageFull) => Self::StorageFull,
             Some(ErrorCode::StorageRefused) => Self::StorageRefused,
             Some(
-                ErrorCode::StorageUnavailable | ErrorCode::Overloaded | ErrorCode::ShuttingDown,
+                ErrorCode::StorageUnavailable
+                | ErrorCode::Overloaded
+                | ErrorCode::RateLimited
+                | ErrorCode::ShuttingDown,
             ) => Self::Unavailable,
             _ => Self::Refused,
         }

@@ -22,6 +22,7 @@
 //! - `answer`: replies, ready or waiting for the store
 //! - `dispatcher`: inboxes and connections; `observer`: the effects of a commit on them
 //! - `authorization`: the gate in `command`, which asks the rules
+//! - `quotas`: what clients hold of their quotas, and how fast they publish
 //! - this file: the state that all connections share
 
 mod answer;
@@ -34,6 +35,7 @@ mod observer;
 mod outcomes;
 mod publish;
 mod queries;
+mod quotas;
 mod session;
 pub mod topology;
 
@@ -48,6 +50,7 @@ pub(crate) use answer::{AfterWrite, Answer};
 pub use consume::{OutputObserver, Subscription};
 pub use dispatcher::{Activity, Dispatcher};
 use queries::QueryTurn;
+use quotas::{ConsumerCount, PublishRates};
 pub use session::ClientSession;
 pub use topology::Topology;
 
@@ -58,6 +61,7 @@ use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
 use crate::logging::Repeated;
 use crate::model::{Change, ChangeOutcome};
+use crate::quota::Ledger;
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
 
@@ -68,6 +72,7 @@ const RECORD_AFTER: Duration = Duration::from_secs(2);
 pub struct Broker {
     limits: Limits,
     authorization: CurrentPolicy,
+    ledger: Arc<Ledger>,
     topology: Arc<Topology>,
     dispatcher: Arc<Dispatcher>,
     writer: WriterHandle,
@@ -82,6 +87,10 @@ pub struct Broker {
     query_turns: ByClient<QueryTurn>,
     /// Held by the client that counts waiting messages.
     counting: tokio::sync::Mutex<()>,
+    /// The number of each client's consumers.
+    consumer_counts: ByClient<ConsumerCount>,
+    /// How fast the clients publish that may not publish as fast as they can.
+    rates: PublishRates,
 }
 
 /// The deliveries for a connection's consumers.
@@ -93,7 +102,7 @@ impl Broker {
     pub fn new(
         limits: Limits,
         authorization: Policy,
-        topology: Arc<Topology>,
+        ledger: Arc<Ledger>,
         dispatcher: Arc<Dispatcher>,
         writer: WriterHandle,
         reader: Arc<dyn Reader>,
@@ -103,7 +112,8 @@ impl Broker {
         Arc::new(Self {
             limits,
             authorization: CurrentPolicy::new(authorization),
-            topology,
+            ledger,
+            topology: Arc::clone(&dispatcher.topology),
             dispatcher,
             writer,
             reader,
@@ -113,6 +123,8 @@ impl Broker {
             known_certificates,
             query_turns: ByClient::default(),
             counting: tokio::sync::Mutex::new(()),
+            consumer_counts: ByClient::default(),
+            rates: PublishRates::default(),
         })
     }
 
@@ -157,6 +169,7 @@ impl Broker {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.rates.forget_full();
             let Some(before) = Instant::now().checked_sub(RECORD_AFTER) else {
                 continue;
             };

@@ -1,5 +1,6 @@
 //! The session of a connection, and the commands about the connection itself: `hello` and `ping`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
@@ -8,9 +9,11 @@ use tokio::sync::Notify;
 
 use super::authorization::SessionAuthorization;
 use super::queries::QueryTurn;
+use super::quotas::{ConsumerCount, ConsumerSlot, SharedRate};
 use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
 use crate::logging::Event;
+use crate::model::QueueId;
 use crate::store::writer::ClientWriter;
 
 /// A client's session on one connection, registered with the broker until it is dropped.
@@ -25,6 +28,12 @@ pub struct ClientSession {
     pub(super) authorization: SessionAuthorization,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
+    /// The queues that this connection consumes from, each counted for its client.
+    pub(super) consumed: HashMap<QueueId, ConsumerSlot>,
+    /// Shared by all connections of the client.
+    pub(super) consumer_count: Arc<ConsumerCount>,
+    /// How fast the client publishes; `None` if it may publish as fast as it can.
+    pub(super) rate: Option<SharedRate>,
     /// Records that the client is alive.
     pub activity: Arc<Activity>,
     /// Notified when another connection of the same consumer takes over.
@@ -39,6 +48,10 @@ impl ClientSession {
         activity: Arc<Activity>,
         close: Arc<Notify>,
     ) -> Self {
+        let consumer_count = broker
+            .consumer_counts
+            .get(&client_id, ConsumerCount::default);
+        let rate = broker.rates.of(&client_id, broker.quotas());
         Self {
             writer: broker.writer.client(&client_id),
             query_turn: broker.query_turns.get(&client_id, QueryTurn::default),
@@ -48,6 +61,9 @@ impl ClientSession {
             client_id,
             consumer: None,
             consuming: false,
+            consumed: HashMap::new(),
+            consumer_count,
+            rate,
             activity,
             close,
         }

@@ -1,5 +1,6 @@
 mod documentation;
 mod postgres;
+mod quotas;
 mod variables;
 
 use std::os::unix::ffi::OsStrExt as _;

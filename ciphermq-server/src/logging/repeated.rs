@@ -46,6 +46,8 @@ pub enum Event {
     KeyRegistered,
     /// A receiver rejected a message.
     Rejected,
+    /// A client has reached a quota, or publishes too fast.
+    QuotaReached,
 }
 
 /// The events of each source in the current period.
@@ -211,6 +213,7 @@ impl Summary {
             Event::KeyUnusable => log!(error, "Cannot use a stored key", self),
             Event::KeyRegistered => log!(info, "Key registered", self),
             Event::Rejected => log!(warn, "Message is rejected by its receiver", self),
+            Event::QuotaReached => log!(warn, "Quota of a client is reached", self),
         }
     }
 }

@@ -5,9 +5,11 @@
 //! - `topology`: exchanges, queues and bindings
 //! - `message`: messages on their way into the store and out of it
 //! - `settlement`: acks and rejections
+//! - `held`: what clients hold of the store
 //! - `keys`: rows of the key directory
 //! - `transaction`: the contents of a commit, and its outcomes
 
+mod held;
 mod ids;
 mod keys;
 mod message;
@@ -16,6 +18,7 @@ mod time;
 mod topology;
 mod transaction;
 
+pub use held::{Held, HeldBySender, Made};
 pub use ids::{CommitNumber, ConnectionId, LaneKey, QueueId, Seq};
 pub use keys::{AdoptedRow, RowKind, SealedKeys, SealedRow};
 pub use message::{

@@ -50,6 +50,10 @@ pub struct Figures {
     pub after: Part,
     /// The server's peak memory, in bytes.
     pub memory: u64,
+    /// The bytes of rejected messages in the database.
+    pub rejected: u64,
+    /// The most that the attackers' quotas allow.
+    pub max_rejected: u64,
     /// What is wrong with the course itself.
     pub course: Vec<String>,
 }
@@ -109,6 +113,12 @@ impl Figures {
             violations.push(format!(
                 "{} bytes of memory, more than {bound}",
                 self.memory
+            ));
+        }
+        if self.rejected > self.max_rejected {
+            violations.push(format!(
+                "{} bytes of rejected messages, more than {}",
+                self.rejected, self.max_rejected
             ));
         }
         violations

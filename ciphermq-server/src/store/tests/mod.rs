@@ -18,5 +18,6 @@ mod batches;
 mod contract;
 pub(super) mod fixture;
 mod postgres;
+mod quotas;
 mod sqlite;
 mod topology;

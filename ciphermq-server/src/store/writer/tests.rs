@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{CommitObserver, Pending, Settled, WriteError, WriterHandle, WriterSettings, spawn};
 use crate::model::*;
-use crate::store::{CommitError, Committer, Error};
+use crate::store::{CommitError, Committer, Error, Maintained, Retention, Space};
 
 /// The next commit's result. Without one it succeeds.
 enum Step {
@@ -136,6 +136,7 @@ impl World {
                 .map(|rejection| done(&rejection.ack))
                 .collect(),
             narrowed: Vec::new(),
+            held: HeldBySender::default(),
         }
     }
 
@@ -199,14 +200,20 @@ impl Committer for Scripted {
         })
     }
 
-    fn has_room(&self) -> bool {
-        self.with(|world| !world.no_room)
+    fn space(&self) -> Space {
+        self.with(|world| match world.no_room {
+            true => Space::None,
+            false => Space::Enough,
+        })
     }
 
-    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
+    async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error> {
         Ok(self.with(|world| {
-            world.maintained.push(forget_before);
-            world.maintained.len() < 3
+            world.maintained.push(retention.metadata_before);
+            Maintained {
+                more: world.maintained.len() < 3,
+                ..Maintained::default()
+            }
         }))
     }
 
