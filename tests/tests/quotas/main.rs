@@ -29,6 +29,11 @@ on_both_databases!(
     the_command_line_shows_both_well,
 );
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_most_of_a_short_disk_is_refused_first() {
+    messages::who_holds_most_of_a_short_disk_is_refused_first().await;
+}
+
 /// The settings of `[limits.client]`, or of an element of `[[limits.clients]]`.
 fn limits(text: &str) -> toml::Value {
     text.parse::<toml::Table>().unwrap().into()

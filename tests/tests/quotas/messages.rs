@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, EnvelopeText, PATIENCE, RawClient, Server};
 use tokio::time::{Instant, sleep};
 
@@ -154,4 +155,30 @@ pub(super) async fn old_rejected_messages_are_removed(backend: Backend) {
         .console()
         .expect("Rejected messages of a client are removed")
         .await;
+}
+
+/// With a reserve of three quarters of what is free, less than twice the reserve is.
+pub(super) async fn who_holds_most_of_a_short_disk_is_refused_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = rustix::fs::statvfs(folder.path()).unwrap();
+    let reserve = disk.f_bavail.saturating_mul(disk.f_frsize) / 4 * 3;
+    let reserve = i64::try_from(reserve.min(1 << 40)).unwrap();
+    let options = Options::sqlite().set("limits", "disk_reserve", reserve);
+    let server = Server::start(options).await;
+    let (mut sender, mut receiver) = pair(&server).await;
+    // Alone, it holds no more than its share.
+    for id in ["m1", "m2"] {
+        sender.ask(&batch(&[id]), &format!("ACK {id}")).await;
+    }
+    let mut other = RawClient::connect(&server, "other").await;
+    other.ask(&batch(&["o1"]), "ACK o1").await;
+    sender.send_line(&batch(&["m2", "m3"])).await;
+    sender.expect("ACK m2").await;
+    let prefix = "Error: storage_full: the server's disk is nearly full, and this client holds \
+                  more than its share";
+    sender.expect_prefix(prefix).await;
+    other.ask(&batch(&["o2"]), "ACK o2").await;
+    receiver.ask("ack m1 m2", "ACK_CONFIRMED m1").await;
+    receiver.expect("ACK_CONFIRMED m2").await;
+    sender.ask(&batch(&["m3"]), "ACK m3").await;
 }

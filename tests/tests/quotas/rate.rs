@@ -6,7 +6,7 @@ use ciphermq_client::{Client, Event, default_routing_key};
 use ciphermq_tests::{Backend, Cli, RawClient, Server};
 use tokio::time::timeout;
 
-use super::{batch, server};
+use super::{batch, limits, server, with_limits};
 
 async fn connect(server: &Server, id: &str) -> Client {
     let identity = server.pki().client(id);
@@ -84,11 +84,11 @@ pub(super) async fn the_sdk_slows_down_and_loses_nothing(backend: Backend) {
 }
 
 pub(super) async fn the_command_line_shows_both_well(backend: Backend) {
-    let server = server(
-        &backend,
-        "publish_messages_per_second = 200\npublish_burst = \"100ms\"\nwaiting_messages = 500",
-    )
-    .await;
+    let text = "publish_messages_per_second = 200\npublish_burst = \"100ms\"\n\
+                waiting_messages = 500";
+    let older = limits("clients = [\"older\"]\npublish_bytes_per_second = 1");
+    let options = with_limits(&backend, text).await;
+    let server = Server::start(options.set("limits", "clients", vec![older])).await;
     let _keys = receiver(&server).await;
     let lines: String = (0..600).map(|number| format!("line {number}\n")).collect();
     let sent = Cli::new("send")
@@ -117,12 +117,12 @@ pub(super) async fn the_command_line_shows_both_well(backend: Backend) {
         older.expect(&format!("ACK {id}")).await;
     }
     older.send_line(&line).await;
-    let prefix = "Error: rate_limited: limits.client.publish_messages_per_second is 200 for older; \
+    let prefix = "Error: rate_limited: limits.client.publish_bytes_per_second is 1 for older; \
                   retry in ";
     for id in &all {
         let rest = older.expect_prefix(prefix).await;
         let (pause, of) = rest.split_once(" ms for message ").unwrap();
-        assert!(pause.parse::<u64>().unwrap() <= 500, "{rest}");
+        assert!(pause.parse::<u64>().unwrap() > 1000, "{rest}");
         assert_eq!(of, *id);
     }
 }

@@ -56,7 +56,7 @@ pub(in crate::store) struct SettlementRows<'a> {
     pub(in crate::store) written: Vec<(i64, DispositionRange)>,
     /// Dispositions to remove, by batch and first index.
     pub(in crate::store) removed: Vec<(i64, i64)>,
-    /// Batches of which nothing waits any more.
+    /// Batches of which nothing waits from now on.
     pub(in crate::store) finished: Vec<&'a BatchRow>,
     /// Batches of which messages are settled now, with their number.
     pub(in crate::store) settled: Vec<(&'a BatchRow, i64)>,
@@ -326,9 +326,11 @@ impl Settlement {
             entries
                 .removed
                 .extend(gone.map(|old| (batch.first_seq, old.from)));
-            if dispositions
-                .iter()
-                .all(|disposition| disposition.as_ref().is_some_and(Disposition::is_settled))
+            // Not one that was finished before, of which something was acknowledged again.
+            if *settled > 0
+                && dispositions
+                    .iter()
+                    .all(|disposition| disposition.as_ref().is_some_and(Disposition::is_settled))
             {
                 entries.finished.push(batch);
             }
