@@ -127,11 +127,9 @@ pub(super) async fn old_rejected_messages_are_removed(backend: Backend) {
         1
     );
     server.terminate().await;
-    server.configure(
-        "limits",
-        "client",
-        limits("rejected_bytes = 1\nrejected_age = \"1s\""),
-    );
+    let old = limits("rejected_bytes = 1\nrejected_age = \"1s\"");
+    server.configure("limits", "client", old);
+    sleep(Duration::from_secs(1)).await;
     server.restart().await;
     let mut sender = RawClient::connect(&server, "sender").await;
     let deadline = Instant::now() + PATIENCE;
@@ -143,7 +141,8 @@ pub(super) async fn old_rejected_messages_are_removed(backend: Backend) {
         }
         assert!(reply.starts_with("Error: quota_exceeded"), "{reply}");
         assert!(Instant::now() < deadline);
-        sleep(Duration::from_millis(50)).await;
+        // It is removed while the server is idle.
+        sleep(Duration::from_secs(1)).await;
     }
     sender
         .ask(
