@@ -78,8 +78,8 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
 
 /// Removes rejected messages of a sender, older than a time: at most so many.
 pub(super) const FORGET_REJECTED: &str = "DELETE FROM rejected_messages WHERE rowid IN \
-     (SELECT j.rowid FROM rejected_messages j WHERE j.client_id = ? AND j.rejected_time < ? \
-     ORDER BY j.rejected_time LIMIT ?) RETURNING length(envelope)";
+     (SELECT k.rowid FROM rejected_messages k WHERE k.client_id = ? AND k.rejected_time < ? \
+     ORDER BY k.rejected_time LIMIT ?) RETURNING length(envelope)";
 
 /// Counts what waits by sender: messages that are not settled, and the bytes of the batches that
 /// hold them.
@@ -260,7 +260,7 @@ mod tests {
             let reads_all = |step: &String| {
                 [
                     "SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN w2", "SCAN q", "SCAN m",
-                    "SCAN n", "SCAN j",
+                    "SCAN n", "SCAN k",
                 ]
                 .iter()
                 .any(|scan| step.starts_with(scan))
