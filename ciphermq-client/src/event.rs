@@ -33,6 +33,14 @@ pub enum Event {
         /// The cause.
         reason: ConnectError,
     },
+    /// The server takes this client's messages more slowly than they are sent (`rate_limited`).
+    ///
+    /// Publishers wait as they are told, and send what was refused again, in order and under the
+    /// same ids. This is told once, until the server has asked for no pause for some seconds.
+    RateLimited {
+        /// The pause that the server asks for.
+        pause: Duration,
+    },
     /// This client's keys were registered again: the server had none, or older ones, or they were
     /// about to expire.
     KeysAnnounced {

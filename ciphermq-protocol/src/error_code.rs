@@ -87,6 +87,10 @@ error_codes! {
     InUse = "in_use", definite: true;
     /// A limit of the server is reached.
     LimitReached = "limit_reached", definite: true;
+    /// The client has as much as its quota allows; the text names the quota and its limit.
+    QuotaExceeded = "quota_exceeded", definite: true;
+    /// The client publishes faster than it may; the text says when to send the same again.
+    RateLimited = "rate_limited", definite: true;
     /// The store is full; acks still work and free space.
     StorageFull = "storage_full", definite: true;
     /// The store refuses this one message.

@@ -3,6 +3,7 @@
 //! The texts are fixed: older clients compare them literally.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
@@ -238,6 +239,9 @@ pub struct ErrorReply {
     pub message_id: Option<MessageId>,
 }
 
+/// What precedes the number of milliseconds in a `rate_limited` error.
+const RETRY_IN: &str = "; retry in ";
+
 impl ErrorReply {
     /// Creates an error about a whole command.
     #[must_use]
@@ -247,6 +251,31 @@ impl ErrorReply {
             text: text.into(),
             message_id: None,
         }
+    }
+
+    /// Creates a `rate_limited` error, which ends in `; retry in <n> ms`.
+    ///
+    /// [`ErrorReply::retry_after`] returns the pause, rounded up to a millisecond.
+    #[must_use]
+    pub fn rate_limited(text: &str, pause: Duration) -> Self {
+        let milliseconds = pause.as_nanos().div_ceil(1_000_000).max(1);
+        let text = format!("{text}{RETRY_IN}{milliseconds} ms");
+        Self::new(ErrorCode::RateLimited, text)
+    }
+
+    /// Returns the pause after which the same may be sent again, if the error is `rate_limited`.
+    ///
+    /// A text without a pause counts as one second.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        if self.code != Some(ErrorCode::RateLimited) {
+            return None;
+        }
+        let pause = self
+            .text
+            .rsplit_once(RETRY_IN)
+            .and_then(|(_, pause)| pause.strip_suffix(" ms")?.parse().ok());
+        Some(Duration::from_millis(pause.unwrap_or(1000)))
     }
 
     /// Limits the error to one message of a batch.

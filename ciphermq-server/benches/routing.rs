@@ -32,15 +32,21 @@ fn stored(queues: usize) -> StoredTopology {
                 (
                     queue(number),
                     QueueName::new(&format!("queue_{number}")).unwrap(),
+                    None,
                 )
             })
             .collect(),
-        exchanges: (0..EXCHANGES).map(exchange).collect(),
+        exchanges: (0..EXCHANGES)
+            .map(|number| (exchange(number), None))
+            .collect(),
         bindings: (0..queues)
-            .map(|number| Binding {
-                exchange: exchange(number),
-                routing_key: routing_key(number),
-                queue: queue(number),
+            .map(|number| {
+                let binding = Binding {
+                    exchange: exchange(number),
+                    routing_key: routing_key(number),
+                    queue: queue(number),
+                };
+                (binding, None)
             })
             .collect(),
         ..StoredTopology::default()
@@ -75,7 +81,7 @@ fn many_queues(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     for queues in [1, 10, 1000] {
         let mut stored = stored(queues);
-        for binding in &mut stored.bindings {
+        for (binding, _) in &mut stored.bindings {
             (binding.exchange, binding.routing_key) = (exchange(0), routing_key(0));
         }
         let topology = Topology::new(stored);

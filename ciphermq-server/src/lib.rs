@@ -24,6 +24,7 @@
 //! - [`listener`]: the accept loop
 //! - [`connection`]: lines in, replies in order and deliveries out
 //! - [`authorization`]: which client may do what, without I/O
+//! - [`quota`]: how much one client may hold and send, without I/O
 //! - [`broker`]: the commands
 //! - [`inbox`]: one receiver's lanes, leases, consumers and credit, without I/O
 //! - [`model`]: the values that inbox, broker and store share
@@ -47,6 +48,7 @@ pub mod logging;
 mod memory;
 pub mod model;
 pub mod private_file;
+pub mod quota;
 pub mod reload;
 pub mod server;
 pub mod signals;

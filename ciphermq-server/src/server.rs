@@ -10,6 +10,7 @@ use crate::broker::{Blocks, Broker, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::logging::{self, Handle};
+use crate::quota::Ledger;
 use crate::reload::Reloader;
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
@@ -129,11 +130,17 @@ pub async fn run_with(
         () = signals.stop(&logs, || reload_later = true) => return Ok(()),
     };
     let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
+    // Much may wait: a stop need not wait for the count.
+    let held = tokio::select! {
+        held = store.reader.held() => held?,
+        () = signals.stop(&logs, || reload_later = true) => return Ok(()),
+    };
+    let ledger = Arc::new(Ledger::new(config.quotas, held));
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
     let blocks = Blocks::new(store.reader.blocked_clients().await?);
     let reader = Arc::clone(&store.reader);
-    let dispatcher = Dispatcher::new(&limits, Arc::clone(&topology), blocks, reader);
-    let observer = dispatcher.observer(logs.messages());
+    let dispatcher = Dispatcher::new(&limits, topology, blocks, reader);
+    let observer = dispatcher.observer(Arc::clone(&ledger), logs.messages());
     let settings = writer::WriterSettings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,
@@ -147,7 +154,7 @@ pub async fn run_with(
     let broker = Broker::new(
         limits,
         config.authorization,
-        topology,
+        ledger,
         dispatcher,
         writer.clone(),
         store.reader,

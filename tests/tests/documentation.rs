@@ -18,9 +18,13 @@ fn examples() -> impl Iterator<Item = &'static str> {
 }
 
 async fn the_server_replies_as_in_the_examples(backend: Backend) {
+    let limited = "clients = ['limited_*']\nqueues = 1\npublish_bytes_per_second = 1";
+    let limited: toml::Table = limited.parse().unwrap();
     let options = backend.options().await;
     let administrators = vec!["admin_1"];
-    let options = options.set("authorization", "administrators", administrators);
+    let options = options
+        .set("authorization", "administrators", administrators)
+        .set("limits", "clients", vec![limited]);
     let server = Server::start(options).await;
     let mut clients: HashMap<&str, RawClient> = HashMap::new();
     let mut compared = 0;

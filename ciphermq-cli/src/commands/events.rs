@@ -35,6 +35,11 @@ pub(super) fn report_events(mut events: Events, console: Console) {
                     ));
                 }
                 Event::Connected if was_lost => console.info("Connected again"),
+                Event::RateLimited { pause } => console.info(format_args!(
+                    "The server limits how fast this client may publish: sending waits {:.1} s, \
+                     and goes on more slowly",
+                    pause.as_secs_f64()
+                )),
                 Event::KeysAnnounced { registration } => {
                     console.info(format_args!(
                         "Public keys registered again, epoch {}",

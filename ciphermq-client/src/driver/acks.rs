@@ -150,8 +150,8 @@ impl Acks {
         Some((numbers, Command::Ack { message_ids }))
     }
 
-    pub(crate) fn answered(&mut self, answer: ItemAnswer) -> Result<(), Violation> {
-        self.0.answered(answer)?;
+    pub(crate) fn answered(&mut self, now: Instant, answer: ItemAnswer) -> Result<(), Violation> {
+        self.0.answered(now, answer)?;
         self.0.answer_waiters();
         Ok(())
     }

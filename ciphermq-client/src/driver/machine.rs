@@ -221,15 +221,20 @@ impl Machine {
                 // Fails if the caller no longer waits.
                 Answer::Request(request, reply) => drop(request.answer.send(reply)),
                 Answer::Items(OutboxId::Publisher(id), answer) => {
-                    self.publications.answered(id, answer)?;
+                    self.publications.answered(now, id, answer)?;
                 }
-                Answer::Items(OutboxId::Acks, answer) => self.acks.answered(answer)?,
+                Answer::Items(OutboxId::Acks, answer) => self.acks.answered(now, answer)?,
                 Answer::Pong => {}
                 Answer::Ended(error) => return Err(ConnectionFault::Ended(error)),
             }
         }
         self.publications.settle();
         Ok(())
+    }
+
+    /// Takes the pause that the server has asked for, if it is the first one for a while.
+    pub(crate) fn take_slowed(&mut self) -> Option<Duration> {
+        self.publications.take_slowed()
     }
 
     /// Appends the lines that are to be sent now to `out`, up to [`HIGH_WATER`].

@@ -10,7 +10,9 @@
 //!
 //! Items are numbered in the order of their arrival. A new connection moves the cursor back to the
 //! first item: everything unanswered is sent again, in order. While a connection lasts, an item
-//! whose attempt ended without an answer is sent again between the others. The window space of an
+//! whose attempt ended without an answer is sent again between the others. So is one that the
+//! server takes only after a pause: during it nothing is sent, its attempts begin anew, and for a
+//! while one line is sent at a time, so that no later item overtakes it. The window space of an
 //! item is released when every earlier item is settled, so nothing can overtake an item by more
 //! than one window.
 //!
@@ -19,11 +21,15 @@
 //! item has failed.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use ciphermq_protocol::ErrorReply;
 use tokio::time::Instant;
 
 use super::settings::{BatchLimits, Retry};
+
+/// How long after a pause one line is sent at a time.
+const SLOW: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
@@ -47,6 +53,10 @@ pub(crate) struct Outbox<T> {
     /// Entries before this number do not wait for a full batch.
     flush_to: u64,
     offline_since: Option<Instant>,
+    /// Nothing is sent before, because the server asked for a pause.
+    paused_until: Option<Instant>,
+    /// One line is sent at a time before.
+    slow_until: Option<Instant>,
     released: Released,
 }
 
@@ -59,7 +69,10 @@ struct Entry<T> {
     /// The window space that is released with it.
     weight: u32,
     queued: Instant,
+    /// 0 before the first one, and after the server asked for a pause.
     attempts: u32,
+    /// The end of the current attempt.
+    attempt_end: Option<Instant>,
     /// The last error that left the outcome open.
     last_error: Option<Box<ErrorReply>>,
 }
@@ -101,6 +114,8 @@ impl<T> Outbox<T> {
             lines_in_flight: 0,
             flush_to: 0,
             offline_since: Some(now),
+            paused_until: None,
+            slow_until: None,
             released: Released::default(),
         }
     }
@@ -114,6 +129,7 @@ impl<T> Outbox<T> {
             weight,
             queued: now,
             attempts: 0,
+            attempt_end: None,
             last_error: None,
         });
     }
@@ -193,6 +209,11 @@ impl<T> Outbox<T> {
         if self.offline_since.is_some() {
             return false;
         }
+        self.paused_until.take_if(|until| *until <= now);
+        self.slow_until.take_if(|until| *until <= now);
+        if self.paused_until.is_some() || self.waits_for_answer() {
+            return false;
+        }
         let Some(next) = self.next_to_send() else {
             return false;
         };
@@ -218,27 +239,28 @@ impl<T> Outbox<T> {
         (self.cursor < self.end()).then_some(self.cursor)
     }
 
-    /// Starts the first attempt of the items that were never sent before.
+    /// Whether the next line waits for the answer to the last one.
+    fn waits_for_answer(&self) -> bool {
+        self.slow_until.is_some() && self.lines_in_flight > 0
+    }
+
+    /// Starts the first attempt of the items that have none.
     fn start_attempts(&mut self, now: Instant, numbers: &[u64]) {
-        let new: Vec<u64> = numbers
-            .iter()
-            .copied()
-            .filter(|&number| number >= self.unsent)
-            .collect();
+        let has_none = |number: &u64| self.entry(*number).is_some_and(|entry| entry.attempts == 0);
+        let new: Vec<u64> = numbers.iter().copied().filter(has_none).collect();
         let Some(&last) = new.last() else { return };
+        let end = now + self.retry.timeout;
         for &number in &new {
             if let Some(entry) = self.entry_mut(number) {
                 entry.attempts = 1;
+                entry.attempt_end = Some(end);
             }
         }
         for number in self.unsent..=last {
             self.unsent_bytes = self.unsent_bytes.saturating_sub(self.bytes(number));
         }
-        self.unsent = last + 1;
-        self.attempts.push_back(Attempt {
-            end: now + self.retry.timeout,
-            numbers: new,
-        });
+        self.unsent = self.unsent.max(last + 1);
+        self.attempts.push_back(Attempt { end, numbers: new });
     }
 
     /// Records that a line was answered completely.
@@ -281,6 +303,31 @@ impl<T> Outbox<T> {
         }
     }
 
+    /// Records that the server takes an item only after a pause. It is sent again then, however
+    /// often that happens.
+    pub(crate) fn slow_down(&mut self, now: Instant, number: u64, pause: Duration) {
+        let is_connected = self.offline_since.is_none();
+        let Some(entry) = self.entry_mut(number).filter(|entry| entry.item.is_some()) else {
+            return;
+        };
+        entry.attempts = 0;
+        entry.attempt_end = None;
+        entry.last_error = None;
+        // Items at or after the cursor are sent anyway.
+        if number < self.cursor && is_connected {
+            self.resend.insert(number);
+        }
+        let until = now + pause;
+        self.paused_until = self.paused_until.max(Some(until));
+        self.slow_until = self.slow_until.max(Some(until + SLOW));
+    }
+
+    /// Returns the time before which nothing is sent, and the one before which one line is sent at
+    /// a time, once the server has asked for a pause.
+    pub(crate) fn pause(&self) -> Option<(Instant, Instant)> {
+        self.paused_until.zip(self.slow_until)
+    }
+
     /// Takes the window space that was released since the last call.
     pub(crate) fn take_released(&mut self) -> Released {
         std::mem::take(&mut self.released)
@@ -299,6 +346,11 @@ impl<T> Outbox<T> {
         self.offline_since.get_or_insert(now);
         self.lines_in_flight = 0;
         self.resend.clear();
+        // Those that wait for the end of a pause do not wait for ever without a connection.
+        let sent: Vec<u64> = (self.first..self.unsent)
+            .filter(|&number| self.item(number).is_some())
+            .collect();
+        self.start_attempts(now, &sent);
     }
 
     /// Ends the attempts whose time is over, and takes out the items that have none left.
@@ -315,8 +367,11 @@ impl<T> Outbox<T> {
             let mut next = Vec::new();
             for number in ended.numbers {
                 let retries = self.retry.attempts;
-                let Some(entry) = self.entry_mut(number).filter(|entry| entry.item.is_some())
-                else {
+                let next_end = now + self.retry.timeout;
+                let is_current = |entry: &&mut Entry<T>| {
+                    entry.item.is_some() && entry.attempt_end == Some(ended.end)
+                };
+                let Some(entry) = self.entry_mut(number).filter(is_current) else {
                     continue;
                 };
                 if entry.attempts >= retries {
@@ -324,6 +379,7 @@ impl<T> Outbox<T> {
                     expired.extend(self.settle(number).map(|item| Expired { item, last_error }));
                 } else {
                     entry.attempts += 1;
+                    entry.attempt_end = Some(next_end);
                     next.push(number);
                     // Items at or after the cursor are sent anyway.
                     if number < self.cursor && self.offline_since.is_none() {
@@ -371,14 +427,29 @@ impl<T> Outbox<T> {
     pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
         let attempt_end = self.attempts.front().map(|current| current.end);
         let offline_end = self.offline_end();
-        let batch_end = self
-            .entry(self.unsent)
-            .filter(|_| can_be_sent && self.offline_since.is_none())
-            .map(|entry| entry.queued + self.limits.time);
-        [attempt_end, offline_end, batch_end]
+        [attempt_end, offline_end, self.send_time(can_be_sent)]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Returns when a line is to be sent if nothing happens before.
+    fn send_time(&self, can_be_sent: bool) -> Option<Instant> {
+        if !can_be_sent || self.offline_since.is_some() {
+            return None;
+        }
+        let batch_end = self
+            .entry(self.unsent)
+            .map(|entry| entry.queued + self.limits.time);
+        let wanted = match self.paused_until {
+            Some(until) if !self.resend.is_empty() => Some(until),
+            until => batch_end.map(|end| until.map_or(end, |until| until.max(end))),
+        };
+        // Nothing is sent before the answer, which comes by itself, or the end of the slowness.
+        match self.slow_until.filter(|_| self.waits_for_answer()) {
+            Some(until) => wanted.map(|wanted| wanted.max(until)),
+            None => wanted,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ciphermq_protocol::{Command, Envelope, ErrorCode, ExchangeName, MessageId, Reply, RoutingKey};
 use tokio::sync::oneshot;
@@ -21,6 +22,10 @@ pub(crate) struct Publications {
     publishers: BTreeMap<PublisherId, Publication>,
     /// The publisher of the last line.
     last: Option<PublisherId>,
+    /// Publishers send slowly before, because the server has asked for a pause.
+    slow_until: Option<Instant>,
+    /// The pause of which nobody was told yet.
+    slowed: Option<Duration>,
 }
 
 type Publication = Unsettled<Messages>;
@@ -107,6 +112,8 @@ impl Publications {
             retry,
             publishers: BTreeMap::new(),
             last: None,
+            slow_until: None,
+            slowed: None,
         }
     }
 
@@ -204,6 +211,7 @@ impl Publications {
 
     pub(crate) fn answered(
         &mut self,
+        now: Instant,
         id: PublisherId,
         answer: ItemAnswer,
     ) -> Result<(), Violation> {
@@ -211,7 +219,20 @@ impl Publications {
         let Some(publication) = self.publishers.get_mut(&id) else {
             return Ok(());
         };
-        publication.answered(answer)
+        publication.answered(now, answer)?;
+        if let Some((paused_until, slow_until)) = publication.outbox.pause() {
+            // Told once until the server has asked for no pause for a while.
+            if self.slow_until.is_none_or(|until| until < now) {
+                self.slowed = Some(paused_until.saturating_duration_since(now));
+            }
+            self.slow_until = self.slow_until.max(Some(slow_until));
+        }
+        Ok(())
+    }
+
+    /// Takes the pause that the server has asked for, if it is the first one for a while.
+    pub(crate) fn take_slowed(&mut self) -> Option<Duration> {
+        self.slowed.take()
     }
 
     /// Ends the attempts whose time is over.
@@ -334,6 +355,9 @@ fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
         ErrorCode::StorageFull => {
             "Make room on the server's disk, or let receivers acknowledge waiting messages; then \
              send again."
+        }
+        ErrorCode::QuotaExceeded => {
+            "Do what the server says, or ask its operator for a higher limit; then send again."
         }
         ErrorCode::StorageUnavailable => {
             "See the server's log; then send again, with the same stream."

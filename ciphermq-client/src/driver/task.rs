@@ -344,6 +344,9 @@ impl Task {
             return End::Lost(self.broken(broken));
         }
         loop {
+            if let Some(pause) = self.machine.take_slowed() {
+                self.emit(Event::RateLimited { pause });
+            }
             self.apply_shared_state();
             let now = Instant::now();
             if let Err(broken) = self.machine.tick(now) {

@@ -78,7 +78,7 @@ impl<S: Settle> Unsettled<S> {
     }
 
     /// Settles items according to a reply.
-    pub(super) fn answered(&mut self, answer: ItemAnswer) -> Result<(), Violation> {
+    pub(super) fn answered(&mut self, now: Instant, answer: ItemAnswer) -> Result<(), Violation> {
         let ItemAnswer {
             about,
             reply,
@@ -102,7 +102,7 @@ impl<S: Settle> Unsettled<S> {
                 }
                 match reply {
                     reply if S::confirms_one(&reply) => self.settle(number, Ok(())),
-                    Reply::Error(error) => self.failed(number, error),
+                    Reply::Error(error) => self.failed(now, number, error),
                     other => {
                         let name = S::NAME;
                         return Err(Violation(format!("the {name} was answered with {other:?}")));
@@ -120,7 +120,7 @@ impl<S: Settle> Unsettled<S> {
                 }
                 Reply::Error(error) => {
                     for number in numbers {
-                        self.failed(number, error.clone());
+                        self.failed(now, number, error.clone());
                     }
                 }
                 other => {
@@ -135,7 +135,11 @@ impl<S: Settle> Unsettled<S> {
         Ok(())
     }
 
-    fn failed(&mut self, number: u64, error: ErrorReply) {
+    fn failed(&mut self, now: Instant, number: u64, error: ErrorReply) {
+        if let Some(pause) = error.retry_after() {
+            self.outbox.slow_down(now, number, pause);
+            return;
+        }
         let kind = S::Kind::of_code(error.code);
         // The outcome is unknown, or the server will be less busy soon: the item keeps its
         // attempts.

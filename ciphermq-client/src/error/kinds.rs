@@ -94,6 +94,8 @@ kinds! {
         InUse: Caller, retryable: false;
         /// A limit of the server is reached.
         LimitReached: Caller, retryable: false;
+        /// This client has as much as its quota allows; the text names the quota.
+        QuotaExceeded: Caller, retryable: false;
         /// The server does not know the command.
         Unsupported: Peer, retryable: false;
         /// The server refused for a reason without a kind of its own.
@@ -155,6 +157,8 @@ kinds! {
         Refused: Peer, retryable: false;
         /// The server's store refuses this message.
         StorageRefused: Storage, retryable: false;
+        /// This client has stored as much as its quota allows; the text names the quota.
+        QuotaExceeded: Caller, retryable: true;
         /// The server's store is full.
         StorageFull: Storage, retryable: true;
         /// The server's store did not answer in any of the attempts. It may have the message.
@@ -238,11 +242,13 @@ operations! {
         Blocked => Blocked;
         InUse => InUse;
         LimitReached => LimitReached;
+        QuotaExceeded => QuotaExceeded;
         BadKey => BadKey;
         StaleKey => StaleKey;
         BadName | BadArgument | NotUtf8 => BadArgument;
         TooLarge | LineTooLong => TooLarge;
-        StorageFull | StorageUnavailable | Overloaded | ConnectionClosed | ShuttingDown => Unavailable;
+        StorageFull | StorageUnavailable | Overloaded | RateLimited | ConnectionClosed | ShuttingDown
+            => Unavailable;
     }
     PublishErrorKind {
         NoRoute => NoRoute;
@@ -252,15 +258,18 @@ operations! {
         NotAuthorized => NotAuthorized;
         Blocked => Blocked;
         TooLarge | LineTooLong => TooLarge;
+        QuotaExceeded => QuotaExceeded;
         StorageFull => StorageFull;
         StorageRefused => StorageRefused;
-        StorageUnavailable | Overloaded | ConnectionClosed | ShuttingDown => Unavailable;
+        StorageUnavailable | Overloaded | RateLimited | ConnectionClosed | ShuttingDown
+            => Unavailable;
     }
     AckErrorKind {
         NotFound => NotFound;
         NotAuthorized => NotAuthorized;
         Blocked => Blocked;
-        StorageFull | StorageUnavailable | Overloaded | ConnectionClosed | ShuttingDown => Unavailable;
+        StorageFull | StorageUnavailable | Overloaded | RateLimited | ConnectionClosed | ShuttingDown
+            => Unavailable;
     }
 }
 

@@ -337,3 +337,19 @@ fn deliveries_with_the_same_shared_part_share_a_line() {
         .collect();
     assert_eq!(counts, b"2221", "lines stay short");
 }
+
+#[test]
+fn a_pause_survives_the_wire() {
+    let limited = ErrorReply::rate_limited("too fast; slow down", Duration::from_micros(249_001));
+    assert_eq!(limited.text, "too fast; slow down; retry in 250 ms");
+    assert_eq!(limited.retry_after(), Some(Duration::from_millis(250)));
+    let of_message = Reply::Error(limited.for_message(id("m1")));
+    assert_eq!(parse(encode(&of_message).trim_end()), Ok(of_message));
+    // Nobody waits for nothing, and the pause of another server's text is not guessed.
+    let none = ErrorReply::rate_limited("x", Duration::ZERO);
+    assert_eq!(none.retry_after(), Some(Duration::from_millis(1)));
+    let without = ErrorReply::new(ErrorCode::RateLimited, "retry in a while");
+    assert_eq!(without.retry_after(), Some(Duration::from_secs(1)));
+    let other = ErrorReply::new(ErrorCode::NoRoute, "x; retry in 5 ms");
+    assert_eq!(other.retry_after(), None);
+}

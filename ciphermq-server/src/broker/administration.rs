@@ -12,4 +12,3 @@ mod rules;
 
 pub use blocks::Blocks;
 pub(super) use blocks::blocked;
-pub use clients::QuotaUsage;

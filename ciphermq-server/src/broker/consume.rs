@@ -37,7 +37,16 @@ impl ClientSession {
         queue: &QueueName,
         prefetch: Option<u32>,
     ) -> Result<Subscription, ErrorReply> {
-        let queue = self.queue_id(queue).await?;
+        let known = self.broker.topology.queue(queue);
+        let queue = match known.filter(|queue| self.consumed.contains_key(queue)) {
+            Some(queue) => queue,
+            None => {
+                let slot = self.consumer_slot()?;
+                let queue = self.queue_id(queue).await?;
+                self.consumed.insert(queue, slot);
+                queue
+            }
+        };
         self.consuming = true;
         let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
         Ok(Subscription {

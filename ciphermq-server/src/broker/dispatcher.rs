@@ -29,6 +29,7 @@ use crate::inbox::{
 };
 use crate::logging::MessageLog;
 use crate::model::{LaneKey, Now, Page, PageLimit, QueueId, Seq, Time};
+use crate::quota::Ledger;
 use crate::store::writer::CommitObserver;
 use crate::store::{self, Reader};
 
@@ -134,9 +135,14 @@ impl Dispatcher {
 
     /// Returns the observer of the store's commits, which delivers what is committed.
     #[must_use]
-    pub fn observer(self: &Arc<Self>, messages: MessageLog) -> Arc<dyn CommitObserver> {
+    pub fn observer(
+        self: &Arc<Self>,
+        ledger: Arc<Ledger>,
+        messages: MessageLog,
+    ) -> Arc<dyn CommitObserver> {
         Arc::new(CommitDispatcher {
             dispatcher: Arc::clone(self),
+            ledger,
             messages,
         })
     }

@@ -23,6 +23,7 @@
 //! - `answer`: replies, ready or waiting for the store
 //! - `dispatcher`: inboxes and connections; `observer`: the effects of a commit on them
 //! - `authorization`: the gate in `command`, which asks the rules
+//! - `quotas`: what clients hold of their quotas, and how fast they publish
 //! - this file: the state that all connections share
 
 mod administration;
@@ -36,6 +37,7 @@ mod observer;
 mod outcomes;
 mod publish;
 mod queries;
+mod quotas;
 mod session;
 pub mod topology;
 
@@ -46,11 +48,12 @@ use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, Fingerprint};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
-pub use administration::{Blocks, QuotaUsage};
+pub use administration::Blocks;
 pub(crate) use answer::{AfterWrite, Answer};
 pub use consume::{OutputObserver, Subscription};
 pub use dispatcher::{Activity, Closing, Dispatcher, Origin};
 use queries::QueryTurn;
+use quotas::{ConsumerCount, PublishRates};
 pub use session::ClientSession;
 pub use topology::Topology;
 
@@ -61,6 +64,7 @@ use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
 use crate::logging::Repeated;
 use crate::model::{Change, ChangeOutcome};
+use crate::quota::Ledger;
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
 
@@ -71,6 +75,7 @@ const RECORD_AFTER: Duration = Duration::from_secs(2);
 pub struct Broker {
     limits: Limits,
     authorization: CurrentPolicy,
+    ledger: Arc<Ledger>,
     topology: Arc<Topology>,
     dispatcher: Arc<Dispatcher>,
     writer: WriterHandle,
@@ -85,6 +90,10 @@ pub struct Broker {
     query_turns: ByClient<QueryTurn>,
     /// Held by the client that counts waiting messages.
     counting: tokio::sync::Mutex<()>,
+    /// The number of each client's consumers.
+    consumer_counts: ByClient<ConsumerCount>,
+    /// How fast the clients publish that may not publish as fast as they can.
+    rates: PublishRates,
 }
 
 /// The deliveries for a connection's consumers.
@@ -96,7 +105,7 @@ impl Broker {
     pub fn new(
         limits: Limits,
         authorization: Policy,
-        topology: Arc<Topology>,
+        ledger: Arc<Ledger>,
         dispatcher: Arc<Dispatcher>,
         writer: WriterHandle,
         reader: Arc<dyn Reader>,
@@ -106,7 +115,8 @@ impl Broker {
         Arc::new(Self {
             limits,
             authorization: CurrentPolicy::new(authorization),
-            topology,
+            ledger,
+            topology: Arc::clone(&dispatcher.topology),
             dispatcher,
             writer,
             reader,
@@ -116,6 +126,8 @@ impl Broker {
             known_certificates,
             query_turns: ByClient::default(),
             counting: tokio::sync::Mutex::new(()),
+            consumer_counts: ByClient::default(),
+            rates: PublishRates::default(),
         })
     }
 
@@ -161,6 +173,7 @@ impl Broker {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.rates.forget_full();
             let Some(before) = Instant::now().checked_sub(RECORD_AFTER) else {
                 continue;
             };

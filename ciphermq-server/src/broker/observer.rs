@@ -8,12 +8,17 @@ use ciphermq_protocol::{ClientId, QueueName};
 use super::Dispatcher;
 use super::dispatcher::Emptied;
 use crate::logging::MessageLog;
-use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, Seq};
+use crate::model::{
+    Ack, AckOutcome, Change, ChangeOutcome, HeldBySender, Publish, Seq, Time, Transaction,
+};
+use crate::quota::{Ledger, Rooms};
+use crate::store::Space;
 use crate::store::writer::{CommitObserver, Settled};
 
 /// An observer that delivers committed messages and forgets acked ones.
 pub(super) struct CommitDispatcher {
     pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) messages: MessageLog,
 }
 
@@ -25,6 +30,23 @@ struct ReceiverCommit<'a> {
 }
 
 impl CommitObserver for CommitDispatcher {
+    fn rooms(&self, transaction: &Transaction, space: Space) -> Rooms {
+        let publishes = &transaction.publishes;
+        let of_senders = publishes.chunk_by(|one, other| one.sender == other.sender);
+        let senders = of_senders.filter_map(|of| Some(&of.first()?.sender));
+        let makers = transaction.changes.iter().filter_map(Change::maker);
+        let makers = makers.map(|maker| (maker, self.dispatcher.topology.made(maker)));
+        self.ledger.rooms(senders, makers, space == Space::Short)
+    }
+
+    fn held(&self, changes: &HeldBySender) {
+        self.ledger.apply(changes);
+    }
+
+    fn rejected_before(&self, now: Time) -> Vec<(ClientId, Time)> {
+        self.ledger.rejected_before(now)
+    }
+
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],

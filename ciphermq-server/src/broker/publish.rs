@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ciphermq_protocol::{
-    Envelope, ErrorCode, ErrorReply, ExchangeName, MessageId, Reply, RoutingKey,
+    ClientId, Envelope, ErrorCode, ErrorReply, ExchangeName, MessageId, Reply, RoutingKey,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use super::authorization::Refusals;
 use super::outcomes::PendingOutcomes;
 use super::topology::NoRoute;
-use super::{ClientSession, write_error_reply};
+use super::{Broker, ClientSession, write_error_reply};
 use crate::model::{Publish, PublishOutcome, QueueId, Time};
+use crate::quota::Excess;
 use crate::store::writer::{Parts, WriteError};
 
 /// Messages that are submitted to the store and not answered yet.
@@ -24,6 +25,8 @@ pub(crate) struct Publishing {
     deadline: Instant,
     /// Whether errors name their message, as they do for a batch.
     is_batch: bool,
+    broker: Arc<Broker>,
+    sender: ClientId,
 }
 
 impl ClientSession {
@@ -41,6 +44,9 @@ impl ClientSession {
     ) -> Publishing {
         let deadline = Instant::now() + self.broker.limits.storage_wait;
         let sent_time = Time::now();
+        if let Err(error) = self.admit(&envelopes) {
+            return self.refuse_all(envelopes, &error, is_batch);
+        }
         let route = self
             .broker
             .topology
@@ -78,6 +84,26 @@ impl ClientSession {
             outcomes,
             deadline,
             is_batch,
+            broker: Arc::clone(&self.broker),
+            sender: self.client_id.clone(),
+        }
+    }
+
+    /// Returns the answer to messages none of which is submitted.
+    fn refuse_all(
+        &self,
+        envelopes: Vec<Envelope>,
+        error: &ErrorReply,
+        is_batch: bool,
+    ) -> Publishing {
+        let refuse = |envelope: Envelope| (envelope.message_id, Some(error.clone()));
+        Publishing {
+            messages: envelopes.into_iter().map(refuse).collect(),
+            outcomes: PendingOutcomes::default(),
+            deadline: Instant::now(),
+            is_batch,
+            broker: Arc::clone(&self.broker),
+            sender: self.client_id.clone(),
         }
     }
 
@@ -182,7 +208,7 @@ impl Publishing {
                     .next()
                     .unwrap_or(Err(WriteError::Unavailable))
                     .map_err(|error| write_error_reply(&error))
-                    .and_then(acknowledged),
+                    .and_then(|outcome| self.acknowledged(outcome)),
             };
             replies.push(match result {
                 Ok(()) => Reply::Ack(message_id),
@@ -191,6 +217,28 @@ impl Publishing {
             });
         }
         replies
+    }
+
+    fn acknowledged(&self, outcome: PublishOutcome) -> Result<(), ErrorReply> {
+        match outcome {
+            PublishOutcome::Stored { .. } | PublishOutcome::Duplicate => Ok(()),
+            PublishOutcome::IdInUse => Err(ErrorReply::new(
+                ErrorCode::IdInUse,
+                "another message has this id; give this one a new id",
+            )),
+            PublishOutcome::NoQueue => Err(ErrorReply::new(
+                ErrorCode::NoRoute,
+                "the queues that it was to go to were deleted meanwhile; bind one first",
+            )),
+            PublishOutcome::Excess(Excess::Quota(quota)) => {
+                Err(self.broker.exceeded(&self.sender, quota))
+            }
+            PublishOutcome::Excess(Excess::DiskShare) => Err(ErrorReply::new(
+                ErrorCode::StorageFull,
+                "the server's disk is nearly full, and this client holds more than its share of \
+                 it; try again when its messages were consumed",
+            )),
+        }
     }
 }
 
@@ -203,20 +251,6 @@ fn all_acknowledged(stored: &[Result<PublishOutcome, WriteError>], messages: usi
         )
     };
     stored.len() == messages && stored.iter().all(is_acknowledged)
-}
-
-fn acknowledged(outcome: PublishOutcome) -> Result<(), ErrorReply> {
-    match outcome {
-        PublishOutcome::Stored { .. } | PublishOutcome::Duplicate => Ok(()),
-        PublishOutcome::IdInUse => Err(ErrorReply::new(
-            ErrorCode::IdInUse,
-            "another message has this id; give this one a new id",
-        )),
-        PublishOutcome::NoQueue => Err(ErrorReply::new(
-            ErrorCode::NoRoute,
-            "the queues that it was to go to were deleted meanwhile; bind one first",
-        )),
-    }
 }
 
 fn no_route(no: NoRoute, exchange: &ExchangeName, routing_key: &RoutingKey) -> ErrorReply {

@@ -1,5 +1,6 @@
 //! The session of a connection, and the commands about the connection itself: `hello` and `ping`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
@@ -8,9 +9,11 @@ use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 use super::authorization::SessionAuthorization;
 use super::dispatcher::{Connected, Facts, Hello};
 use super::queries::QueryTurn;
+use super::quotas::{ConsumerCount, ConsumerSlot, SharedRate};
 use super::{Activity, Answer, Broker, Closing, Mailbox, OutputObserver};
 use crate::inbox::ConnectionId;
 use crate::logging::Event;
+use crate::model::QueueId;
 use crate::store::writer::ClientWriter;
 
 /// A client's session on one connection, registered with the broker until it is dropped.
@@ -25,6 +28,12 @@ pub struct ClientSession {
     pub(super) authorization: SessionAuthorization,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
+    /// The queues that this connection consumes from, each counted for its client.
+    pub(super) consumed: HashMap<QueueId, ConsumerSlot>,
+    /// Shared by all connections of the client.
+    pub(super) consumer_count: Arc<ConsumerCount>,
+    /// How fast the client publishes; `None` if it may publish as fast as it can.
+    pub(super) rate: Option<SharedRate>,
     /// Records that the client is alive.
     pub activity: Arc<Activity>,
     /// Whether the broker ends the connection: another one of the same consumer takes over, its
@@ -40,6 +49,10 @@ impl ClientSession {
         client_id: ClientId,
         connected: Connected,
     ) -> (Self, Mailbox) {
+        let consumer_count = broker
+            .consumer_counts
+            .get(&client_id, ConsumerCount::default);
+        let rate = broker.rates.of(&client_id, broker.quotas());
         let session = Self {
             writer: broker.writer.client(&client_id),
             query_turn: broker.query_turns.get(&client_id, QueryTurn::default),
@@ -49,6 +62,9 @@ impl ClientSession {
             client_id,
             consumer: None,
             consuming: false,
+            consumed: HashMap::new(),
+            consumer_count,
+            rate,
             activity: connected.activity,
             closing: connected.closing,
             facts: connected.facts,

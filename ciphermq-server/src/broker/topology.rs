@@ -29,7 +29,9 @@ impl ClientSession {
                 exchange,
                 made_by: self.client_id.clone(),
             };
-            self.change(declare).await?;
+            if let ChangeOutcome::Refused(Refusal::Quota(quota)) = self.change(declare).await? {
+                return Err(self.exceeded(quota));
+            }
         }
         Ok(Reply::ExchangeDeclared)
     }
@@ -80,6 +82,7 @@ impl ClientSession {
                 full(format!("{} queues of this client are", limits.of_client))
             }
             Refusal::NoExchange => no_exchange(&exchange),
+            Refusal::Quota(quota) => self.exceeded(quota),
             _ => no_queue(queue),
         })
     }
@@ -112,8 +115,11 @@ impl ClientSession {
             queue: queue.clone(),
             made_by: self.client_id.clone(),
         };
-        let id = self.change(declare).await?.queue();
-        id.ok_or_else(|| write_error_reply(&WriteError::Unavailable))
+        match self.change(declare).await? {
+            ChangeOutcome::Queue(id) => Ok(id),
+            ChangeOutcome::Refused(Refusal::Quota(quota)) => Err(self.exceeded(quota)),
+            _ => Err(write_error_reply(&WriteError::Unavailable)),
+        }
     }
 
     pub(super) async fn change(&self, change: Change) -> Result<ChangeOutcome, ErrorReply> {

@@ -68,6 +68,10 @@ impl Config {
         compare!(names, "encryption", Encryption { algorithm, key as "aes_key", older_rows }, old, new);
         let limits = self.limits.changed(&other.limits);
         names.extend(limits.map(|name| format!("[limits] {name}")));
+        // The same, with overrides.
+        if self.quotas != other.quotas {
+            names.push("[limits.client]".to_owned());
+        }
         names
     }
 }

@@ -13,7 +13,7 @@ use super::{
     acl::AclSection,
     authorization::Authorization,
     error,
-    limits::LimitsSection,
+    limits::{ClientSection, LimitsSection},
     older::{self, OlderSection},
     section::{PREFIX, Section as _, section, variable},
     service_link,
@@ -39,7 +39,8 @@ macro_rules! sections {
 
         /// The name of every section, with the names of its fields.
         pub(super) const SECTIONS: &[(&str, &[&str])] =
-            &[$(($Section::NAME, $Section::FIELDS),)*];
+            &[$(($Section::NAME, $Section::FIELDS),)*
+                (ClientSection::NAME, ClientSection::FIELDS)];
 
         impl File {
             /// Removes blank values of fields that have a default.
@@ -47,6 +48,7 @@ macro_rules! sections {
             /// Older configurations select a default with an empty string.
             fn drop_blanks(&mut self) {
                 $(self.$section.drop_blanks();)*
+                self.limits.client.drop_blanks();
             }
 
             /// Sets a field to the value of an environment variable; `false` if there is no such
@@ -54,6 +56,7 @@ macro_rules! sections {
             fn set(&mut self, section: &str, field: &str, value: String, variable: &str) -> bool {
                 match section {
                     $($Section::NAME => self.$section.set(field, value, variable),)*
+                    ClientSection::NAME => self.limits.client.set(field, value, variable),
                     _ => false,
                 }
             }
@@ -178,17 +181,13 @@ impl File {
                 self.older_variables.push(name);
                 continue;
             }
-            let Some((section, field)) = rest.split_once('_') else {
-                continue;
-            };
-            let (section, field) = (section.to_ascii_lowercase(), field.to_ascii_lowercase());
-            let Some((_, fields)) = SECTIONS.iter().find(|(known, _)| **known == section) else {
+            let Some((section, fields, field)) = section_of(rest) else {
                 continue;
             };
             if !fields.contains(&field.as_str()) {
                 let known: Vec<String> = fields
                     .iter()
-                    .map(|field| variable(&section, field))
+                    .map(|field| variable(section, field))
                     .collect();
                 let advice = format!("Unset it, or correct its name: {}.", known.join(", "));
                 return Err(Error::UnknownVariable { name, advice });
@@ -196,13 +195,24 @@ impl File {
             if value.contains(char::REPLACEMENT_CHARACTER) {
                 return Err(Error::VariableNotUtf8 { name });
             }
-            self.set(&section, &field, value, &name);
+            self.set(section, &field, value, &name);
         }
         self.older_variables.sort_unstable();
         self.drop_blanks();
         self.database.resolve_overrides();
         Ok(())
     }
+}
+
+/// Splits a variable's name, without its prefix, into a section with its fields and the name of a
+/// field: of two sections that begin the name, the one within the other.
+fn section_of(rest: &str) -> Option<(&'static str, &'static [&'static str], String)> {
+    let rest = rest.to_ascii_lowercase();
+    let sections = SECTIONS.iter().filter_map(|&(section, fields)| {
+        let field = rest.strip_prefix(&section.replace('.', "_"))?;
+        Some((section, fields, field.strip_prefix('_')?.to_owned()))
+    });
+    sections.max_by_key(|(section, ..)| section.len())
 }
 
 impl Database {

@@ -62,7 +62,7 @@ mod tests;
 pub use database::{Database, Postgres, SslMode, Target};
 pub use encryption::{Algorithm, Encryption, KeySource, OlderRows};
 pub use error::{Error, Origin};
-pub use limits::Limits;
+pub use limits::{ClientLimits, Limits};
 pub use logging::{LogReserve, Logging, Rotation};
 pub use secret::Secret;
 pub use server::Server;
@@ -72,6 +72,7 @@ use file::File;
 use validator::Validator;
 
 use crate::authorization::Policy;
+use crate::quota::Quotas;
 
 /// The size limit of the configuration file, so that a path such as `/dev/zero` is an error.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -93,6 +94,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// Bounds on time, memory and disk.
     pub limits: Limits,
+    /// Bounds on what each client holds and sends.
+    pub quotas: Quotas,
     /// Which client may do what.
     pub authorization: Policy,
     /// Problems that do not prevent the server from starting, as lines to log.
@@ -134,6 +137,7 @@ impl Config {
     /// Converts the raw form into the validated one, section by section.
     fn validate(file: File, validator: &Validator<'_>, path: &Path) -> Result<Self, Error> {
         let mut warnings = older::warnings(file.older_sections(), &file.older_variables, validator);
+        let limits = limits::validate(&file.limits, validator)?;
         Ok(Self {
             path: path.to_owned(),
             server: server::validate(&file.server, validator)?,
@@ -141,7 +145,8 @@ impl Config {
             logging: logging::validate(&file.logging, validator, &mut warnings)?,
             database: database::validate(file.database, validator)?,
             encryption: encryption::validate(file.encryption, validator)?,
-            limits: limits::validate(&file.limits, validator)?,
+            quotas: limits::validate_quotas(&file.limits, &limits, validator)?,
+            limits,
             authorization: authorization::validate(
                 &file.authorization,
                 file.acl.as_ref(),

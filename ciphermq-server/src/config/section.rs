@@ -2,7 +2,8 @@
 
 /// A section of the configuration file, as written.
 pub(super) trait Section {
-    /// The name in the section's header, without brackets.
+    /// The name in the section's header, without brackets. A section within another one has both
+    /// names, with a dot between them.
     const NAME: &'static str;
     /// The names of all fields, in the order of the documentation.
     const FIELDS: &'static [&'static str];
@@ -21,7 +22,7 @@ pub(super) const PREFIX: &str = "CIPHERMQ_";
 pub(super) fn variable(section: &str, field: &str) -> String {
     format!(
         "{PREFIX}{}_{}",
-        section.to_ascii_uppercase(),
+        section.to_ascii_uppercase().replace('.', "_"),
         field.to_ascii_uppercase()
     )
 }
@@ -40,14 +41,21 @@ pub(super) const NEVER_BLANK: &[(&str, &str)] = &[
 ];
 
 /// Defines the struct of a section, with all fields optional, and implements [`Section`] for it.
+///
+/// The tables within it that follow `with` have no variables as its fields.
 macro_rules! section {
-    ($(#[$meta:meta])* $Section:ident($name:literal) { $($field:ident: $Kind:ty,)* }) => {
+    (
+        $(#[$meta:meta])*
+        $Section:ident($name:literal) { $($field:ident: $Kind:ty,)* }
+        $(with { $($table:ident: $Table:ty,)* })?
+    ) => {
         $(#[$meta])*
         #[derive(Debug, Default, serde::Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "a section: its name in brackets, \
             its fields below")]
         pub(in crate::config) struct $Section {
             $(pub(in crate::config) $field: Option<$crate::config::setting::Setting<$Kind>>,)*
+            $($(pub(in crate::config) $table: $Table,)*)?
         }
 
         impl $crate::config::section::Section for $Section {

@@ -4,6 +4,7 @@ mod authorization;
 mod documentation;
 mod older;
 mod postgres;
+mod quotas;
 mod secrets;
 mod variables;
 

@@ -67,7 +67,8 @@ impl Handshake {
         self.give_way.notified().await;
     }
 
-    /// Turns the finished handshake into a connection.
+    /// Turns the finished handshake into a connection of a client that may have `limit` of them; 0
+    /// means no limit.
     ///
     /// # Errors
     ///
@@ -76,10 +77,11 @@ impl Handshake {
         self,
         client_id: ClientId,
         is_administrator: bool,
+        limit: usize,
     ) -> Result<Established, Refusal> {
         let (admission, source) = (Arc::clone(&self.admission), self.source);
         let mut connections = admission.connections.lock();
-        connections.add(&client_id, source, is_administrator)?;
+        connections.add(&client_id, source, is_administrator, limit)?;
         drop(connections);
         Ok(Established {
             admission,

@@ -13,7 +13,6 @@ pub(super) struct ConnectionLimits {
     pub(super) all: usize,
     /// The further connections that only administrators get.
     pub(super) reserved: usize,
-    pub(super) per_client: usize,
     pub(super) per_source: usize,
 }
 
@@ -23,7 +22,8 @@ pub(super) enum Refusal {
     #[error("limits.max_connections is reached ({0}); try again later")]
     All(usize),
     #[error(
-        "this client has limits.max_connections_per_client connections ({0}); close some of them"
+        "limits.client.connections, or its older name limits.max_connections_per_client, is {0} \
+         for this client; close some of its connections"
     )]
     Client(usize),
     #[error(
@@ -51,7 +51,7 @@ impl Connections {
         }
     }
 
-    /// Adds a connection of a client.
+    /// Adds a connection of a client that may have `per_client` of them.
     ///
     /// An administrator gets a reserved one if there are too many others, whatever its address
     /// holds.
@@ -64,11 +64,12 @@ impl Connections {
         client_id: &ClientId,
         source: Source,
         is_administrator: bool,
+        per_client: usize,
     ) -> Result<(), Refusal> {
         let limits = self.limits;
         let reaches = |held: Option<&usize>, max| max > 0 && held.is_some_and(|&held| held >= max);
-        if reaches(self.by_client.get(client_id), limits.per_client) {
-            return Err(Refusal::Client(limits.per_client));
+        if reaches(self.by_client.get(client_id), per_client) {
+            return Err(Refusal::Client(per_client));
         }
         let max = if is_administrator {
             limits.all.saturating_add(limits.reserved)
@@ -123,27 +124,26 @@ mod tests {
         let mut connections = Connections::new(ConnectionLimits {
             all: 4,
             reserved: 1,
-            per_client: 2,
             per_source: 3,
         });
         let (one, two) = (source("192.0.2.1"), source("192.0.2.2"));
-        connections.add(&client("a"), one, false).unwrap();
-        connections.add(&client("a"), one, false).unwrap();
-        let refused = connections.add(&client("a"), two, false);
+        connections.add(&client("a"), one, false, 2).unwrap();
+        connections.add(&client("a"), one, false, 2).unwrap();
+        let refused = connections.add(&client("a"), two, false, 2);
         assert_eq!(refused, Err(Refusal::Client(2)));
-        connections.add(&client("b"), one, false).unwrap();
-        let refused = connections.add(&client("b"), one, false);
+        connections.add(&client("b"), one, false, 2).unwrap();
+        let refused = connections.add(&client("b"), one, false, 2);
         assert_eq!(refused, Err(Refusal::Address(3)));
-        connections.add(&client("c"), two, false).unwrap();
-        let refused = connections.add(&client("d"), two, false);
+        connections.add(&client("c"), two, false, 2).unwrap();
+        let refused = connections.add(&client("d"), two, false, 2);
         assert_eq!(refused, Err(Refusal::All(4)));
         // One is reserved, and only one.
-        connections.add(&client("ops"), one, true).unwrap();
-        let refused = connections.add(&client("ops"), two, true);
+        connections.add(&client("ops"), one, true, 2).unwrap();
+        let refused = connections.add(&client("ops"), two, true, 2);
         assert_eq!(refused, Err(Refusal::All(4)));
         connections.remove(&client("ops"), one);
         connections.remove(&client("a"), one);
-        connections.add(&client("d"), two, false).unwrap();
+        connections.add(&client("d"), two, false, 2).unwrap();
         assert_eq!(connections.all, 4);
     }
 
@@ -152,12 +152,11 @@ mod tests {
         let mut connections = Connections::new(ConnectionLimits {
             all: 1000,
             reserved: 0,
-            per_client: 0,
             per_source: 0,
         });
         let one = source("2001:db8::1");
         for _ in 0..1000 {
-            connections.add(&client("a"), one, false).unwrap();
+            connections.add(&client("a"), one, false, 0).unwrap();
         }
         for _ in 0..1000 {
             connections.remove(&client("a"), one);

@@ -129,7 +129,6 @@ fn admission(limits: &Limits) -> Arc<Admission> {
     let connections = ConnectionLimits {
         all: capacity.connections,
         reserved: capacity.reserved,
-        per_client: limits.max_connections_per_client,
         per_source: limits.max_connections_per_address,
     };
     let per_source = limits.max_handshakes_per_address;
@@ -188,7 +187,8 @@ async fn serve(
             () = handshake.must_give_way() => {}
         };
     }
-    match handshake.establish(peer.client_id.clone(), is_administrator) {
+    let limits = context.broker.quotas().of(&peer.client_id);
+    match handshake.establish(peer.client_id.clone(), is_administrator, limits.connections) {
         Ok(established) => session(stream, address, peer, established, context).await,
         Err(refusal) => {
             let (client_id, reason) = (peer.client_id.as_str(), refusal.to_string());

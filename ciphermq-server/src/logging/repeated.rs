@@ -48,6 +48,8 @@ pub enum Event {
     Rejected,
     /// The rules refused a command or a message.
     NotAuthorized,
+    /// A client has reached a quota, or publishes too fast.
+    QuotaReached,
 }
 
 /// The events of each source in the current period.
@@ -228,6 +230,7 @@ impl Summary {
             Event::KeyRegistered => log!(info, "Key registered", self),
             Event::Rejected => log!(warn, "Message is rejected by its receiver", self),
             Event::NotAuthorized => log!(warn, "Refused", self),
+            Event::QuotaReached => log!(warn, "Quota of a client is reached", self),
         }
     }
 }

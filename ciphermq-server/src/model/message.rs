@@ -6,6 +6,7 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, RoutingKey};
 
 use super::{QueueId, Seq, Time};
+use crate::quota::Excess;
 
 /// A message to accept.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub enum PublishOutcome {
     IdInUse,
     /// None of its queues exists any more. Nothing was stored.
     NoQueue,
+    /// Its sender may not store it for the moment. Nothing was stored.
+    Excess(Excess),
 }
 
 /// A message as the store holds it.

@@ -5,11 +5,13 @@
 //! - `topology`: exchanges, queues and bindings
 //! - `message`: messages on their way into the store and out of it
 //! - `settlement`: acks and rejections
+//! - `held`: what clients hold of the store
 //! - `keys`: rows of the key directory
 //! - `block`: clients that an administrator keeps out
 //! - `transaction`: the contents of a commit, and its outcomes
 
 mod block;
+mod held;
 mod ids;
 mod keys;
 mod message;
@@ -19,6 +21,7 @@ mod topology;
 mod transaction;
 
 pub use block::Block;
+pub use held::{Held, HeldBySender, Made};
 pub use ids::{CommitNumber, ConnectionId, LaneKey, QueueId, Seq};
 pub use keys::{AdoptedRow, RowKind, SealedKeys, SealedRow};
 pub use message::{

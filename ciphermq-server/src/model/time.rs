@@ -1,7 +1,7 @@
 //! The server's clock.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A point in time, displayed as the database stores it: RFC 3339 in UTC with microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,13 @@ impl Time {
     #[must_use]
     pub fn now() -> Self {
         Self(jiff::Timestamp::now())
+    }
+
+    /// Returns the time that was a duration ago; `None` if there was no such time.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Option<Self> {
+        let ago = jiff::SignedDuration::try_from(ago).ok()?;
+        self.0.checked_sub(ago).ok().map(Self)
     }
 
     /// Returns the timestamp for arithmetic.

@@ -3,16 +3,17 @@
 use ciphermq_protocol::{ClientId, ExchangeName, QueueName, RoutingKey};
 
 use super::{QueueId, Seq};
+use crate::quota::Quota;
 
 /// All exchanges, queues and bindings in the database.
 #[derive(Debug, Default, Clone)]
 pub struct StoredTopology {
     /// All queues.
-    pub queues: Vec<(QueueId, QueueName)>,
+    pub queues: Vec<(QueueId, QueueName, MadeBy)>,
     /// All exchanges.
-    pub exchanges: Vec<ExchangeName>,
+    pub exchanges: Vec<(ExchangeName, MadeBy)>,
     /// All bindings.
-    pub bindings: Vec<Binding>,
+    pub bindings: Vec<(Binding, MadeBy)>,
     /// Queues that are being purged: up to this sequence number nothing is delivered from them.
     pub purged: Vec<(QueueId, Seq)>,
 }
@@ -120,6 +121,8 @@ pub enum Refusal {
     RouteIsFullOfClient,
     /// The client to be admitted again is not blocked.
     NotBlocked,
+    /// The client has made as much as its quota allows.
+    Quota(Quota),
 }
 
 /// The client that has made something; `None` if an older server stored it.

@@ -8,8 +8,10 @@ use ciphermq_protocol::{
 
 use super::{
     Ack, AckOutcome, AdoptedRow, Binding, Block, ChangeOutcome, CommitNumber, ConnectionId,
-    Publish, PublishOutcome, QueueId, Rejection, Requester, RouteLimits, SealedRow, Time,
+    HeldBySender, Publish, PublishOutcome, QueueId, Rejection, Requester, RouteLimits, SealedRow,
+    Time,
 };
+use crate::quota::Rooms;
 
 /// Everything that one commit writes.
 #[derive(Debug, Default, Clone)]
@@ -24,6 +26,8 @@ pub struct Transaction {
     pub rejections: Vec<Rejection>,
     /// First deliveries of messages that stay unacknowledged for a while.
     pub deliveries: Vec<(MessageId, Time)>,
+    /// What the clients concerned may still add.
+    pub rooms: Rooms,
 }
 
 impl Transaction {
@@ -145,6 +149,16 @@ pub enum Change {
 }
 
 impl Change {
+    /// Returns the client that makes something by it.
+    pub(crate) fn maker(&self) -> Option<&ClientId> {
+        match self {
+            Self::DeclareQueue { made_by, .. }
+            | Self::DeclareExchange { made_by, .. }
+            | Self::Bind { made_by, .. } => Some(made_by),
+            _ => None,
+        }
+    }
+
     /// Whether the change comes last in its transaction, after the messages: then what the same
     /// commit stores in a queue is found by the change that removes it.
     pub(crate) fn comes_last(&self) -> bool {
@@ -170,4 +184,6 @@ pub struct Outcomes {
     pub acks: Vec<AckOutcome>,
     /// One for each rejection.
     pub rejections: Vec<AckOutcome>,
+    /// What senders hold more or less than before.
+    pub held: HeldBySender,
 }

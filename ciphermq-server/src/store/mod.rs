@@ -33,9 +33,9 @@ use ciphermq_protocol::{
 };
 
 use crate::model::{
-    Block, CommitNumber, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding,
-    ListedExchange, ListedQueue, MessageState, Outcomes, Page, PageLimit, QueueId, SealedKeys,
-    SealedRow, Seq, StoredTopology, Time, Transaction,
+    Block, CommitNumber, Envelopes, HeldBySender, LaneKey, Lanes, ListScope, Listed, ListedBinding,
+    ListedExchange, ListedQueue, MadeBy, MessageState, Outcomes, Page, PageLimit, QueueId,
+    SealedKeys, SealedRow, Seq, StoredTopology, Time, Transaction,
 };
 
 /// An error of the store.
@@ -105,21 +105,64 @@ pub trait Committer: Send {
     /// server has taken it over meanwhile.
     async fn reopen(&mut self) -> Result<CommitNumber, Error>;
 
-    /// Whether there is room for more messages. While there is none, acks still work.
-    fn has_room(&self) -> bool;
+    /// Returns whether there is space for more messages. While there is none, acks still work.
+    fn space(&self) -> Space;
 
-    /// Sets aside the messages of deleted and purged queues, gives back disk space, and forgets
-    /// metadata of acknowledged messages accepted before `forget_before`, a little at a time.
-    ///
-    /// Called when nothing waits. Returns whether there is more to do.
+    /// Sets aside the messages of deleted and purged queues, gives back disk space, and removes
+    /// what is not kept any more, a little at a time. Called when nothing waits.
     ///
     /// # Errors
     ///
     /// [`Error`]; no data are lost.
-    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error>;
+    async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error>;
 
     /// Closes the database cleanly and releases the lock.
     async fn close(self: Box<Self>);
+}
+
+/// The space for messages on the database's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// There is enough, or nobody knows.
+    Enough,
+    /// There is less than twice the reserve.
+    Short,
+    /// There is less than the reserve.
+    None,
+}
+
+impl Space {
+    /// Judges a number of free bytes.
+    #[must_use]
+    pub fn of(free: u64, reserve: u64) -> Self {
+        if free < reserve {
+            Self::None
+        } else if free < reserve.saturating_mul(2) {
+            Self::Short
+        } else {
+            Self::Enough
+        }
+    }
+}
+
+/// What maintenance removes.
+#[derive(Debug, Clone, Default)]
+pub struct Retention {
+    /// Metadata of acknowledged messages that were accepted before this time.
+    pub metadata_before: Option<Time>,
+    /// Messages of these senders that were rejected before these times.
+    pub rejected_before: Vec<(ClientId, Time)>,
+}
+
+/// What a step of maintenance has done.
+#[derive(Debug, Default)]
+pub struct Maintained {
+    /// Whether there is more to do.
+    pub more: bool,
+    /// What senders hold more or less than before.
+    pub held: HeldBySender,
+    /// The senders of rejected messages that were removed, and their number.
+    pub removed: Vec<(ClientId, u64)>,
 }
 
 /// The reading half of a store. It sees what is committed.
@@ -127,6 +170,9 @@ pub trait Committer: Send {
 pub trait Reader: Send + Sync {
     /// Returns all exchanges, queues and bindings.
     async fn topology(&self) -> Result<StoredTopology, Error>;
+
+    /// Counts what the messages of each sender take.
+    async fn held(&self) -> Result<HeldBySender, Error>;
 
     /// Returns the messages of a lane after a sequence number, in order.
     ///
@@ -307,6 +353,12 @@ fn lacks_table(place: impl std::fmt::Display, table: &str) -> Error {
     Error::Unusable(format!(
         "{place} lacks the table {table}, which the server made: it was removed\n{advice}"
     ))
+}
+
+/// Parses the client that has made something, if it is known.
+fn made_by(text: Option<String>) -> Result<MadeBy, Error> {
+    text.map(|name| ClientId::new(&name).map_err(corrupt))
+        .transpose()
 }
 
 fn corrupt(error: impl std::fmt::Display) -> Error {

@@ -53,6 +53,10 @@ pub struct Figures {
     pub memory: u64,
     /// The attackers that were not under way in time.
     pub late_attackers: Vec<String>,
+    /// The bytes of rejected messages in the database.
+    pub rejected: u64,
+    /// The most that the attackers' quotas allow.
+    pub max_rejected: u64,
 }
 
 /// The sum of the memory budgets that a server with default settings has, in bytes.
@@ -112,6 +116,12 @@ impl Figures {
             violations.push(format!(
                 "{} bytes of memory, more than {bound}",
                 self.memory
+            ));
+        }
+        if self.rejected > self.max_rejected {
+            violations.push(format!(
+                "{} bytes of rejected messages, more than {}",
+                self.rejected, self.max_rejected
             ));
         }
         violations

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ciphermq_server::config::ClientLimits;
+
 use super::attack::{Attack, Extent};
 use super::attacker::Attacker;
 use super::figures::{Figures, Phase};
@@ -13,6 +15,14 @@ use crate::{Backend, Server};
 
 /// The number of connections that a server admits when idle ones attack it.
 pub const SMALL_LIMIT: usize = 500;
+
+/// The bytes of rejected messages that an attacker may have in a short course. In a long one it is
+/// the default.
+const SMALL_REJECTED: u64 = 1 << 20;
+
+/// The bytes of messages that an attacker has on their way, and may still reject, when it has
+/// reached its quota.
+const REJECTED_MARGIN: u64 = 16 << 20;
 
 /// The time that the server has to recover after the attack.
 const RECOVERY: Duration = Duration::from_secs(5);
@@ -59,6 +69,17 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
         let limit = i64::try_from(SMALL_LIMIT).unwrap_or(i64::MAX);
         options = options.set("limits", "max_connections", limit);
     }
+    let mut max_rejected = ClientLimits::default().rejected_bytes;
+    if attacks.contains(&Attack::OwnRejections) && settings.extent == Extent::Short {
+        max_rejected = SMALL_REJECTED;
+        let mut entry = toml::Table::new();
+        entry.insert("clients".to_owned(), vec!["attacker-*"].into());
+        entry.insert(
+            "rejected_bytes".to_owned(),
+            format!("{SMALL_REJECTED}").into(),
+        );
+        options = options.set("limits", "clients", vec![entry]);
+    }
     let server = Server::start(options).await;
     let victim = Victim::new(settings);
     let before = phase(&server, &victim).await;
@@ -80,6 +101,8 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
     }
     tokio::time::sleep(RECOVERY).await;
     let after = phase(&server, &victim).await;
+    let rejected = "SELECT COALESCE(SUM(length(envelope)), 0) FROM rejected_messages";
+    let rejected = server.database().await.number(rejected).await;
     let names: Vec<String> = attacks.iter().map(|attack| attack.name()).collect();
     let database = if backend.is_postgres() {
         "postgres"
@@ -98,6 +121,8 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
         after,
         memory: server.process().peak_rss_bytes(),
         late_attackers,
+        rejected: u64::try_from(rejected).unwrap_or_default(),
+        max_rejected: attacks.len() as u64 * (max_rejected + REJECTED_MARGIN),
     }
 }
 

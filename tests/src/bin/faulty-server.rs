@@ -9,11 +9,9 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use ciphermq_server::config::{self, Config};
-use ciphermq_server::model::{
-    CommitNumber, Outcomes, Publish, PublishOutcome, Seq, Time, Transaction,
-};
+use ciphermq_server::model::{CommitNumber, Outcomes, Publish, PublishOutcome, Seq, Transaction};
 use ciphermq_server::signals::Signals;
-use ciphermq_server::store::{CommitError, Committer, Error, Store};
+use ciphermq_server::store::{CommitError, Committer, Error, Maintained, Retention, Space, Store};
 use ciphermq_server::{logging, server};
 use clap::{Parser, ValueEnum};
 
@@ -61,12 +59,12 @@ impl Committer for FaultyCommitter {
         self.inner.reopen().await
     }
 
-    fn has_room(&self) -> bool {
-        self.inner.has_room()
+    fn space(&self) -> Space {
+        self.inner.space()
     }
 
-    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
-        self.inner.maintain(forget_before).await
+    async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error> {
+        self.inner.maintain(retention).await
     }
 
     async fn close(self: Box<Self>) {

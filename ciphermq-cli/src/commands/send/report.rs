@@ -376,6 +376,7 @@ fn name(kind: PublishErrorKind) -> &'static str {
         PublishErrorKind::NotFound => "not found",
         PublishErrorKind::TooLarge => "too large",
         PublishErrorKind::IdInUse => "id in use",
+        PublishErrorKind::QuotaExceeded => "quota exceeded",
         PublishErrorKind::StorageFull => "storage full",
         PublishErrorKind::StorageRefused => "storage refused",
         PublishErrorKind::NotAuthorized => "not authorized",
@@ -399,6 +400,7 @@ mod tests {
             PublishErrorKind::Disconnected,
             PublishErrorKind::TimedOut,
             PublishErrorKind::StorageFull,
+            PublishErrorKind::QuotaExceeded,
         ] {
             assert!(!is_about_one_message(kind), "{kind:?}");
         }

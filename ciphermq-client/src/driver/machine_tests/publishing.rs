@@ -90,6 +90,7 @@ fn definite_errors_fail_single_messages() {
         ("too_large", PublishErrorKind::TooLarge),
         ("sender_mismatch", PublishErrorKind::SenderMismatch),
         ("storage_full", PublishErrorKind::StorageFull),
+        ("quota_exceeded", PublishErrorKind::QuotaExceeded),
         ("storage_refused", PublishErrorKind::StorageRefused),
         ("route_mismatch", PublishErrorKind::Refused),
     ] {
@@ -366,4 +367,72 @@ fn a_collective_answer_must_match_the_command() {
         let [_, two, three] = receipts;
         assert!(!is_acknowledged(two) && !is_acknowledged(three));
     }
+}
+
+#[test]
+fn a_rate_limit_slows_down_and_loses_nothing() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipts: Vec<_> = (1..=7)
+        .map(|id| test.publish(publisher, &id.to_string()))
+        .collect();
+    assert_eq!(test.sent(), ["e k 1 2 3", "e k 4 5 6"]);
+    let refused = |id: u32, pause: u32| {
+        format!("Error: rate_limited: too fast; retry in {pause} ms for message {id}")
+    };
+    test.receive(&["ACK 1", &refused(2, 250), "ACK 3"]).unwrap();
+    assert_eq!(test.machine.take_slowed(), Some(SECOND / 4));
+    test.receive(&[&refused(4, 200), &refused(5, 200), &refused(6, 200)])
+        .unwrap();
+    assert_eq!(test.machine.take_slowed(), None, "told once");
+    assert_eq!(test.sent(), [""; 0]);
+    assert_eq!(test.machine.deadline(0), Some(test.now + SECOND / 4));
+    test.wait(SECOND / 4).unwrap();
+    // In order, and one line at a time.
+    assert_eq!(test.sent(), ["e k 2 4 5"]);
+    assert_eq!(test.sent(), [""; 0]);
+    assert!(test.machine.deadline(0) > Some(test.now + SECOND));
+    // However often: it is no failure, and uses up no attempt.
+    for _ in 0..10 {
+        let again = [2, 4, 5].map(|id| refused(id, 9_000));
+        test.receive(&again.each_ref().map(String::as_str)).unwrap();
+        for _ in 0..9 {
+            assert_eq!(test.sent(), [""; 0]);
+            test.wait(SECOND).unwrap();
+        }
+        assert_eq!(test.sent(), ["e k 2 4 5"]);
+    }
+    test.receive(&["ACK 2", "ACK 4", "ACK 5"]).unwrap();
+    assert_eq!(test.sent(), ["e k 6 7"]);
+    test.receive(&["ACK 6", "ACK 7"]).unwrap();
+    assert!(receipts.into_iter().all(is_acknowledged));
+    // After a while it sends as it did before, and tells of the next time.
+    test.wait(6 * SECOND).unwrap();
+    let receipts: Vec<_> = (8..=13)
+        .map(|id| test.publish(publisher, &id.to_string()))
+        .collect();
+    assert_eq!(test.sent(), ["e k 8 9 10", "e k 11 12 13"]);
+    test.receive(&[
+        &refused(8, 10),
+        "ACK 9",
+        "ACK 10",
+        "ACK 11",
+        "ACK 12",
+        "ACK 13",
+    ])
+    .unwrap();
+    assert_eq!(test.machine.take_slowed(), Some(SECOND / 100));
+    // A new connection sends it again, and without one it does not wait for ever.
+    test.disconnect();
+    test.wait(SECOND).unwrap();
+    test.connect(100_000);
+    assert_eq!(test.sent(), ["e k 8"]);
+    test.receive(&[&refused(8, 10)]).unwrap();
+    test.disconnect();
+    for _ in 0..7 {
+        test.wait(9 * SECOND).unwrap();
+    }
+    let failed = receipts.into_iter().next().and_then(kind);
+    assert_eq!(failed, Some(PublishErrorKind::Disconnected));
 }

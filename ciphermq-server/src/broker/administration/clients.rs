@@ -1,6 +1,5 @@
 //! `list_clients`, with what each client holds.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use ciphermq_protocol::administration::{
@@ -9,42 +8,14 @@ use ciphermq_protocol::administration::{
 use ciphermq_protocol::{ClientId, Reply};
 
 use crate::broker::{Broker, ClientSession};
+use crate::quota::QuotaUsage;
 
 /// The most clients in one page.
 const PAGE: u32 = 100;
 
-/// What a client holds of a quota.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuotaUsage {
-    /// The quota's name.
-    pub quota: &'static str,
-    /// What the client holds.
-    pub held: u64,
-    /// What it may hold; 0 means no limit.
-    pub limit: u64,
-}
-
 impl Broker {
-    /// Returns what a client holds of each quota.
-    #[must_use]
-    pub fn usage(&self, client_id: &ClientId) -> Vec<QuotaUsage> {
-        vec![QuotaUsage {
-            quota: "connections",
-            held: self.connections_of(client_id),
-            limit: self.limits.max_connections_per_client as u64,
-        }]
-    }
-
-    /// Returns the clients that hold something of a quota.
-    #[must_use]
-    pub fn clients_with_usage(&self) -> BTreeSet<ClientId> {
-        let connections = self.dispatcher.connections.iter();
-        connections
-            .map(|connection| connection.client_id.clone())
-            .collect()
-    }
-
-    fn connections_of(&self, client_id: &ClientId) -> u64 {
+    /// Returns the number of a client's connections.
+    pub(in crate::broker) fn connections_of(&self, client_id: &ClientId) -> u64 {
         let connections = self.dispatcher.connections.iter();
         let own = connections.filter(|connection| connection.client_id == *client_id);
         own.count() as u64

@@ -3,24 +3,40 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
+use ciphermq_protocol::{ClientId, ExchangeName, QueueName, RoutingKey};
 use dashmap::DashMap;
 
-use crate::model::{Binding, Change, ChangeOutcome, QueueId, Seq, StoredTopology};
+use crate::model::{Binding, Change, ChangeOutcome, Made, MadeBy, QueueId, Seq, StoredTopology};
 
 /// The routes from exchanges to queues. The store's commits change it, in their order.
 #[derive(Debug, Default)]
 pub struct Topology {
     queues: DashMap<QueueName, QueueId>,
     names: DashMap<QueueId, NamedQueue>,
-    exchanges: DashMap<ExchangeName, HashMap<RoutingKey, Arc<[QueueId]>>>,
+    exchanges: DashMap<ExchangeName, Exchange>,
+    /// What each client has made that still exists.
+    made: DashMap<ClientId, Made>,
 }
 
 #[derive(Debug)]
 struct NamedQueue {
     name: QueueName,
+    made_by: MadeBy,
     /// The last message of its last purge.
     purged_to: Seq,
+}
+
+#[derive(Debug, Default)]
+struct Exchange {
+    made_by: MadeBy,
+    routes: HashMap<RoutingKey, Route>,
+}
+
+/// The queues that are bound by a routing key, and who has bound each.
+#[derive(Debug)]
+struct Route {
+    queues: Arc<[QueueId]>,
+    made_by: Vec<MadeBy>,
 }
 
 /// The reason why a message has no route.
@@ -37,14 +53,14 @@ impl Topology {
     #[must_use]
     pub fn new(stored: StoredTopology) -> Self {
         let topology = Self::default();
-        for (id, name) in stored.queues {
-            topology.add_queue(name, id);
+        for (id, name, made_by) in stored.queues {
+            topology.add_queue(name, id, made_by);
         }
-        for exchange in stored.exchanges {
-            topology.add_exchange(exchange);
+        for (exchange, made_by) in stored.exchanges {
+            topology.add_exchange(exchange, made_by);
         }
-        for binding in stored.bindings {
-            topology.add_binding(&binding);
+        for (binding, made_by) in stored.bindings {
+            topology.add_binding(&binding, made_by);
         }
         for (queue, up_to) in stored.purged {
             topology.purge(queue, up_to);
@@ -87,14 +103,30 @@ impl Topology {
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
     ) -> Result<Arc<[QueueId]>, NoRoute> {
-        let bindings = self.exchanges.get(exchange).ok_or(NoRoute::NoExchange)?;
-        bindings.get(routing_key).cloned().ok_or(NoRoute::NoBinding)
+        let exchange = self.exchanges.get(exchange).ok_or(NoRoute::NoExchange)?;
+        let route = exchange.routes.get(routing_key).ok_or(NoRoute::NoBinding)?;
+        Ok(Arc::clone(&route.queues))
     }
 
     /// Returns the number of queues.
     #[must_use]
     pub fn queue_count(&self) -> usize {
         self.queues.len()
+    }
+
+    /// Returns what a client has made that still exists.
+    #[must_use]
+    pub fn made(&self, client_id: &ClientId) -> Made {
+        self.made
+            .get(client_id)
+            .map(|made| *made)
+            .unwrap_or_default()
+    }
+
+    /// Returns the clients that have made anything that still exists.
+    #[must_use]
+    pub fn makers(&self) -> Vec<ClientId> {
+        self.made.iter().map(|made| made.key().clone()).collect()
     }
 
     /// Applies the changes of a commit.
@@ -110,16 +142,23 @@ impl Topology {
 
     fn apply(&self, change: &Change, outcome: &ChangeOutcome) {
         match (change, outcome) {
-            (Change::DeclareQueue { queue, .. }, ChangeOutcome::Queue(id)) => {
-                self.add_queue(queue.clone(), *id);
+            (Change::DeclareQueue { queue, made_by }, ChangeOutcome::Queue(id)) => {
+                self.add_queue(queue.clone(), *id, Some(made_by.clone()));
             }
-            (Change::DeclareExchange { exchange, .. }, ChangeOutcome::Done) => {
-                self.add_exchange(exchange.clone());
+            (Change::DeclareExchange { exchange, made_by }, ChangeOutcome::Done) => {
+                self.add_exchange(exchange.clone(), Some(made_by.clone()));
             }
-            (Change::Bind { binding, .. }, ChangeOutcome::Done) => self.add_binding(binding),
+            (
+                Change::Bind {
+                    binding, made_by, ..
+                },
+                ChangeOutcome::Done,
+            ) => self.add_binding(binding, Some(made_by.clone())),
             (Change::Unbind { binding, .. }, ChangeOutcome::Done) => self.remove_binding(binding),
             (Change::DeleteQueue { queue, name, .. }, ChangeOutcome::QueueDeleted(unbound)) => {
-                self.names.remove(queue);
+                if let Some((_, named)) = self.names.remove(queue) {
+                    self.count(&named.made_by, |made| &mut made.queues, false);
+                }
                 self.queues.remove_if(name, |_, id| id == queue);
                 for (exchange, routing_key) in unbound {
                     self.remove_binding(&Binding {
@@ -130,7 +169,12 @@ impl Topology {
                 }
             }
             (Change::DeleteExchange { exchange, .. }, ChangeOutcome::Done) => {
-                self.exchanges.remove(exchange);
+                if let Some((_, exchange)) = self.exchanges.remove(exchange) {
+                    self.count(&exchange.made_by, |made| &mut made.exchanges, false);
+                    for made_by in exchange.routes.values().flat_map(|route| &route.made_by) {
+                        self.count(made_by, |made| &mut made.bindings, false);
+                    }
+                }
             }
             (Change::PurgeQueue { queue, .. }, ChangeOutcome::Purged(up_to)) => {
                 self.purge(*queue, *up_to);
@@ -139,46 +183,81 @@ impl Topology {
         }
     }
 
-    fn add_queue(&self, name: QueueName, id: QueueId) {
-        self.names.entry(id).or_insert_with(|| NamedQueue {
-            name: name.clone(),
-            purged_to: Seq::default(),
-        });
+    /// Counts something that its maker has more now, or less.
+    fn count(&self, made_by: &MadeBy, what: impl FnOnce(&mut Made) -> &mut u64, more: bool) {
+        let Some(maker) = made_by else {
+            return;
+        };
+        if more {
+            *what(self.made.entry(maker.clone()).or_default().value_mut()) += 1;
+            return;
+        }
+        if let Some(mut made) = self.made.get_mut(maker) {
+            let count = what(made.value_mut());
+            *count = count.saturating_sub(1);
+        }
+        self.made
+            .remove_if(maker, |_, made| *made == Made::default());
+    }
+
+    fn add_queue(&self, name: QueueName, id: QueueId, made_by: MadeBy) {
+        if !self.names.contains_key(&id) {
+            self.count(&made_by, |made| &mut made.queues, true);
+            let named = NamedQueue {
+                name: name.clone(),
+                made_by,
+                purged_to: Seq::default(),
+            };
+            self.names.insert(id, named);
+        }
         self.queues.insert(name, id);
     }
 
-    fn add_exchange(&self, name: ExchangeName) {
-        self.exchanges.entry(name).or_default();
+    fn add_exchange(&self, name: ExchangeName, made_by: MadeBy) {
+        if !self.exchanges.contains_key(&name) {
+            self.count(&made_by, |made| &mut made.exchanges, true);
+            let exchange = Exchange {
+                made_by,
+                routes: HashMap::new(),
+            };
+            self.exchanges.insert(name, exchange);
+        }
     }
 
-    fn add_binding(&self, binding: &Binding) {
-        let Binding {
-            exchange,
-            routing_key,
-            queue,
-        } = binding;
-        let mut bindings = self.exchanges.entry(exchange.clone()).or_default();
-        let queues = bindings
-            .entry(routing_key.clone())
-            .or_insert_with(|| Arc::new([]));
-        if !queues.contains(queue) {
-            *queues = queues.iter().copied().chain([*queue]).collect();
+    fn add_binding(&self, binding: &Binding, made_by: MadeBy) {
+        let mut exchange = self.exchanges.entry(binding.exchange.clone()).or_default();
+        let route = exchange
+            .routes
+            .entry(binding.routing_key.clone())
+            .or_insert_with(|| Route {
+                queues: Arc::new([]),
+                made_by: Vec::new(),
+            });
+        if !route.queues.contains(&binding.queue) {
+            self.count(&made_by, |made| &mut made.bindings, true);
+            let queues = route.queues.iter().copied();
+            route.queues = queues.chain([binding.queue]).collect();
+            route.made_by.push(made_by);
         }
     }
 
     fn remove_binding(&self, binding: &Binding) {
-        let Some(mut bindings) = self.exchanges.get_mut(&binding.exchange) else {
+        let Some(mut exchange) = self.exchanges.get_mut(&binding.exchange) else {
             return;
         };
-        if let Some(queues) = bindings.get_mut(&binding.routing_key) {
-            *queues = queues
-                .iter()
-                .copied()
-                .filter(|queue| *queue != binding.queue)
-                .collect();
-            if queues.is_empty() {
-                bindings.remove(&binding.routing_key);
-            }
+        let Some(route) = exchange.routes.get_mut(&binding.routing_key) else {
+            return;
+        };
+        let mut queues = route.queues.iter();
+        let Some(place) = queues.position(|queue| *queue == binding.queue) else {
+            return;
+        };
+        let kept = route.queues.iter().copied();
+        route.queues = kept.filter(|queue| *queue != binding.queue).collect();
+        let made_by = route.made_by.remove(place);
+        self.count(&made_by, |made| &mut made.bindings, false);
+        if route.queues.is_empty() {
+            exchange.routes.remove(&binding.routing_key);
         }
     }
 
@@ -204,21 +283,23 @@ mod tests {
             RoutingKey::new("k").unwrap(),
         );
         assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoExchange));
-        topology.add_exchange(exchange.clone());
+        topology.add_exchange(exchange.clone(), None);
         assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoBinding));
         for queue in [3, 1, 3] {
-            topology.add_binding(&Binding {
+            let binding = Binding {
                 exchange: exchange.clone(),
                 routing_key: key.clone(),
                 queue: QueueId(queue),
-            });
+            };
+            topology.add_binding(&binding, None);
         }
-        topology.add_binding(&Binding {
+        let other = Binding {
             exchange: exchange.clone(),
             routing_key: RoutingKey::new("other").unwrap(),
             queue: QueueId(9),
-        });
-        topology.add_exchange(exchange.clone());
+        };
+        topology.add_binding(&other, None);
+        topology.add_exchange(exchange.clone(), None);
         assert_eq!(
             &*topology.route(&exchange, &key).unwrap(),
             [QueueId(3), QueueId(1)]
@@ -234,6 +315,7 @@ mod tests {
             RoutingKey::new("k").unwrap(),
         );
         let (queue, made_by) = (QueueName::new("q").unwrap(), ClientId::new("c").unwrap());
+        let maker = made_by.clone();
         let by = Requester {
             client_id: made_by.clone(),
             is_administrator: false,
@@ -280,6 +362,12 @@ mod tests {
         let first = ChangeOutcome::Queue(QueueId(1));
         let outcomes = [first, done.clone(), done.clone(), done.clone(), refused];
         topology.changed(&made, &outcomes);
+        let made = |queues, exchanges, bindings| Made {
+            queues,
+            exchanges,
+            bindings,
+        };
+        assert_eq!(topology.made(&maker), made(1, 1, 2));
         let route = || topology.route(&exchange, &key);
         assert_eq!(&*route().unwrap(), [QueueId(1), QueueId(2)]);
         assert_eq!(topology.purged_to(QueueId(1)), Some(Seq(0)));
@@ -288,6 +376,7 @@ mod tests {
         topology.changed(&[delete], &[unbound]);
         topology.changed(&[declare], &[ChangeOutcome::Queue(QueueId(4))]);
         assert_eq!(topology.queue(&queue), Some(QueueId(4)));
+        assert_eq!(topology.made(&maker), made(1, 1, 1));
         assert_eq!(topology.purged_to(QueueId(1)), None);
         assert_eq!(&*route().unwrap(), [QueueId(2)]);
         let unbind = Change::Unbind {
@@ -303,5 +392,7 @@ mod tests {
         };
         topology.changed(&[delete_exchange, declare_exchange], &[done.clone(), done]);
         assert_eq!(route(), Err(NoRoute::NoExchange), "removals come last");
+        assert_eq!(topology.made(&maker), made(1, 0, 0));
+        assert_eq!(topology.makers(), [maker]);
     }
 }

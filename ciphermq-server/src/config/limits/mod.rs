@@ -1,11 +1,15 @@
-//! The section `[limits]`: bounds on time, memory and disk that no client can exceed.
+//! The section `[limits]`: bounds on time, memory and disk that no client can exceed, and those of
+//! each client.
 
 use super::{Error, units, validator::Validator};
 
+mod client;
 #[cfg(test)]
 mod row;
 mod table;
 
+pub use client::ClientLimits;
+pub(super) use client::{ClientSection, validate as validate_quotas};
 pub use table::Limits;
 pub(super) use table::LimitsSection;
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::table;
+use super::{client, table};
 use crate::config::{quantity::QuantityKind, section::variable};
 
 /// The environment variable that, set to 1, makes the test write the documentation instead of
@@ -15,7 +15,7 @@ pub(super) struct Row(String);
 
 impl Row {
     pub(super) fn new<K: QuantityKind, T>(
-        field: &str,
+        (section, field): (&str, &str),
         default: T,
         bounds: &RangeInclusive<K::Bound>,
         meaning: &str,
@@ -32,26 +32,36 @@ impl Row {
         Self(format!(
             "| `{field}` | `{}` | {min} to {max} | {meaning} | `{}` |\n",
             K::to_toml(default),
-            variable("limits", field)
+            variable(section, field)
         ))
     }
 }
 
 #[test]
-fn documentation_matches_the_table() {
+fn documentation_matches_the_tables() {
+    check("## `[limits]`\n", &table::rows());
+    check("## `[limits.client]`\n", &client::rows());
+}
+
+/// Compares the table of a section with its rows.
+fn check(section: &str, rows: &[Row]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let heading = "| field | default | range | meaning | variable |\n|---|---|---|---|---|\n";
-    let (before, rest) = text.split_once(heading).unwrap();
+    let table = text.find(section).and_then(|at| {
+        let below = text.get(at..)?.find(heading)?;
+        Some(at + below + heading.len())
+    });
+    let (before, rest) = text.split_at(table.unwrap());
     let end = rest.find("\n\n").map_or(rest.len(), |at| at + 1);
     let (documented, after) = rest.split_at(end);
-    let rows: String = table::rows().into_iter().map(|Row(row)| row).collect();
+    let rows: String = rows.iter().map(|Row(row)| row.as_str()).collect();
     if std::env::var_os(UPDATE).is_some_and(|value| value == "1") {
-        std::fs::write(&path, format!("{before}{heading}{rows}{after}")).unwrap();
+        std::fs::write(&path, format!("{before}{rows}{after}")).unwrap();
         return;
     }
     assert_eq!(
         documented, rows,
-        "docs/configuration.md differs from limits/table.rs: run this test with {UPDATE}=1"
+        "docs/configuration.md differs from config/limits: run this test with {UPDATE}=1"
     );
 }

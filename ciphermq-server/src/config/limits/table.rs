@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use super::client::{ClientSection, ClientsSection};
 #[cfg(test)]
 use super::row::Row;
 use crate::config::{
     Error,
     quantity::{Number, Retention, Size, Time},
     section::section,
-    setting::Quantity,
+    setting::{Quantity, Setting},
     validator::Validator,
 };
 
@@ -49,6 +50,10 @@ macro_rules! limits {
         section! {
             /// The section `[limits]` as written.
             LimitsSection("limits") { $($field: Quantity,)* }
+            with {
+                client: ClientSection,
+                clients: Vec<Setting<ClientsSection>>,
+            }
         }
 
         impl LimitsSection {
@@ -76,7 +81,7 @@ macro_rules! limits {
         #[cfg(test)]
         pub(super) fn rows() -> Vec<Row> {
             vec![$(Row::new::<$Kind, $Type>(
-                stringify!($field),
+                ("limits", stringify!($field)),
                 $default,
                 &($range),
                 concat!($($line),+),
@@ -100,7 +105,8 @@ limits! {
         Time(Duration::from_secs(8), Duration::from_millis(100)..=Duration::from_mins(10));
 
     /// Publishes are refused with `storage_full` while less is free on the disk of an SQLite
-    /// database, so that acks keep working.
+    /// database, so that acks keep working. While less than twice as much is free, those of clients
+    /// that hold more than their share are.
     disk_reserve: u64 = Size(64 << 20, 0..=1 << 40);
 
     /// The longest TLS handshake.
@@ -118,7 +124,8 @@ limits! {
     /// The most connections at once. Further ones are answered with `overloaded`, and closed.
     max_connections: usize = Number(10_000, 1..=1_000_000);
 
-    /// The most connections of one client; 0 for no limit.
+    /// The older name of `connections` in [`[limits.client]`](#limitsclient), which is this unless
+    /// it is written: the most connections of one client; 0 for no limit.
     max_connections_per_client: usize = Number(2000, 0..=1_000_000);
 
     /// The most connections from one address; of IPv6, from one /64 network. 0 for no limit: any

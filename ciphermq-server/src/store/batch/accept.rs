@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::id::{Stream, split_id};
 use super::settlement::{Found, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
-use crate::model::{Publish, PublishOutcome, Seq};
+use crate::model::{Held, HeldBySender, Publish, PublishOutcome, Seq};
+use crate::quota::Rooms;
 
 /// The result of accepting a transaction's publishes.
 pub(in crate::store) struct Accepted<'a> {
@@ -42,8 +43,12 @@ enum Verdict {
 
 impl<'a> Accepted<'a> {
     /// Recognises retries by the batches in the settlement, and groups all other publishes into
-    /// batches.
-    pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], settlement: &Settlement) -> Self {
+    /// batches, as far as their senders have room.
+    pub(in crate::store) fn new(
+        publishes: &'a [Arc<Publish>],
+        settlement: &Settlement,
+        rooms: &mut Rooms,
+    ) -> Self {
         let mut accepted = Self {
             batches: Vec::new(),
             outcomes: Vec::with_capacity(publishes.len()),
@@ -60,14 +65,17 @@ impl<'a> Accepted<'a> {
                 None => Verdict::Repeats(first),
             };
             let outcome = match verdict {
-                Verdict::New => accepted.store(publish),
+                Verdict::New => accepted.store(publish, rooms),
                 Verdict::Known(outcome) => outcome,
-                // The earlier one had lost its queues.
+                // The earlier one had lost its queues, or there was no room for it.
                 Verdict::Repeats(first)
-                    if accepted.outcomes.get(first) == Some(&PublishOutcome::NoQueue) =>
+                    if matches!(
+                        accepted.outcomes.get(first),
+                        Some(PublishOutcome::NoQueue | PublishOutcome::Excess(_))
+                    ) =>
                 {
                     by_id.insert(publish.envelope.message_id.as_str(), at);
-                    accepted.store(publish)
+                    accepted.store(publish, rooms)
                 }
                 Verdict::Repeats(first) => duplicate_if(
                     publishes
@@ -80,28 +88,47 @@ impl<'a> Accepted<'a> {
         accepted
     }
 
-    fn store(&mut self, publish: &'a Publish) -> PublishOutcome {
+    fn store(&mut self, publish: &'a Publish, rooms: &mut Rooms) -> PublishOutcome {
         if publish.queues.is_empty() {
             return PublishOutcome::NoQueue;
         }
+        let (stream, position) = split_id(&publish.envelope.message_id);
+        let last = self.batches.last_mut();
+        let joined = last.filter(|batch| batch.takes(&stream, position, publish));
+        let raw = publish.envelope.raw();
+        let bytes = match joined {
+            Some(_) => raw.own().len(),
+            None => raw.len(),
+        };
+        if let Err(excess) = rooms.take_message(&publish.sender, bytes as u64) {
+            return PublishOutcome::Excess(excess);
+        }
         let first = self.copies;
         self.copies += count(publish.queues.len());
-        let (stream, position) = split_id(&publish.envelope.message_id);
-        let joined = self
-            .batches
-            .last_mut()
-            .is_some_and(|batch| batch.join(&stream, position, publish));
-        if !joined {
-            self.batches.push(NewBatch {
+        match joined {
+            Some(batch) => batch.join(publish),
+            None => self.batches.push(NewBatch {
                 first_seq: first,
                 stream,
                 position,
                 first: publish,
                 publishes: vec![publish],
-                bytes: publish.envelope.raw().own().len(),
-            });
+                bytes: raw.own().len(),
+            }),
         }
         PublishOutcome::Stored { first: Seq(first) }
+    }
+
+    /// Adds what its batches take to what their senders hold.
+    pub(in crate::store) fn add_held(&self, held: &mut HeldBySender) {
+        for batch in &self.batches {
+            let taken = Held {
+                waiting_messages: count(batch.publishes.len()),
+                waiting_bytes: batch.stored_bytes(),
+                ..Held::default()
+            };
+            held.add(batch.first.sender.as_str(), taken);
+        }
     }
 
     /// Assigns the sequence numbers from `next` on.
@@ -118,18 +145,24 @@ impl<'a> Accepted<'a> {
 }
 
 impl<'a> NewBatch<'a> {
-    fn join(&mut self, stream: &Stream, position: i64, publish: &'a Publish) -> bool {
-        let joins = self.publishes.len() < MAX_MESSAGES
+    /// Whether a message can join it.
+    fn takes(&self, stream: &Stream, position: i64, publish: &Publish) -> bool {
+        self.publishes.len() < MAX_MESSAGES
             && self.bytes < MAX_BYTES
             && self.stream == *stream
             && self.position.saturating_add(count(self.publishes.len())) == position
             && position >= 0
-            && is_alike(self.first, publish);
-        if joins {
-            self.publishes.push(publish);
-            self.bytes += publish.envelope.raw().own().len();
-        }
-        joins
+            && is_alike(self.first, publish)
+    }
+
+    fn join(&mut self, publish: &'a Publish) {
+        self.publishes.push(publish);
+        self.bytes += publish.envelope.raw().own().len();
+    }
+
+    /// Returns the size of its envelopes, with the piece that they share.
+    fn stored_bytes(&self) -> i64 {
+        count(self.bytes + self.shared().map_or(0, <[u8]>::len))
     }
 
     /// Returns the end offsets of the envelopes' own pieces, as a JSON list.
@@ -180,6 +213,7 @@ impl<'a> NewBatch<'a> {
             sent_time: Some(first.sent_time.to_string()),
             has_suite: first.envelope.has_suite,
             digests: digests.map(|digests| digests.concat()),
+            bytes: self.stored_bytes(),
             dispositions: Vec::new(),
         }
     }

@@ -1,7 +1,12 @@
-//! Forgets old batches of which nothing waits, a step at a time.
+//! Forgets old batches of which nothing waits, and old rejected messages, a step at a time.
 //!
 //! A pass examines all batches in their order up to where none is old; that order is nearly the
 //! order of their times. A batch that still waits is skipped once a pass, not once a step.
+
+use ciphermq_protocol::ClientId;
+
+use super::count;
+use crate::model::{Held, HeldBySender};
 
 /// The number of batches that a step examines.
 pub(in crate::store) const STEP: i64 = 500;
@@ -46,9 +51,73 @@ impl ForgetCursor {
     }
 }
 
+/// The most rejected messages that a step removes.
+const STEP_REJECTED: usize = 64;
+
+/// A step that removes rejected messages, over several senders.
+#[derive(Debug, Default)]
+pub(in crate::store) struct RejectedStep {
+    messages: usize,
+    removed: Vec<(ClientId, u64)>,
+}
+
+impl RejectedStep {
+    /// Returns how many messages may still be removed; `None` if the next step goes on.
+    pub(in crate::store) fn limit(&self) -> Option<i64> {
+        let left = STEP_REJECTED.saturating_sub(self.messages);
+        (left > 0).then_some(count(left))
+    }
+
+    /// Whether nothing was removed.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.removed.is_empty()
+    }
+
+    /// Notes that messages of a sender, of these sizes, were removed.
+    pub(in crate::store) fn removed(
+        &mut self,
+        sender: &ClientId,
+        sizes: Vec<i64>,
+        held: &mut HeldBySender,
+    ) {
+        if sizes.is_empty() {
+            return;
+        }
+        self.messages += sizes.len();
+        self.removed.push((sender.clone(), sizes.len() as u64));
+        let less = Held {
+            rejected_messages: -count(sizes.len()),
+            rejected_bytes: -sizes.iter().sum::<i64>(),
+            ..Held::default()
+        };
+        held.add(sender.as_str(), less);
+    }
+
+    /// Returns how many messages of each sender were removed.
+    pub(in crate::store) fn into_removed(self) -> Vec<(ClientId, u64)> {
+        self.removed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_removes_so_many_rejected_messages() {
+        let (mut step, mut held) = (RejectedStep::default(), HeldBySender::default());
+        let sender: ClientId = "c".parse().unwrap();
+        assert_eq!(step.limit(), Some(64));
+        step.removed(&sender, Vec::new(), &mut held);
+        assert!(step.is_empty());
+        step.removed(&sender, vec![10; 60], &mut held);
+        assert_eq!(step.limit(), Some(4));
+        step.removed(&sender, vec![1; 4], &mut held);
+        assert_eq!(step.limit(), None);
+        let less = held.of(&sender);
+        assert_eq!((less.rejected_messages, less.rejected_bytes), (-64, -604));
+        assert_eq!(step.into_removed(), [(sender.clone(), 60), (sender, 4)]);
+    }
 
     #[test]
     fn a_pass_ends_where_nothing_is_old() {

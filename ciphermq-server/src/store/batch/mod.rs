@@ -68,6 +68,8 @@ pub(super) struct BatchRow {
     pub(super) has_suite: bool,
     /// SHA-256 of each envelope, concatenated; `None` where a suite makes it needless.
     pub(super) digests: Option<Vec<u8>>,
+    /// The size of its envelopes, as they are stored.
+    pub(super) bytes: i64,
     /// The dispositions of its messages, in order.
     pub(super) dispositions: Vec<DispositionRange>,
 }

@@ -10,7 +10,8 @@ use super::disposition::{Disposition, DispositionRange, TimeText, later};
 use super::id::{Stream, message_id, split_id};
 use super::{BatchRow, count, length};
 use crate::model::{
-    Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction,
+    Ack, AckOutcome, Held, HeldBySender, MessageState, Outcomes, QueueId, Rejection, Time,
+    Transaction,
 };
 use crate::store::{Error, corrupt};
 
@@ -29,6 +30,8 @@ struct Entry {
     batch: BatchRow,
     /// The disposition of each message, once one of them has changed.
     dispositions: Option<Vec<Option<Disposition>>>,
+    /// The number of messages that are settled now.
+    settled: i64,
 }
 
 /// A message that was found in a batch.
@@ -53,8 +56,10 @@ pub(in crate::store) struct SettlementRows<'a> {
     pub(in crate::store) written: Vec<(i64, DispositionRange)>,
     /// Dispositions to remove, by batch and first index.
     pub(in crate::store) removed: Vec<(i64, i64)>,
-    /// Batches of which nothing waits any more.
+    /// Batches of which nothing waits from now on.
     pub(in crate::store) finished: Vec<&'a BatchRow>,
+    /// Batches of which messages are settled now, with their number.
+    pub(in crate::store) settled: Vec<(&'a BatchRow, i64)>,
     /// Messages to set aside. Their batches may be among the finished ones.
     pub(in crate::store) rejected: &'a [Rejected],
 }
@@ -80,6 +85,7 @@ impl Settlement {
                 stream,
                 batch,
                 dispositions: None,
+                settled: 0,
             });
         }
     }
@@ -223,6 +229,7 @@ impl Settlement {
                     acknowledged: None,
                     rejected: Some(Arc::clone(&time)),
                 });
+                entry.settled += 1;
                 self.rejected.push(Rejected {
                     batch: first_seq,
                     index: count(index),
@@ -290,6 +297,7 @@ impl Settlement {
             acknowledged,
             rejected,
         });
+        entry.settled += 1;
         Ok(AckOutcome::Done(entry.batch.copies(index)))
     }
 
@@ -302,21 +310,27 @@ impl Settlement {
         for Entry {
             batch,
             dispositions,
+            settled,
             ..
         } in &self.entries
         {
             let Some(dispositions) = dispositions else {
                 continue;
             };
+            if *settled > 0 {
+                entries.settled.push((batch, *settled));
+            }
             let runs = to_ranges(dispositions);
             let begins = |from: i64| runs.binary_search_by_key(&from, |run| run.from).is_ok();
             let gone = batch.dispositions.iter().filter(|old| !begins(old.from));
             entries
                 .removed
                 .extend(gone.map(|old| (batch.first_seq, old.from)));
-            if dispositions
-                .iter()
-                .all(|disposition| disposition.as_ref().is_some_and(Disposition::is_settled))
+            // Not one that was finished before, of which something was acknowledged again.
+            if *settled > 0
+                && dispositions
+                    .iter()
+                    .all(|disposition| disposition.as_ref().is_some_and(Disposition::is_settled))
             {
                 entries.finished.push(batch);
             }
@@ -328,6 +342,35 @@ impl Settlement {
                 .extend(new.map(|run| (batch.first_seq, run)));
         }
         entries
+    }
+}
+
+impl SettlementRows<'_> {
+    /// Adds what senders hold less to what they hold.
+    pub(in crate::store) fn add_held(&self, held: &mut HeldBySender) {
+        for (batch, settled) in &self.settled {
+            let less = Held {
+                waiting_messages: -settled,
+                ..Held::default()
+            };
+            held.add(batch.sender.as_deref().unwrap_or_default(), less);
+        }
+        for batch in &self.finished {
+            let less = Held {
+                waiting_bytes: -batch.bytes,
+                ..Held::default()
+            };
+            held.add(batch.sender.as_deref().unwrap_or_default(), less);
+        }
+    }
+}
+
+/// Returns what a sender holds more once a message of it is set aside.
+pub(in crate::store) fn set_aside_held(bytes: i64) -> Held {
+    Held {
+        rejected_messages: 1,
+        rejected_bytes: bytes,
+        ..Held::default()
     }
 }
 

@@ -212,6 +212,7 @@ mod tests {
             route: None,
             has_suite: true,
             digests: None,
+            bytes: 0,
             dispositions: Vec::new(),
         }
     }

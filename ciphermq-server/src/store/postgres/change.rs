@@ -4,25 +4,27 @@ use sqlx::PgConnection;
 
 use super::{blocks, topology};
 use crate::model::{AdoptedRow, Change, ChangeOutcome, CommitNumber, RowKind, SealedRow, Time};
+use crate::quota::Rooms;
 
-/// Makes one change.
+/// Makes one change, if the client has room for what it makes.
 pub(super) async fn change(
     connection: &mut PgConnection,
     commit: CommitNumber,
     change: &Change,
+    rooms: &mut Rooms,
 ) -> Result<ChangeOutcome, sqlx::Error> {
     match change {
         Change::DeclareQueue { queue, made_by } => {
-            return topology::declare_queue(connection, queue, made_by).await;
+            return topology::declare_queue(connection, queue, made_by, rooms).await;
         }
         Change::DeclareExchange { exchange, made_by } => {
-            return topology::declare_exchange(connection, exchange, made_by).await;
+            return topology::declare_exchange(connection, exchange, made_by, rooms).await;
         }
         Change::Bind {
             binding,
             made_by,
             limits,
-        } => return topology::bind(connection, binding, made_by, *limits).await,
+        } => return topology::bind(connection, binding, made_by, *limits, rooms).await,
         Change::Unbind { binding, by } => return topology::unbind(connection, binding, by).await,
         Change::DeleteQueue {
             queue,

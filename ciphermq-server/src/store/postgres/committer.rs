@@ -12,16 +12,19 @@ use super::connect::SessionFactory;
 use super::error::{decode, error, is_definite};
 use super::removal;
 use super::session::answer;
-use super::sql::FORGET;
+use super::sql::{FORGET, FORGET_REJECTED};
 use super::write::{Advance, Position, existing, look_up, set_aside, write};
-use crate::model::{Change, ChangeOutcome, CommitNumber, Outcomes, Publish, Time, Transaction};
+use crate::model::{
+    Change, ChangeOutcome, CommitNumber, HeldBySender, Outcomes, Publish, Time, Transaction,
+};
+use crate::quota::Rooms;
 use crate::store::batch::accept::Accepted;
-use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
+use crate::store::batch::forget::{ForgetCursor, ForgetStep, RejectedStep, STEP};
 use crate::store::batch::live::{Narrowed, narrow, queues_of};
 use crate::store::batch::removal::LastDeletion;
 use crate::store::batch::settlement::SettlementRows;
 use crate::store::batch::tail_cache::TailCache;
-use crate::store::{CommitError, Committer, Error, described};
+use crate::store::{CommitError, Committer, Error, Maintained, Retention, Space, described};
 
 /// The publishes to store, and those of them that go to fewer queues than they were meant for.
 type Live<'a> = (Cow<'a, [Arc<Publish>]>, Narrowed);
@@ -35,6 +38,8 @@ pub(super) struct PostgresCommitter {
     tail_cache: TailCache,
     forget_cursor: ForgetCursor,
     last_deletion: LastDeletion,
+    /// What maintenance has changed and not reported yet.
+    held: HeldBySender,
 }
 
 impl PostgresCommitter {
@@ -50,6 +55,7 @@ impl PostgresCommitter {
             tail_cache: TailCache::default(),
             forget_cursor: ForgetCursor::default(),
             last_deletion: LastDeletion::default(),
+            held: HeldBySender::default(),
         })
     }
 
@@ -109,7 +115,8 @@ impl Committer for PostgresCommitter {
             Ok(live) => live,
             Err(failure) => return Err(self.failed(session, failure)),
         };
-        let mut accepted = Accepted::new(&publishes, &settlement);
+        let mut rooms = transaction.rooms.clone();
+        let mut accepted = Accepted::new(&publishes, &settlement, &mut rooms);
         accepted.assign_seqs(self.position.next_seq());
         let position = self.position.after(accepted.copies);
         for batch in &accepted.batches {
@@ -128,6 +135,8 @@ impl Committer for PostgresCommitter {
             to: position,
         };
         let entries = settlement.rows();
+        accepted.add_held(&mut outcomes.held);
+        entries.add_held(&mut outcomes.held);
 
         let committed = if needs_steps(transaction, &entries, self.position) {
             commit_in_steps(
@@ -136,7 +145,7 @@ impl Committer for PostgresCommitter {
                 advance,
                 &accepted,
                 &entries,
-                &mut outcomes,
+                (&mut outcomes, &mut rooms),
             )
             .await
         } else {
@@ -173,37 +182,39 @@ impl Committer for PostgresCommitter {
     }
 
     /// The disk is PostgreSQL's own affair; it reports when it is full.
-    fn has_room(&self) -> bool {
-        true
+    fn space(&self) -> Space {
+        Space::Enough
     }
 
-    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
+    async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error> {
         // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
-        let removal = removal::step(&mut session, self.position);
-        let sets_aside = answer(removal).await.map_err(error)?;
-        if sets_aside {
+        let removal = removal::step(&mut session, self.position, &mut self.held);
+        let mut more = answer(removal).await.map_err(error)?;
+        if more {
             self.tail_cache.clear();
         }
-        let Some(before) = forget_before else {
-            self.session = Some(session);
-            return Ok(sets_aside);
-        };
-        let forget = sqlx::query_as(FORGET)
-            .bind(before.to_string())
-            .bind(self.forget_cursor.after())
-            .bind(STEP)
-            .fetch_one(&mut session);
-        let (last, batches, old, forgotten): (Option<i64>, i64, i64, i64) =
-            answer(forget).await.map_err(error)?;
+        let mut rejected = RejectedStep::default();
+        for (sender, before) in &retention.rejected_before {
+            let Some(limit) = rejected.limit() else { break };
+            let forget = sqlx::query_scalar(FORGET_REJECTED)
+                .bind(sender.as_str())
+                .bind(before.to_string())
+                .bind(limit)
+                .fetch_all(&mut session);
+            let gone = answer(forget).await.map_err(error)?;
+            rejected.removed(sender, gone, &mut self.held);
+        }
+        more |= rejected.limit().is_none();
+        if let Some(before) = retention.metadata_before {
+            more |= self.forget(&mut session, before).await?;
+        }
         self.session = Some(session);
-        if forgotten > 0 {
-            self.tail_cache.clear();
-        }
-        let forgets = self
-            .forget_cursor
-            .advance(ForgetStep { last, batches, old });
-        Ok(sets_aside || forgets)
+        Ok(Maintained {
+            more,
+            held: std::mem::take(&mut self.held),
+            removed: rejected.into_removed(),
+        })
     }
 
     async fn close(self: Box<Self>) {
@@ -211,6 +222,24 @@ impl Committer for PostgresCommitter {
             // The lock is released with the session, however that ends.
             let _ = answer(session.close()).await;
         }
+    }
+}
+
+impl PostgresCommitter {
+    /// Forgets old batches. Returns whether there is more to do.
+    async fn forget(&mut self, session: &mut PgConnection, before: Time) -> Result<bool, Error> {
+        let forget = sqlx::query_as(FORGET)
+            .bind(before.to_string())
+            .bind(self.forget_cursor.after())
+            .bind(STEP)
+            .fetch_one(session);
+        let (last, batches, old, forgotten): (Option<i64>, i64, i64, i64) =
+            answer(forget).await.map_err(error)?;
+        if forgotten > 0 {
+            self.tail_cache.clear();
+        }
+        let looked = ForgetStep { last, batches, old };
+        Ok(self.forget_cursor.advance(looked))
     }
 }
 
@@ -259,7 +288,7 @@ async fn commit_in_steps(
     advance: Advance,
     accepted: &Accepted<'_>,
     entries: &SettlementRows<'_>,
-    outcomes: &mut Outcomes,
+    (outcomes, rooms): (&mut Outcomes, &mut Rooms),
 ) -> Result<(), Failure> {
     let steps = async {
         // Rolled back when it is dropped.
@@ -267,7 +296,7 @@ async fn commit_in_steps(
         for given in &transaction.changes {
             let changed = match given.comes_last() {
                 true => ChangeOutcome::Done,
-                false => change(&mut steps, advance.to.commit(), given).await?,
+                false => change(&mut steps, advance.to.commit(), given, rooms).await?,
             };
             outcomes.changes.push(changed);
         }
@@ -278,7 +307,7 @@ async fn commit_in_steps(
             &SettlementRows::default(),
         )
         .await?;
-        set_aside(&mut steps, entries.rejected).await?;
+        set_aside(&mut steps, entries.rejected, &mut outcomes.held).await?;
         let stay = Advance {
             from: advance.to,
             ..advance
@@ -286,7 +315,7 @@ async fn commit_in_steps(
         write(&mut steps, stay, &[], entries).await?;
         for (outcome, given) in outcomes.changes.iter_mut().zip(&transaction.changes) {
             if given.comes_last() {
-                *outcome = change(&mut steps, advance.to.commit(), given).await?;
+                *outcome = change(&mut steps, advance.to.commit(), given, rooms).await?;
             }
         }
         Ok(steps)

@@ -15,20 +15,22 @@ use super::connect::SessionFactory;
 use super::error::error;
 use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
-use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, REJECTED, SLICES};
+use super::sql::{
+    BATCHES, HELD_REJECTED, HELD_WAITING, LANE_BATCHES, LANE_START, LANES, REJECTED, SLICES,
+};
 use super::write::look_up;
 use super::{blocks, list};
 use crate::model::{
-    Binding, Block, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
-    ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology,
+    Binding, Block, Envelopes, HeldBySender, LaneKey, Lanes, ListScope, Listed, ListedBinding,
+    ListedExchange, ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow,
+    Seq, StoredTopology,
 };
 use crate::store::batch::count;
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
 use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_ends, read_sizes};
 use crate::store::batch::settlement::Settlement;
-use crate::store::{Error, Reader, corrupt};
+use crate::store::{Error, Reader, corrupt, made_by};
 
 /// Queues that are being purged, and up to which message.
 const PURGED: &str = "SELECT r.queue_id, MAX(r.up_to_seq) FROM removals r \
@@ -146,17 +148,19 @@ impl Reader for PostgresReader {
         let read = async {
             // One transaction, so that every binding's queue and exchange are there.
             let mut transaction = connection.begin_with(SNAPSHOT).await?;
-            let queues: Vec<(i64, String)> =
-                sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
-                    .fetch_all(&mut *transaction)
-                    .await?;
-            let exchanges: Vec<String> =
-                sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
-                    .fetch_all(&mut *transaction)
-                    .await?;
-            let bindings: Vec<(String, String, i64)> = sqlx::query_as(
-                "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, \
-                 routing_key, queue_id",
+            let queues: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+                "SELECT queue_id, queue_name, made_by FROM queues ORDER BY queue_id",
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+            let exchanges: Vec<(String, Option<String>)> = sqlx::query_as(
+                "SELECT exchange_name, made_by FROM exchanges ORDER BY exchange_name",
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+            let bindings: Vec<(String, String, i64, Option<String>)> = sqlx::query_as(
+                "SELECT exchange_name, routing_key, queue_id, made_by FROM bindings ORDER BY \
+                 exchange_name, routing_key, queue_id",
             )
             .fetch_all(&mut *transaction)
             .await?;
@@ -174,24 +178,53 @@ impl Reader for PostgresReader {
                 .collect(),
             queues: queues
                 .into_iter()
-                .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
+                .map(|(id, name, by)| {
+                    let name = QueueName::new(&name).map_err(corrupt)?;
+                    Ok((QueueId(id), name, made_by(by)?))
+                })
                 .collect::<Result<_, Error>>()?,
             exchanges: exchanges
-                .iter()
-                .map(|name| ExchangeName::new(name).map_err(corrupt))
+                .into_iter()
+                .map(|(name, by)| {
+                    let name = ExchangeName::new(&name).map_err(corrupt)?;
+                    Ok((name, made_by(by)?))
+                })
                 .collect::<Result<_, Error>>()?,
             bindings: bindings
                 .into_iter()
-                .map(|(exchange, key, queue)| {
+                .map(|(exchange, key, queue, by)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok(Binding {
+                    let binding = Binding {
                         exchange,
                         routing_key: RoutingKey::new(&key).map_err(corrupt)?,
                         queue: QueueId(queue),
-                    })
+                    };
+                    Ok((binding, made_by(by)?))
                 })
                 .collect::<Result<_, Error>>()?,
         })
+    }
+
+    async fn held(&self) -> Result<HeldBySender, Error> {
+        let mut connection = self.deliveries.lend().await?;
+        let read = async {
+            // One transaction, so that nothing is counted twice.
+            let mut transaction = connection.begin_with(SNAPSHOT).await?;
+            // Not limited in time: nothing else is read before the server has started.
+            let unlimited = "SET LOCAL statement_timeout = 0";
+            sqlx::query(unlimited).execute(&mut *transaction).await?;
+            let waiting: Vec<(String, i64, i64)> = sqlx::query_as(HELD_WAITING)
+                .fetch_all(&mut *transaction)
+                .await?;
+            let rejected: Vec<(String, i64, i64)> = sqlx::query_as(HELD_REJECTED)
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok((waiting, rejected))
+        };
+        let (waiting, rejected) = read.await.map_err(error)?;
+        give_back(connection);
+        Ok(HeldBySender::counted(waiting, rejected))
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {

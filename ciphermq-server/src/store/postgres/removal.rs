@@ -5,14 +5,16 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use super::error::decode;
 use super::sql::{BATCH, LEAVE, REMOVABLE, REMOVAL, WAITS_IN};
 use super::write::{Advance, Position, batch_row, set_aside, write};
-use crate::model::Time;
+use crate::model::{HeldBySender, Time};
 use crate::store::batch::removal::{Candidate, Removal, STEP_BATCHES};
 use crate::store::batch::settlement::Settlement;
 
-/// Makes the next step. Returns whether there was one.
+/// Makes the next step, and adds what senders hold more or less then. Returns whether there was
+/// one.
 pub(super) async fn step(
     session: &mut PgConnection,
     position: Position,
+    held: &mut HeldBySender,
 ) -> Result<bool, sqlx::Error> {
     let Some(row) = sqlx::query(REMOVAL).fetch_optional(&mut *session).await? else {
         return Ok(false);
@@ -75,7 +77,9 @@ pub(super) async fn step(
         }
     }
     let rows = settlement.rows();
-    set_aside(&mut transaction, rows.rejected).await?;
+    let mut changes = HeldBySender::default();
+    rows.add_held(&mut changes);
+    set_aside(&mut transaction, rows.rejected, &mut changes).await?;
     let stay = Advance {
         from: position,
         to: position,
@@ -103,5 +107,6 @@ pub(super) async fn step(
         }
     }
     transaction.commit().await?;
+    held.extend(changes);
     Ok(true)
 }

@@ -16,7 +16,7 @@ macro_rules! batch_columns {
             "b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
              b.receiver_client_id, b.sent_time, b.has_suite, b.digests, ",
             dispositions!(),
-            ", b.exchange_name, b.routing_key "
+            ", b.exchange_name, b.routing_key, b.bytes "
         )
     };
 }
@@ -53,10 +53,10 @@ pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_nu
      last_seq = $2 / CASE WHEN commit_number = $34 THEN 1 ELSE 0 END), \
      accepted AS (INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, \
                                 client_id, \
-     exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests) \
+     exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests, bytes) \
      SELECT * FROM unnest($3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], \
                                 $9::text[], \
-     $10::text[], $11::text[], $12::text[], $13::bool[], $14::bytea[])), \
+     $10::text[], $11::text[], $12::text[], $13::bool[], $14::bytea[], $35::int8[])), \
      sealed AS (INSERT INTO envelopes (first_seq, ends, envelopes, shared) \
      SELECT * FROM unnest($3::int8[], $15::text[], $16::bytea[], $17::bytea[])), \
      placed AS (INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) \
@@ -86,7 +86,26 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM (SELECT b.*, e.envelopes, e.shared, (e.ends::json ->> $5::int4)::int4 AS stop, \
      CASE WHEN $5::int4 = 0 THEN 0 ELSE (e.ends::json ->> ($5::int4 - 1))::int4 END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
-     ON CONFLICT DO NOTHING";
+     ON CONFLICT DO NOTHING RETURNING client_id, length(envelope)::int8";
+
+/// Removes rejected messages of a sender, older than a time: at most so many.
+pub(super) const FORGET_REJECTED: &str = "DELETE FROM rejected_messages m USING \
+     (SELECT message_id, rejected_time FROM rejected_messages WHERE client_id = $1 \
+     AND rejected_time < $2 ORDER BY rejected_time LIMIT $3) AS old \
+     WHERE m.message_id = old.message_id AND m.rejected_time = old.rejected_time \
+     RETURNING length(m.envelope)::int8";
+
+/// Counts what waits by sender: messages that are not settled, and the bytes of the batches that
+/// hold them.
+pub(super) const HELD_WAITING: &str = "SELECT b.client_id, SUM(b.messages - (SELECT \
+     COALESCE(SUM(f.messages), 0) FROM fates f WHERE f.first_seq = b.first_seq AND \
+     (f.acknowledged_time IS NOT NULL OR f.rejected_time IS NOT NULL)))::int8, SUM(b.bytes)::int8 \
+     FROM (SELECT DISTINCT first_seq FROM waiting) w JOIN batches b ON b.first_seq = w.first_seq \
+     WHERE b.client_id IS NOT NULL GROUP BY b.client_id";
+
+/// Counts rejected messages and their bytes by sender.
+pub(super) const HELD_REJECTED: &str = "SELECT client_id, COUNT(*), \
+     SUM(length(envelope))::int8 FROM rejected_messages GROUP BY client_id";
 
 /// Selects the removal to go on with.
 pub(super) const REMOVAL: &str = "SELECT queue_id, up_to_seq, reason, after_receiver, after_seq \

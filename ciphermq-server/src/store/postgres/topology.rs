@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Postgres};
 
 use super::error::decode;
 use crate::model::{Binding, ChangeOutcome, QueueId, Refusal, Requester, RouteLimits, Seq, Time};
+use crate::quota::Rooms;
 use crate::store::batch::removal::ALL;
 
 type Outcome = Result<ChangeOutcome, sqlx::Error>;
@@ -16,19 +17,25 @@ pub(super) async fn declare_queue(
     connection: &mut PgConnection,
     queue: &QueueName,
     made_by: &ClientId,
+    rooms: &mut Rooms,
 ) -> Outcome {
-    sqlx::query(
-        "INSERT INTO queues (queue_name, made_by) VALUES ($1, $2) ON CONFLICT (queue_name) DO \
-         NOTHING",
+    let found = sqlx::query_scalar("SELECT queue_id FROM queues WHERE queue_name = $1")
+        .bind(queue.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(id) = found {
+        return Ok(ChangeOutcome::Queue(QueueId(id)));
+    }
+    if let Err(quota) = rooms.take_queue(made_by) {
+        return Ok(ChangeOutcome::Refused(Refusal::Quota(quota)));
+    }
+    let id = sqlx::query_scalar(
+        "INSERT INTO queues (queue_name, made_by) VALUES ($1, $2) RETURNING queue_id",
     )
     .bind(queue.as_str())
     .bind(made_by.as_str())
-    .execute(&mut *connection)
+    .fetch_one(connection)
     .await?;
-    let id = sqlx::query_scalar("SELECT queue_id FROM queues WHERE queue_name = $1")
-        .bind(queue.as_str())
-        .fetch_one(connection)
-        .await?;
     Ok(ChangeOutcome::Queue(QueueId(id)))
 }
 
@@ -36,14 +43,20 @@ pub(super) async fn declare_exchange(
     connection: &mut PgConnection,
     exchange: &ExchangeName,
     made_by: &ClientId,
+    rooms: &mut Rooms,
 ) -> Outcome {
-    sqlx::query(
-        "INSERT INTO exchanges (exchange_name, made_by) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(exchange.as_str())
-    .bind(made_by.as_str())
-    .execute(connection)
-    .await?;
+    let find = sqlx::query_scalar("SELECT 1 FROM exchanges WHERE exchange_name = $1");
+    if exists(connection, find.bind(exchange.as_str())).await? {
+        return Ok(ChangeOutcome::Done);
+    }
+    if let Err(quota) = rooms.take_exchange(made_by) {
+        return Ok(ChangeOutcome::Refused(Refusal::Quota(quota)));
+    }
+    sqlx::query("INSERT INTO exchanges (exchange_name, made_by) VALUES ($1, $2)")
+        .bind(exchange.as_str())
+        .bind(made_by.as_str())
+        .execute(connection)
+        .await?;
     Ok(ChangeOutcome::Done)
 }
 
@@ -52,6 +65,7 @@ pub(super) async fn bind(
     binding: &Binding,
     made_by: &ClientId,
     limits: RouteLimits,
+    rooms: &mut Rooms,
 ) -> Outcome {
     let Binding {
         exchange,
@@ -83,6 +97,9 @@ pub(super) async fn bind(
     let number = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
     if let Some(refusal) = limits.refusal(number(queues), number(of_client)) {
         return Ok(ChangeOutcome::Refused(refusal));
+    }
+    if let Err(quota) = rooms.take_binding(made_by) {
+        return Ok(ChangeOutcome::Refused(Refusal::Quota(quota)));
     }
     sqlx::query(
         "INSERT INTO bindings (exchange_name, routing_key, queue_id, made_by) VALUES ($1, $2, $3, \

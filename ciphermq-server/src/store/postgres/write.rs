@@ -7,11 +7,13 @@ use sqlx::{PgConnection, Row as _};
 
 use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
-use crate::model::{CommitNumber, QueueId};
+use crate::model::{CommitNumber, HeldBySender, QueueId};
 use crate::store::batch::accept::NewBatch;
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
-use crate::store::batch::settlement::{Rejected, Settlement, SettlementRows, lanes};
+use crate::store::batch::settlement::{
+    Rejected, Settlement, SettlementRows, lanes, set_aside_held,
+};
 use crate::store::batch::tail_cache::stream_ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
 
@@ -110,6 +112,7 @@ pub(super) fn batch_row(row: &PgRow) -> Result<Option<BatchRow>, sqlx::Error> {
         route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
         has_suite: row.try_get(10)?,
         digests: row.try_get(11)?,
+        bytes: row.try_get(15)?,
         dispositions: disposition_ranges(dispositions).map_err(decode)?,
     }))
 }
@@ -188,26 +191,32 @@ pub(super) async fn write(
         .bind(lanes_left.receivers)
         .bind(lanes_left.batches)
         .bind(from.commit_number)
+        .bind(column(&rows, |row| row.bytes))
         .execute(session)
         .await?;
     Ok(())
 }
 
-/// Stores messages that their receivers cannot use. Their batches exist, and so do the envelopes.
+/// Stores messages that their receivers cannot use, and adds what their senders hold more then.
+/// Their batches exist, and so do the envelopes.
 pub(super) async fn set_aside(
     session: &mut PgConnection,
     rejected: &[Rejected],
+    held: &mut HeldBySender,
 ) -> Result<(), sqlx::Error> {
     for rejected in rejected {
-        sqlx::query(SET_ASIDE)
+        let written: Option<(String, i64)> = sqlx::query_as(SET_ASIDE)
             .bind(rejected.message_id.as_str())
             // PostgreSQL allows no zero byte in texts.
             .bind(rejected.reason.replace('\0', "\u{fffd}"))
             .bind(&*rejected.time)
             .bind(rejected.batch)
             .bind(rejected.index)
-            .execute(&mut *session)
+            .fetch_optional(&mut *session)
             .await?;
+        if let Some((sender, bytes)) = written {
+            held.add(&sender, set_aside_held(bytes));
+        }
     }
     Ok(())
 }

@@ -4,25 +4,27 @@ use rusqlite::{Connection, params};
 
 use super::{blocks, topology};
 use crate::model::{AdoptedRow, Change, ChangeOutcome, CommitNumber, RowKind, SealedRow, Time};
+use crate::quota::Rooms;
 
-/// Makes one change.
+/// Makes one change, if the client has room for what it makes.
 pub(super) fn change(
     connection: &Connection,
     commit: CommitNumber,
     change: &Change,
+    rooms: &mut Rooms,
 ) -> rusqlite::Result<ChangeOutcome> {
     match change {
         Change::DeclareQueue { queue, made_by } => {
-            return topology::declare_queue(connection, queue, made_by);
+            return topology::declare_queue(connection, queue, made_by, rooms);
         }
         Change::DeclareExchange { exchange, made_by } => {
-            return topology::declare_exchange(connection, exchange, made_by);
+            return topology::declare_exchange(connection, exchange, made_by, rooms);
         }
         Change::Bind {
             binding,
             made_by,
             limits,
-        } => return topology::bind(connection, binding, made_by, *limits),
+        } => return topology::bind(connection, binding, made_by, *limits, rooms),
         Change::Unbind { binding, by } => return topology::unbind(connection, binding, by),
         Change::DeleteQueue {
             queue,

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
+use ciphermq_protocol::ClientId;
+use rusqlite::{Connection, params};
 
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
 use super::removal;
-use super::sql::{FORGET_BATCHES, FORGET_DISPOSITIONS, FORGETTABLE};
+use super::sql::{FORGET_BATCHES, FORGET_DISPOSITIONS, FORGET_REJECTED, FORGETTABLE};
 use super::thread::DatabaseThread;
 use super::write::{SessionCache, WrittenTransaction, write};
-use crate::model::{Change, CommitNumber, Outcomes, Time, Transaction};
-use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
+use crate::model::{Change, CommitNumber, HeldBySender, Outcomes, Time, Transaction};
+use crate::store::batch::forget::{ForgetCursor, ForgetStep, RejectedStep, STEP};
 use crate::store::batch::removal::LastDeletion;
-use crate::store::{CommitError, Committer, Error};
+use crate::store::{CommitError, Committer, Error, Maintained, Retention, Space};
 
 /// The number of pages that one step gives back to the disk.
 const VACUUM_PAGES: i64 = 256;
@@ -32,6 +33,8 @@ pub(super) struct SqliteCommitter {
     log_used: bool,
     forget_cursor: ForgetCursor,
     last_deletion: LastDeletion,
+    /// What maintenance has changed and not reported yet.
+    held: HeldBySender,
 }
 
 /// A connection, and its cache of the database.
@@ -63,6 +66,7 @@ impl SqliteCommitter {
             log_used: false,
             forget_cursor: ForgetCursor::default(),
             last_deletion: LastDeletion::default(),
+            held: HeldBySender::default(),
         })
     }
 
@@ -116,27 +120,39 @@ impl Committer for SqliteCommitter {
         Ok(CommitNumber(number))
     }
 
-    fn has_room(&self) -> bool {
-        self.file.has_room()
+    fn space(&self) -> Space {
+        self.file.space()
     }
 
-    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
+    async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error> {
         let mut session = self.session().await?;
         let mut step = Maintenance {
-            spare_pages: if self.file.has_room() { SPARE_PAGES } else { 0 },
+            spare_pages: match self.file.space() {
+                Space::None => 0,
+                Space::Short | Space::Enough => SPARE_PAGES,
+            },
             log_used: self.log_used,
             forget_cursor: self.forget_cursor,
+            held: HeldBySender::default(),
+            removed: Vec::new(),
         };
+        let retention = retention.clone();
         let work = move || {
-            let more = step.run(&mut session, forget_before);
+            let more = step.run(&mut session, &retention);
             (session, step, more)
         };
         let (session, step, more) = self.thread.run(work).await?;
         self.log_used = step.log_used;
         self.forget_cursor = step.forget_cursor;
+        // Also after an error: a part of it may be committed.
+        self.held.extend(step.held);
         let more = more?;
         self.session = Some(session);
-        Ok(more)
+        Ok(Maintained {
+            more,
+            held: std::mem::take(&mut self.held),
+            removed: step.removed,
+        })
     }
 
     async fn close(self: Box<Self>) {
@@ -195,22 +211,29 @@ struct Maintenance {
     spare_pages: i64,
     log_used: bool,
     forget_cursor: ForgetCursor,
+    held: HeldBySender,
+    removed: Vec<(ClientId, u64)>,
 }
 
 impl Maintenance {
     /// Runs the step. Returns whether there is more to do.
-    fn run(
-        &mut self,
-        session: &mut WriteSession,
-        forget_before: Option<Time>,
-    ) -> Result<bool, Error> {
+    fn run(&mut self, session: &mut WriteSession, retention: &Retention) -> Result<bool, Error> {
         let WriteSession { connection, cache } = session;
-        let mut more = removal::step(connection).map_err(write_error)?;
+        let mut more = removal::step(connection, &mut self.held).map_err(write_error)?;
         if more {
             self.log_used = true;
             cache.batches.clear();
         }
-        if let Some(before) = forget_before {
+        let mut rejected = RejectedStep::default();
+        for (sender, before) in &retention.rejected_before {
+            let Some(limit) = rejected.limit() else { break };
+            let gone = forget_rejected(connection, sender, *before, limit).map_err(write_error)?;
+            rejected.removed(sender, gone, &mut self.held);
+        }
+        self.log_used |= !rejected.is_empty();
+        more |= rejected.limit().is_none();
+        self.removed = rejected.into_removed();
+        if let Some(before) = retention.metadata_before {
             let (looked, forgotten) = self.forget(connection, before).map_err(write_error)?;
             if forgotten > 0 {
                 cache.batches.clear();
@@ -265,6 +288,21 @@ impl Maintenance {
         self.log_used = true;
         Ok(free - VACUUM_PAGES > self.spare_pages)
     }
+}
+
+/// Removes rejected messages of a sender. Returns their sizes.
+fn forget_rejected(
+    connection: &Connection,
+    sender: &ClientId,
+    before: Time,
+    limit: i64,
+) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(FORGET_REJECTED)?
+        .query_map(params![sender.as_str(), before.to_string(), limit], |row| {
+            row.get(0)
+        })?
+        .collect()
 }
 
 #[cfg(test)]

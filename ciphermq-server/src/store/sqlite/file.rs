@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::{error, is_not_a_database, write_error};
-use crate::store::{Error, TABLES, described, lacks_table};
+use crate::store::{Error, Space, TABLES, described, lacks_table};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -71,11 +71,11 @@ impl DatabaseFile {
         })
     }
 
-    /// Whether more than the reserve is free on the file's disk.
-    pub(super) fn has_room(&self) -> bool {
+    /// Returns whether more than the reserve is free on the file's disk.
+    pub(super) fn space(&self) -> Space {
         // If that cannot be determined, the next commit finds out.
         self.free_bytes()
-            .is_none_or(|free| free >= self.disk_reserve)
+            .map_or(Space::Enough, |free| Space::of(free, self.disk_reserve))
     }
 
     /// Returns the free bytes on the disk, or those by which the largest file may still grow if

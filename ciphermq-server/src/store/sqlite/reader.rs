@@ -15,20 +15,21 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow};
 use super::error::{decode, error};
 use super::file::DatabaseFile;
 use super::sql::{
-    BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, REJECTED, SLICES, json, range_list,
+    BATCHES, HELD_REJECTED, HELD_WAITING, LANE_BATCHES, LANE_START, LANES, LOOK_UP, REJECTED,
+    SLICES, json, range_list,
 };
 use super::{blocks, list};
 use crate::model::{
-    Binding, Block, Envelopes, LaneKey, Lanes, ListScope, Listed, ListedBinding, ListedExchange,
-    ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology,
+    Binding, Block, Envelopes, HeldBySender, LaneKey, Lanes, ListScope, Listed, ListedBinding,
+    ListedExchange, ListedQueue, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow,
+    Seq, StoredTopology,
 };
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
 use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_ends, read_sizes};
 use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
-use crate::store::{Error, Reader, corrupt};
+use crate::store::{Error, Reader, corrupt, made_by};
 
 /// The connections for deliveries, and as many for clients' queries. Reads are short; each
 /// connection is a thread with memory of its own, some megabytes while it reads.
@@ -168,19 +169,19 @@ impl Reader for SqliteReader {
     async fn topology(&self) -> Result<StoredTopology, Error> {
         // One transaction, so that every binding's queue and exchange are there.
         let mut transaction = self.queries.begin().await.map_err(error)?;
-        let queues: Vec<(i64, String)> =
-            sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
+        let queues: Vec<(i64, String, Option<String>)> =
+            sqlx::query_as("SELECT queue_id, queue_name, made_by FROM queues ORDER BY queue_id")
                 .fetch_all(&mut *transaction)
                 .await
                 .map_err(error)?;
-        let exchanges: Vec<String> =
-            sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
+        let exchanges: Vec<(String, Option<String>)> =
+            sqlx::query_as("SELECT exchange_name, made_by FROM exchanges ORDER BY exchange_name")
                 .fetch_all(&mut *transaction)
                 .await
                 .map_err(error)?;
-        let bindings: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, \
-             routing_key, queue_id",
+        let bindings: Vec<(String, String, i64, Option<String>)> = sqlx::query_as(
+            "SELECT exchange_name, routing_key, queue_id, made_by FROM bindings ORDER BY \
+             exchange_name, routing_key, queue_id",
         )
         .fetch_all(&mut *transaction)
         .await
@@ -197,24 +198,47 @@ impl Reader for SqliteReader {
                 .collect(),
             queues: queues
                 .into_iter()
-                .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
+                .map(|(id, name, by)| {
+                    let name = QueueName::new(&name).map_err(corrupt)?;
+                    Ok((QueueId(id), name, made_by(by)?))
+                })
                 .collect::<Result<_, Error>>()?,
             exchanges: exchanges
-                .iter()
-                .map(|name| ExchangeName::new(name).map_err(corrupt))
+                .into_iter()
+                .map(|(name, by)| {
+                    let name = ExchangeName::new(&name).map_err(corrupt)?;
+                    Ok((name, made_by(by)?))
+                })
                 .collect::<Result<_, Error>>()?,
             bindings: bindings
                 .into_iter()
-                .map(|(exchange, key, queue)| {
+                .map(|(exchange, key, queue, by)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok(Binding {
+                    let binding = Binding {
                         exchange,
                         routing_key: RoutingKey::new(&key).map_err(corrupt)?,
                         queue: QueueId(queue),
-                    })
+                    };
+                    Ok((binding, made_by(by)?))
                 })
                 .collect::<Result<_, Error>>()?,
         })
+    }
+
+    async fn held(&self) -> Result<HeldBySender, Error> {
+        // One transaction, so that nothing is counted twice. Not limited in time: nothing else is
+        // read before the server has started.
+        let mut transaction = self.deliveries.begin().await.map_err(error)?;
+        let waiting: Vec<(String, i64, i64)> = sqlx::query_as(HELD_WAITING)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error)?;
+        let rejected: Vec<(String, i64, i64)> = sqlx::query_as(HELD_REJECTED)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error)?;
+        transaction.commit().await.map_err(error)?;
+        Ok(HeldBySender::counted(waiting, rejected))
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
@@ -440,6 +464,7 @@ fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
         route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
         has_suite: row.try_get(10)?,
         digests: row.try_get(11)?,
+        bytes: row.try_get(15)?,
         dispositions: disposition_ranges(row.try_get(12)?).map_err(decode)?,
     }))
 }

@@ -5,12 +5,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::error::corrupt_row;
 use super::sql::{BATCH, REMOVABLE, REMOVAL, REMOVE_WAITING, WAITS_IN};
 use super::write::{batch_row, record};
-use crate::model::Time;
+use crate::model::{HeldBySender, Time};
 use crate::store::batch::removal::{Candidate, Removal, STEP_BATCHES};
 use crate::store::batch::settlement::Settlement;
 
-/// Makes the next step. Returns whether there was one.
-pub(super) fn step(connection: &Connection) -> rusqlite::Result<bool> {
+/// Makes the next step, and adds what senders hold more or less then. Returns whether there was
+/// one.
+pub(super) fn step(connection: &Connection, held: &mut HeldBySender) -> rusqlite::Result<bool> {
     let removal = connection
         .prepare_cached(REMOVAL)?
         .query_row([], |row| {
@@ -75,7 +76,8 @@ pub(super) fn step(connection: &Connection) -> rusqlite::Result<bool> {
                 .map_err(corrupt_row)?;
         }
     }
-    record(&transaction, &settlement.rows())?;
+    let mut changes = HeldBySender::default();
+    record(&transaction, &settlement.rows(), &mut changes)?;
     match step.next {
         Some((receiver, seq)) => transaction.execute(
             "UPDATE removals SET after_receiver = ?, after_seq = ? WHERE queue_id = ? AND \
@@ -88,5 +90,6 @@ pub(super) fn step(connection: &Connection) -> rusqlite::Result<bool> {
         )?,
     };
     transaction.commit()?;
+    held.extend(changes);
     Ok(true)
 }

@@ -5,8 +5,8 @@ use crate::store::batch::id::Range;
 
 pub(super) const INSERT_BATCH: &str = "INSERT INTO batches (first_seq, messages, queues, \
                                        id_stream, id_position, \
-     client_id, exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     client_id, exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests, \
+     bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 pub(super) const INSERT_ENVELOPES: &str =
     "INSERT INTO envelopes (first_seq, ends, envelopes, shared) VALUES (?, ?, ?, ?)";
@@ -39,7 +39,7 @@ macro_rules! batch_columns {
             "b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
              b.receiver_client_id, b.sent_time, b.has_suite, b.digests, ",
             dispositions!(),
-            ", b.exchange_name, b.routing_key "
+            ", b.exchange_name, b.routing_key, b.bytes "
         )
     };
 }
@@ -74,7 +74,24 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM (SELECT b.*, e.envelopes, e.shared, json_extract(e.ends, '$[' || ?5 || ']') AS stop, \
      CASE WHEN ?5 = 0 THEN 0 ELSE json_extract(e.ends, '$[' || (?5 - 1) || ']') END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = ?4) \
-     WHERE TRUE ON CONFLICT DO NOTHING";
+     WHERE TRUE ON CONFLICT DO NOTHING RETURNING client_id, length(envelope)";
+
+/// Removes rejected messages of a sender, older than a time: at most so many.
+pub(super) const FORGET_REJECTED: &str = "DELETE FROM rejected_messages WHERE rowid IN \
+     (SELECT k.rowid FROM rejected_messages k WHERE k.client_id = ? AND k.rejected_time < ? \
+     ORDER BY k.rejected_time LIMIT ?) RETURNING length(envelope)";
+
+/// Counts what waits by sender: messages that are not settled, and the bytes of the batches that
+/// hold them.
+pub(super) const HELD_WAITING: &str = "SELECT b.client_id, SUM(b.messages - (SELECT \
+     COALESCE(SUM(f.messages), 0) FROM fates f WHERE f.first_seq = b.first_seq AND \
+     (f.acknowledged_time IS NOT NULL OR f.rejected_time IS NOT NULL))), SUM(b.bytes) \
+     FROM (SELECT DISTINCT first_seq FROM waiting) w CROSS JOIN batches b \
+     ON b.first_seq = w.first_seq GROUP BY b.client_id";
+
+/// Counts rejected messages and their bytes by sender.
+pub(super) const HELD_REJECTED: &str = "SELECT client_id, COUNT(*), SUM(length(envelope)) \
+     FROM rejected_messages GROUP BY client_id";
 
 pub(super) const REMOVE_ENVELOPES: &str = "DELETE FROM envelopes WHERE first_seq = ?";
 
@@ -217,6 +234,7 @@ mod tests {
             REMOVE_DISPOSITION,
             LOOK_UP,
             SET_ASIDE,
+            FORGET_REJECTED,
             REMOVE_ENVELOPES,
             REMOVE_WAITING,
             BATCH,
@@ -241,7 +259,8 @@ mod tests {
             // The aliases of the tables in the statements, or the tables' own names.
             let reads_all = |step: &String| {
                 [
-                    "SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN w2", "SCAN q", "SCAN m", "SCAN n",
+                    "SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN w2", "SCAN q", "SCAN m",
+                    "SCAN n", "SCAN k",
                 ]
                 .iter()
                 .any(|scan| step.starts_with(scan))

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::corrupt_row;
 use crate::model::{Binding, ChangeOutcome, QueueId, Refusal, Requester, RouteLimits, Seq, Time};
+use crate::quota::Rooms;
 use crate::store::batch::removal::ALL;
 
 type Outcome = rusqlite::Result<ChangeOutcome>;
@@ -13,15 +14,21 @@ pub(super) fn declare_queue(
     connection: &Connection,
     queue: &QueueName,
     made_by: &ClientId,
+    rooms: &mut Rooms,
 ) -> Outcome {
-    connection.execute(
-        "INSERT INTO queues (queue_name, made_by) VALUES (?, ?) ON CONFLICT (queue_name) DO \
-         NOTHING",
-        [queue.as_str(), made_by.as_str()],
-    )?;
+    let find = "SELECT queue_id FROM queues WHERE queue_name = ?";
+    let found = connection
+        .query_row(find, [queue.as_str()], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = found {
+        return Ok(ChangeOutcome::Queue(QueueId(id)));
+    }
+    if let Err(quota) = rooms.take_queue(made_by) {
+        return Ok(ChangeOutcome::Refused(Refusal::Quota(quota)));
+    }
     let id = connection.query_row(
-        "SELECT queue_id FROM queues WHERE queue_name = ?",
-        [queue.as_str()],
+        "INSERT INTO queues (queue_name, made_by) VALUES (?, ?) RETURNING queue_id",
+        [queue.as_str(), made_by.as_str()],
         |row| row.get(0),
     )?;
     Ok(ChangeOutcome::Queue(QueueId(id)))
@@ -31,9 +38,17 @@ pub(super) fn declare_exchange(
     connection: &Connection,
     exchange: &ExchangeName,
     made_by: &ClientId,
+    rooms: &mut Rooms,
 ) -> Outcome {
+    let find = "SELECT 1 FROM exchanges WHERE exchange_name = ?";
+    if exists(connection, find, [exchange.as_str()])? {
+        return Ok(ChangeOutcome::Done);
+    }
+    if let Err(quota) = rooms.take_exchange(made_by) {
+        return Ok(ChangeOutcome::Refused(Refusal::Quota(quota)));
+    }
     connection.execute(
-        "INSERT INTO exchanges (exchange_name, made_by) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO exchanges (exchange_name, made_by) VALUES (?, ?)",
         [exchange.as_str(), made_by.as_str()],
     )?;
     Ok(ChangeOutcome::Done)
@@ -44,6 +59,7 @@ pub(super) fn bind(
     binding: &Binding,
     made_by: &ClientId,
     limits: RouteLimits,
+    rooms: &mut Rooms,
 ) -> Outcome {
     let Binding {
         exchange,
@@ -78,6 +94,9 @@ pub(super) fn bind(
     }
     if let Some(refusal) = limits.refusal(queues, of_client) {
         return Ok(ChangeOutcome::Refused(refusal));
+    }
+    if let Err(quota) = rooms.take_binding(made_by) {
+        return Ok(ChangeOutcome::Refused(Refusal::Quota(quota)));
     }
     connection.execute(
         "INSERT INTO bindings (exchange_name, routing_key, queue_id, made_by) VALUES (?, ?, ?, ?)",

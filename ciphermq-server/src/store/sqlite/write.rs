@@ -12,12 +12,12 @@ use super::sql::{
     INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION, REMOVE_ENVELOPES,
     REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
 };
-use crate::model::{ChangeOutcome, CommitNumber, Outcomes, Publish, Transaction};
+use crate::model::{ChangeOutcome, CommitNumber, HeldBySender, Outcomes, Publish, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
 use crate::store::batch::live::{Narrowed, narrow, queues_of};
-use crate::store::batch::settlement::{Settlement, SettlementRows, lanes};
+use crate::store::batch::settlement::{Settlement, SettlementRows, lanes, set_aside_held};
 use crate::store::batch::tail_cache::{TailCache, stream_ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 
@@ -42,7 +42,8 @@ pub(super) fn write(
     let (mut settlement, unknown) = tail_cache.batches.recall(transaction.message_ids());
     let ends = look_up(connection, unknown, &mut settlement)?;
     let (publishes, narrowed) = live(connection, checks_queues, &transaction.publishes)?;
-    let mut accepted = Accepted::new(&publishes, &settlement);
+    let mut rooms = transaction.rooms.clone();
+    let mut accepted = Accepted::new(&publishes, &settlement, &mut rooms);
     let (commit, last): (i64, i64) = connection
         .prepare_cached(
             "UPDATE server_state SET commit_number = commit_number + 1, last_seq = last_seq + ? \
@@ -57,7 +58,7 @@ pub(super) fn write(
     for given in &transaction.changes {
         let outcome = match given.comes_last() {
             true => ChangeOutcome::Done,
-            false => change(connection, outcomes.commit, given)?,
+            false => change(connection, outcomes.commit, given, &mut rooms)?,
         };
         outcomes.changes.push(outcome);
     }
@@ -66,12 +67,13 @@ pub(super) fn write(
         insert(connection, batch, &row)?;
         settlement.add(row).map_err(corrupt_row)?;
     }
+    accepted.add_held(&mut outcomes.held);
     outcomes.publishes = accepted.outcomes;
     settlement.apply(transaction, &mut outcomes);
-    record(connection, &settlement.rows())?;
+    record(connection, &settlement.rows(), &mut outcomes.held)?;
     for (outcome, given) in outcomes.changes.iter_mut().zip(&transaction.changes) {
         if given.comes_last() {
-            *outcome = change(connection, outcomes.commit, given)?;
+            *outcome = change(connection, outcomes.commit, given, &mut rooms)?;
         }
     }
     outcomes.narrowed = narrowed;
@@ -184,6 +186,7 @@ pub(super) fn batch_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<BatchRow> {
         route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
         has_suite: row.get(10)?,
         digests: row.get(11)?,
+        bytes: row.get(15)?,
         dispositions: disposition_ranges(row.get_ref(12)?.as_str()?).map_err(corrupt_row)?,
     })
 }
@@ -202,6 +205,7 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
         row.sent_time,
         row.has_suite,
         row.digests,
+        row.bytes,
     ])?;
     connection
         .prepare_cached(INSERT_ENVELOPES)?
@@ -218,19 +222,25 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
     Ok(())
 }
 
-/// Writes and removes dispositions.
+/// Writes and removes dispositions, and adds what senders hold more or less then.
 pub(super) fn record(
     connection: &Connection,
     entries: &SettlementRows<'_>,
+    held: &mut HeldBySender,
 ) -> rusqlite::Result<()> {
+    entries.add_held(held);
     for rejected in entries.rejected {
-        connection.prepare_cached(SET_ASIDE)?.execute(params![
+        let mut set_aside = connection.prepare_cached(SET_ASIDE)?;
+        let mut written = set_aside.query(params![
             rejected.message_id.as_str(),
             rejected.reason,
             rejected.time,
             rejected.batch,
             rejected.index,
         ])?;
+        while let Some(row) = written.next()? {
+            held.add(row.get_ref(0)?.as_str()?, set_aside_held(row.get(1)?));
+        }
     }
     let mut remove = connection.prepare_cached(REMOVE_DISPOSITION)?;
     for (batch, from) in &entries.removed {

@@ -15,7 +15,7 @@ use crate::model::{
     AckOutcome, Binding, Change, CommitNumber, MessageState, PageLimit, Publish, PublishOutcome,
     QueueId, Rejection, RouteLimits, SealedRow, Seq, Transaction,
 };
-use crate::store::{Error, Store, open};
+use crate::store::{Error, Retention, Store, open};
 
 on_both! {
     everything_is_there_after_a_restart,
@@ -124,17 +124,22 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     let names: Vec<(QueueId, &str)> = topology
         .queues
         .iter()
-        .map(|(id, name)| (*id, name.as_str()))
+        .map(|(id, name, _)| (*id, name.as_str()))
         .collect();
     assert_eq!(names, [(queue[0], "q"), (queue[1], "other")]);
-    assert_eq!(topology.exchanges, std::slice::from_ref(&exchange));
+    let by = Some(client("s"));
+    assert!(topology.queues.iter().all(|(.., made_by)| *made_by == by));
+    assert_eq!(topology.exchanges, [(exchange.clone(), by.clone())]);
     assert_eq!(
         topology.bindings,
-        [Binding {
-            exchange,
-            routing_key: RoutingKey::new("k").unwrap(),
-            queue: queue[0],
-        }]
+        [(
+            Binding {
+                exchange,
+                routing_key: RoutingKey::new("k").unwrap(),
+                queue: queue[0],
+            },
+            by
+        )]
     );
     assert_eq!(waiting(&store, queue[0], "r").await, ["a", "c"]);
     assert_eq!(waiting(&store, queue[1], "r").await, [""; 0]);
@@ -275,7 +280,13 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
             .iter()
             .all(|outcome| matches!(outcome, AckOutcome::Done(places) if places.len() == 2))
     );
-    while store.committer.maintain(None).await.unwrap() {}
+    while store
+        .committer
+        .maintain(&Retention::default())
+        .await
+        .unwrap()
+        .more
+    {}
     if let Database::Sqlite(folder) = database {
         let size = std::fs::metadata(folder.path().join("data/mq.db"))
             .unwrap()

@@ -19,5 +19,6 @@ mod blocks;
 mod contract;
 pub(super) mod fixture;
 mod postgres;
+mod quotas;
 mod sqlite;
 mod topology;

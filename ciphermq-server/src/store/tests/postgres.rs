@@ -16,7 +16,7 @@ use crate::config::{self, Secret, SslMode, Target};
 use crate::model::{
     AckOutcome, CommitNumber, PageLimit, PublishOutcome, SealedRow, Seq, Transaction,
 };
-use crate::store::{CommitError, DatabaseSettings, Error, Store, open};
+use crate::store::{CommitError, DatabaseSettings, Error, Retention, Store, open};
 
 async fn refused(settings: config::Postgres) -> String {
     match open(&DatabaseSettings::Postgres(settings))

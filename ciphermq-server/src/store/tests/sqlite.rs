@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::fixture::*;
 use crate::model::{AckOutcome, PublishOutcome, Seq};
-use crate::store::{DatabaseSettings, Error, open};
+use crate::store::{DatabaseSettings, Error, Space, open};
 
 fn at(path: &Path) -> DatabaseSettings {
     DatabaseSettings::Sqlite {
@@ -125,10 +125,10 @@ async fn there_is_no_room_below_the_reserve() {
         disk_reserve,
     };
     let store = open(&with(u64::MAX)).await.unwrap();
-    assert!(!store.committer.has_room());
+    assert!(store.committer.space() == Space::None);
     close(store).await;
     let store = open(&with(1)).await.unwrap();
-    assert!(store.committer.has_room());
+    assert!(store.committer.space() != Space::None);
     close(store).await;
 }
 

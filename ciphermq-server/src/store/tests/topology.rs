@@ -15,7 +15,7 @@ use crate::model::{
     AckOutcome, Binding, Change, ChangeOutcome, ConnectionId, ListScope, Publish, PublishOutcome,
     QueueId, Refusal, Requester, RouteLimits, Seq, Transaction,
 };
-use crate::store::Store;
+use crate::store::{Retention, Store};
 
 on_both! {
     a_route_has_a_bounded_number_of_queues,
@@ -120,7 +120,13 @@ async fn refused(store: &mut Store, given: Change) -> Refusal {
 /// Sets aside everything that has to be; returns the number of steps.
 async fn finish(store: &mut Store) -> usize {
     let mut steps = 0;
-    while store.committer.maintain(None).await.unwrap() {
+    while store
+        .committer
+        .maintain(&Retention::default())
+        .await
+        .unwrap()
+        .more
+    {
         steps += 1;
     }
     steps

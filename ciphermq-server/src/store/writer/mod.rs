@@ -46,8 +46,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Committer;
-use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, Seq, Time};
+use super::{Committer, Space};
+use crate::model::{
+    Ack, AckOutcome, Change, ChangeOutcome, HeldBySender, Publish, Seq, Time, Transaction,
+};
+use crate::quota::Rooms;
 use client::Shares;
 pub use client::{ClientWriter, Parts};
 use queue::Submission;
@@ -124,6 +127,21 @@ pub trait CommitObserver: Send + Sync {
         acks: &[Settled<'_>],
         rejections: &[Settled<'_>],
     );
+
+    /// Returns what the clients that a transaction concerns may still add; `space` is that on the
+    /// database's disk. Called before each commit.
+    fn rooms(&self, _transaction: &Transaction, _space: Space) -> Rooms {
+        Rooms::default()
+    }
+
+    /// Called with what senders hold more or less since the last call, before anything else of a
+    /// commit. Called by the writer's task: must not block.
+    fn held(&self, _changes: &HeldBySender) {}
+
+    /// Returns the senders of rejected messages, with the times before which they are not kept.
+    fn rejected_before(&self, _now: Time) -> Vec<(ClientId, Time)> {
+        Vec::new()
+    }
 
     /// Called with all changes of a commit and their outcomes, after its messages. Called by the
     /// writer's task: must not block.

@@ -24,6 +24,7 @@ impl Results {
         outcomes: Outcomes,
         observer: &dyn CommitObserver,
     ) {
+        observer.held(&outcomes.held);
         let mut narrowed = outcomes.narrowed.iter().peekable();
         let stored: Vec<(Arc<Publish>, Seq)> = part
             .publishes
@@ -37,7 +38,8 @@ impl Results {
                     PublishOutcome::Stored { first } => Some((Arc::clone(publish), *first)),
                     PublishOutcome::Duplicate
                     | PublishOutcome::IdInUse
-                    | PublishOutcome::NoQueue => None,
+                    | PublishOutcome::NoQueue
+                    | PublishOutcome::Excess(_) => None,
                 }
             })
             .collect();
@@ -99,6 +101,7 @@ pub(super) fn len(transaction: &Transaction) -> usize {
         acks,
         rejections,
         deliveries,
+        rooms: _,
     } = transaction;
     changes.len() + publishes.len() + acks.len() + rejections.len() + deliveries.len()
 }

@@ -25,7 +25,7 @@ use super::queue::{Batch, Queue, Submission, earlier};
 use super::{CommitObserver, Submitter, WriteError, WriterSettings};
 use crate::memory;
 use crate::model::{Change, CommitNumber, Outcomes, Time, Transaction};
-use crate::store::{CommitError, Committer, Error};
+use crate::store::{CommitError, Committer, Error, Retention, Space};
 
 /// The time without work after which maintenance starts.
 const IDLE: Duration = Duration::from_millis(500);
@@ -68,6 +68,8 @@ struct Writer {
     closing: Closing,
     /// The number of the last successful commit; `None` before the first.
     last_commit: Option<CommitNumber>,
+    /// The space on the database's disk before the last commit.
+    space: Space,
     /// The time of the last step of maintenance.
     maintained: Instant,
     /// Whether the last step of maintenance left something to do.
@@ -100,6 +102,7 @@ pub(super) async fn run(
         },
         settings,
         last_commit: None,
+        space: Space::Enough,
         maintained: Instant::now(),
         // A deletion that another process has begun goes on.
         has_maintenance: true,
@@ -139,7 +142,8 @@ impl Writer {
     async fn run(&mut self) -> Result<(), Exit> {
         while self.wait().await? {
             self.queue.expire(Instant::now());
-            let has_room = self.committer.has_room();
+            self.space = self.committer.space();
+            let has_room = self.space != Space::None;
             if !has_room {
                 self.queue.refuse_publishes(&WriteError::Full);
             }
@@ -192,19 +196,28 @@ impl Writer {
 
     /// Runs one step of maintenance.
     async fn maintain(&mut self) -> Result<(), Exit> {
-        let forget_before = self.settings.metadata_retention.and_then(|retention| {
-            let retention = jiff::SignedDuration::try_from(retention).ok()?;
-            Time::now()
-                .timestamp()
-                .checked_sub(retention)
-                .ok()
-                .map(Time::from)
-        });
-        let step = self.committer.maintain(forget_before);
+        let now = Time::now();
+        let metadata = self.settings.metadata_retention;
+        let retention = Retention {
+            metadata_before: metadata.and_then(|retention| now.before(retention)),
+            rejected_before: self.observer.rejected_before(now),
+        };
+        let step = self.committer.maintain(&retention);
         let step = drive(step, &mut self.queue, None, &mut self.closing).await?;
         self.maintained = Instant::now();
         self.has_maintenance = match step {
-            Ok(more) => more,
+            Ok(maintained) => {
+                self.observer.held(&maintained.held);
+                for (sender, messages) in maintained.removed {
+                    tracing::warn!(
+                        client_id = %sender,
+                        messages,
+                        "Rejected messages of a client are removed: they are older than its \
+                         limit rejected_age"
+                    );
+                }
+                maintained.more
+            }
             Err(error) => {
                 // It costs no data; if the database is gone, the next commit deals with that.
                 tracing::debug!(
@@ -224,6 +237,7 @@ impl Writer {
         let mut losses = 0;
         let mut backoff = Backoff::default();
         while let Some(mut part) = parts.pop_front() {
+            part.rooms = self.observer.rooms(&part, self.space);
             let attempt = self.committer.commit(&part);
             let attempt = drive(
                 attempt,

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{CommitObserver, Pending, Settled, WriteError, WriterHandle, WriterSettings, spawn};
 use crate::model::*;
-use crate::store::{CommitError, Committer, Error};
+use crate::store::{CommitError, Committer, Error, Maintained, Retention, Space};
 
 /// The next commit's result. Without one it succeeds.
 enum Step {
@@ -141,6 +141,7 @@ impl Database {
                 .map(|rejection| done(&rejection.ack))
                 .collect(),
             narrowed: Vec::new(),
+            held: HeldBySender::default(),
         }
     }
 
@@ -204,14 +205,20 @@ impl Committer for Scripted {
         })
     }
 
-    fn has_room(&self) -> bool {
-        self.with(|database| !database.no_room)
+    fn space(&self) -> Space {
+        self.with(|database| match database.no_room {
+            true => Space::None,
+            false => Space::Enough,
+        })
     }
 
-    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
+    async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error> {
         Ok(self.with(|database| {
-            database.maintained.push(forget_before);
-            database.maintained.len() < 3
+            database.maintained.push(retention.metadata_before);
+            Maintained {
+                more: database.maintained.len() < 3,
+                ..Maintained::default()
+            }
         }))
     }
 

@@ -34,6 +34,7 @@ fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
         route: None,
         has_suite: true,
         digests: None,
+        bytes: 1000,
         dispositions,
     }
 }

@@ -333,7 +333,11 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
 /// Maintains until there is nothing more to do. Returns the number of steps.
 async fn forget(store: &mut Store, before: &str) -> usize {
     let mut steps = 1;
-    while store.committer.maintain(Some(time(before))).await.unwrap() {
+    let retention = Retention {
+        metadata_before: Some(time(before)),
+        ..Retention::default()
+    };
+    while store.committer.maintain(&retention).await.unwrap().more {
         steps += 1;
     }
     steps

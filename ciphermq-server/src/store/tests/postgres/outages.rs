@@ -314,10 +314,11 @@ async fn postgres_that_stops_answering_is_given_up() {
 
     // Maintenance is given up in the same way.
     proxy.silence();
-    let maintained = store
-        .committer
-        .maintain(Some(time("2025-09-08T07:03:00Z")))
-        .await;
+    let retention = Retention {
+        metadata_before: Some(time("2025-09-08T07:03:00Z")),
+        ..Retention::default()
+    };
+    let maintained = store.committer.maintain(&retention).await;
     assert!(
         matches!(&maintained, Err(Error::Unavailable(_))),
         "{maintained:?}"

@@ -148,7 +148,14 @@ async fn a_purge_spares_what_comes_after_it(database: &Database) {
     assert_eq!(topology.purged, [(queue[0], Seq(902))]);
     // It counts as empty already.
     publish_all(&mut store, vec![to(&queue[..1], "after")]).await;
-    assert!(store.committer.maintain(None).await.unwrap());
+    assert!(
+        store
+            .committer
+            .maintain(&Retention::default())
+            .await
+            .unwrap()
+            .more
+    );
     publish_all(&mut store, vec![to(&queue[..1], "later")]).await;
     assert!(finish(&mut store).await > 1);
     assert_eq!(rejected_ids(&store, "r").await, before);
@@ -177,7 +184,14 @@ async fn a_deletion_goes_on_after_a_restart(database: &Database) {
     publish_all(&mut store, ids.iter().map(|id| to(&[queue], id)).collect()).await;
     done(&mut store, delete(queue, false, "admin")).await;
     for _ in 0..2 {
-        assert!(store.committer.maintain(None).await.unwrap());
+        assert!(
+            store
+                .committer
+                .maintain(&Retention::default())
+                .await
+                .unwrap()
+                .more
+        );
         let rejected = rejected_ids(&store, "r").await.len();
         assert!((1..2000).contains(&rejected), "{rejected}");
         close(store).await;

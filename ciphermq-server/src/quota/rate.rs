@@ -1,0 +1,197 @@
+//! How fast a client publishes.
+
+use std::time::Duration;
+
+use crate::config::ClientLimits;
+
+/// The shortest pause: a client does not come back for a few messages.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A token bucket, by the time at which it will be full again.
+///
+/// A line is let through as long as the bucket is not in debt, and may bring it into debt: so a
+/// line larger than the bucket is not refused for ever, and is paid for by waiting afterwards.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    /// What is added in a second; 0 means no limit.
+    rate: u64,
+    /// The time in which an empty bucket is filled.
+    burst: Duration,
+    full_at: Duration,
+}
+
+impl Bucket {
+    /// Returns how long it is in debt from now on.
+    fn debt(&self, now: Duration) -> Duration {
+        self.full_at.saturating_sub(now.saturating_add(self.burst))
+    }
+
+    /// Takes an amount.
+    fn take(&mut self, now: Duration, amount: u64) {
+        if self.rate == 0 {
+            return;
+        }
+        let nanoseconds = u128::from(amount) * 1_000_000_000 / u128::from(self.rate);
+        let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        self.full_at = self.full_at.max(now).saturating_add(time);
+    }
+}
+
+/// The publishing of one client, over all its connections. Times are measured from any point that
+/// does not change.
+#[derive(Debug)]
+pub struct PublishRate {
+    messages: Bucket,
+    bytes: Bucket,
+    /// The last refusal, and the end of its pause.
+    refused: Option<(TooFast, Duration)>,
+}
+
+/// The refusal of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooFast {
+    /// The limit's name.
+    pub limit: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// The time after which the line is let through.
+    pub pause: Duration,
+}
+
+impl PublishRate {
+    /// Creates the state of a client that has not published yet; `None` if it has no limit.
+    #[must_use]
+    pub fn new(limits: &ClientLimits) -> Option<Self> {
+        let bucket = |rate| Bucket {
+            rate,
+            burst: limits.publish_burst,
+            full_at: Duration::ZERO,
+        };
+        let (messages, bytes) = (
+            limits.publish_messages_per_second,
+            limits.publish_bytes_per_second,
+        );
+        (messages > 0 || bytes > 0).then(|| Self {
+            messages: bucket(messages),
+            bytes: bucket(bytes),
+            refused: None,
+        })
+    }
+
+    /// Lets a line through, and takes what it holds from the buckets.
+    ///
+    /// What the client has sent before it reads of a pause is refused, too: it would overtake what
+    /// was refused first.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFast`] if one of them is in debt, or during the pause after that. Nothing is taken.
+    pub fn admit(&mut self, now: Duration, messages: u64, bytes: u64) -> Result<(), TooFast> {
+        self.refused.take_if(|(_, until)| *until <= now);
+        if let Some((refused, until)) = self.refused {
+            return Err(TooFast {
+                pause: until - now,
+                ..refused
+            });
+        }
+        let buckets = [
+            ("publish_messages_per_second", &self.messages),
+            ("publish_bytes_per_second", &self.bytes),
+        ];
+        let worst = buckets
+            .into_iter()
+            .max_by_key(|(_, bucket)| bucket.debt(now));
+        if let Some((limit, bucket)) = worst
+            && !bucket.debt(now).is_zero()
+        {
+            let refused = TooFast {
+                limit,
+                value: bucket.rate,
+                pause: bucket.debt(now).max(SHORTEST_PAUSE),
+            };
+            self.refused = Some((refused, now.saturating_add(refused.pause)));
+            return Err(refused);
+        }
+        self.messages.take(now, messages);
+        self.bytes.take(now, bytes);
+        Ok(())
+    }
+
+    /// Returns whether nothing is known of the client that a new state would not know.
+    #[must_use]
+    pub fn is_full(&self, now: Duration) -> bool {
+        let is_paused = self.refused.is_some_and(|(_, until)| until > now);
+        self.messages.full_at <= now && self.bytes.full_at <= now && !is_paused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limits(messages: u64, bytes: u64, burst: u64) -> ClientLimits {
+        ClientLimits {
+            publish_messages_per_second: messages,
+            publish_bytes_per_second: bytes,
+            publish_burst: Duration::from_millis(burst),
+            ..ClientLimits::default()
+        }
+    }
+
+    #[test]
+    fn a_line_larger_than_the_bucket_is_paid_for_afterwards() {
+        let mut rate = PublishRate::new(&limits(10, 0, 1000)).unwrap();
+        let at = Duration::from_secs;
+        rate.admit(at(5), 50, 1 << 40).unwrap();
+        let refused = rate.admit(at(5), 1, 0).unwrap_err();
+        assert_eq!(refused.limit, "publish_messages_per_second");
+        assert_eq!((refused.value, refused.pause), (10, at(4)));
+        assert!(rate.admit(at(8), 1, 0).is_err());
+        rate.admit(at(9), 1, 0).unwrap();
+        assert!(!rate.is_full(at(10)));
+        assert!(rate.is_full(at(11)));
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        assert!(PublishRate::new(&limits(0, 0, 1000)).is_none());
+        let mut rate = PublishRate::new(&limits(0, 100, 1000)).unwrap();
+        for _ in 0..1000 {
+            rate.admit(Duration::ZERO, u64::MAX, 0).unwrap();
+        }
+        rate.admit(Duration::ZERO, 0, 101).unwrap();
+        let refused = rate.admit(Duration::ZERO, 0, 0).unwrap_err();
+        assert_eq!(refused.limit, "publish_bytes_per_second");
+    }
+
+    proptest! {
+        /// Whatever is sent when, no more gets through than the bucket, what was added to it, and
+        /// one line; and a line that waits as told is let through.
+        #[test]
+        fn the_rate_holds_and_the_pause_is_true(
+            lines in prop::collection::vec((0u64..3_000, 0u64..500), 1..200),
+            rate in 1u64..1000, burst in 100u64..5_000
+        ) {
+            let mut bucket = PublishRate::new(&limits(rate, 0, burst)).unwrap();
+            let (mut now, mut sent, mut largest) = (0, 0, 0);
+            for (pause, messages) in lines {
+                now += pause;
+                let at = Duration::from_millis(now);
+                largest = largest.max(messages);
+                match bucket.admit(at, messages, 0) {
+                    Ok(()) => sent += messages,
+                    Err(refused) => {
+                        prop_assert!(!refused.pause.is_zero());
+                        let early = at + refused.pause - Duration::from_nanos(1);
+                        prop_assert!(bucket.admit(early, messages, 0).is_err());
+                        let mut other = PublishRate { ..bucket };
+                        prop_assert!(other.admit(at + refused.pause, messages, 0).is_ok());
+                    }
+                }
+                prop_assert!(sent * 1000 <= rate * (burst + now) + largest * 1000 + 1000);
+            }
+        }
+    }
+}
