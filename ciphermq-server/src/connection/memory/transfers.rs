@@ -61,15 +61,38 @@ struct Progress {
     /// The bytes that it holds.
     held: usize,
     moved: u64,
-    /// The times at which measuring began, and what had been moved then. The second replaces the
-    /// first when it is old enough.
-    recent: [(Instant, u64); 2],
-    /// The same for the minimum rate.
+    /// When it began.
+    begun: Instant,
+    recent: Recent,
+    /// When measuring of the minimum rate began, and what had been moved then.
     grace: (Instant, u64),
     /// Since when the server itself pauses it: the connection waits for memory or the store.
     paused: Option<Instant>,
     is_ended: bool,
     ended: Arc<Notify>,
+}
+
+/// The bytes that were moved in the second that runs, and in the one before.
+#[derive(Debug)]
+struct Recent {
+    since: Instant,
+    bytes: u64,
+    before: u64,
+}
+
+impl Recent {
+    /// Returns the number of bytes of the last one or two seconds, and how long that is.
+    fn roll(&mut self, now: Instant) -> (u64, Duration) {
+        let passed = now.saturating_duration_since(self.since);
+        if passed >= RECENT {
+            let is_next = passed < 2 * RECENT;
+            self.before = if is_next { self.bytes } else { 0 };
+            self.bytes = 0;
+            self.since = if is_next { self.since + RECENT } else { now };
+        }
+        let passed = now.saturating_duration_since(self.since);
+        (self.before + self.bytes, RECENT + passed)
+    }
 }
 
 impl Transfers {
@@ -89,7 +112,12 @@ impl Transfers {
             client,
             held: 0,
             moved: 0,
-            recent: [(now, 0); 2],
+            begun: now,
+            recent: Recent {
+                since: now,
+                bytes: 0,
+                before: 0,
+            },
             grace: (now, 0),
             paused: Some(now),
             is_ended: false,
@@ -120,7 +148,7 @@ impl Transfers {
         let mut open = self.open.lock();
         let mut slow: Vec<(Reverse<usize>, u64, u64)> = open
             .transfers
-            .iter()
+            .iter_mut()
             .filter(|(_, transfer)| {
                 of_client.is_none_or(|client| transfer.client.is_same_client(client))
             })
@@ -147,17 +175,14 @@ impl Transfers {
 
 impl Progress {
     /// Returns the recent rate in bytes a second if it is known and slow.
-    fn slow_rate(&self, now: Instant) -> Option<u64> {
-        if self.is_ended || self.paused.is_some() {
+    fn slow_rate(&mut self, now: Instant) -> Option<u64> {
+        let is_known = now.saturating_duration_since(self.begun) >= RECENT;
+        if self.is_ended || self.paused.is_some() || !is_known {
             return None;
         }
-        let [(begun, before), _] = self.recent;
-        let passed = now.saturating_duration_since(begun);
-        if passed < RECENT {
-            return None;
-        }
-        let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-        let rate = self.moved.saturating_sub(before).saturating_mul(1000) / millis.max(1);
+        let (bytes, time) = self.recent.roll(now);
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let rate = bytes.saturating_mul(1000) / millis.max(1);
         (rate < FAST).then_some(rate)
     }
 
@@ -165,18 +190,16 @@ impl Progress {
     fn resume(&mut self, now: Instant) {
         if let Some(paused) = self.paused.take() {
             let pause = now.saturating_duration_since(paused);
-            for (begun, _) in self.recent.iter_mut().chain([&mut self.grace]) {
-                *begun += pause;
+            for since in [&mut self.begun, &mut self.recent.since, &mut self.grace.0] {
+                *since += pause;
             }
         }
     }
 
     fn moved(&mut self, bytes: usize, now: Instant) {
         self.moved += bytes as u64;
-        let [_, newer] = self.recent;
-        if now.saturating_duration_since(newer.0) >= RECENT {
-            self.recent = [newer, (now, self.moved)];
-        }
+        self.recent.roll(now);
+        self.recent.bytes += bytes as u64;
     }
 
     /// Returns when the minimum rate is to be looked at next; `None` if it is not reached.
@@ -293,6 +316,23 @@ mod tests {
             line.holds(second * 1200);
             tokio::time::sleep(Duration::from_secs(20)).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_came_fast_and_then_stops_is_slow_two_seconds_later() {
+        let budget = Budget::new(1, 1);
+        let lines = Transfers::new(0);
+        let line = lines.begin(client(&budget, "a"));
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            line.holds(16 << 20);
+            tokio::time::sleep(RECENT).await;
+            assert_eq!(lines.end_slowest(None, 1, Instant::now()), 0);
+            tokio::time::sleep(RECENT).await;
+            assert_eq!(lines.end_slowest(None, 1, Instant::now()), 16 << 20);
+        };
+        let (reason, ()) = tokio::join!(line.is_too_slow(), end);
+        assert_eq!(reason, TooSlow::InTheWay);
     }
 
     #[tokio::test(start_paused = true)]
