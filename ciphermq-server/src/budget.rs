@@ -93,7 +93,7 @@ impl ClientBudget {
         Taken {
             own,
             common,
-            _client: Arc::clone(&self.own),
+            client: Arc::clone(&self.own),
         }
     }
 }
@@ -104,7 +104,7 @@ pub(crate) struct Taken {
     own: OwnedSemaphorePermit,
     common: OwnedSemaphorePermit,
     /// Keeps the client's part, so that a client that connects again has what is left of it.
-    _client: Arc<Amount>,
+    client: Arc<Amount>,
 }
 
 impl Taken {
@@ -113,10 +113,9 @@ impl Taken {
         self.common.num_permits()
     }
 
-    /// Adds what the same client has taken of the same budget.
-    pub(crate) fn add(&mut self, more: Self) {
-        self.own.merge(more.own);
-        self.common.merge(more.common);
+    /// Whether this is all that the client may take.
+    pub(crate) fn is_all(&self) -> bool {
+        self.amount() == self.client.size
     }
 
     /// Gives back all but `amount`.
@@ -181,8 +180,7 @@ mod tests {
         assert_eq!((all_of_two.amount(), budget.used()), (6, 10));
         assert!(one.take(1).now_or_never().is_none());
         drop(first);
-        let mut again = one.try_take(3).unwrap();
-        again.add(one.try_take(1).unwrap());
+        let mut again = one.try_take(4).unwrap();
         assert_eq!((one.used(), two.used(), budget.used()), (4, 6, 10));
         again.reduce_to(1);
         assert_eq!((one.used(), budget.used()), (1, 7));

@@ -96,6 +96,17 @@ impl Reloader {
     }
 }
 
+/// The length of a file that may say nothing, in bytes.
+const SMALL: u64 = 1 << 20;
+
+/// Whether a file has nothing but white space and comments.
+fn says_nothing(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| {
+        let mut lines = text.lines().map(str::trim_start);
+        lines.all(|line| line.is_empty() || line.starts_with('#'))
+    })
+}
+
 /// Reads the configuration as a start does.
 fn read(path: &Path) -> Result<Config, Error> {
     let metadata = path.metadata();
@@ -103,7 +114,7 @@ fn read(path: &Path) -> Result<Config, Error> {
         let path = path.to_owned();
         return Err(Error::NotFile { path });
     }
-    if metadata.is_ok_and(|file| file.len() == 0) {
+    if metadata.is_ok_and(|file| file.len() < SMALL) && says_nothing(path) {
         let path = path.to_owned();
         return Err(Error::Empty { path });
     }

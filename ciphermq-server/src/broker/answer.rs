@@ -28,7 +28,11 @@ pub(crate) enum Answer {
         outcomes: PendingOutcomes<AckOutcome>,
     },
     /// The store's outcome of the rejection of this message.
-    Rejection(MessageId, Pending<AckOutcome>),
+    Rejection {
+        message_id: MessageId,
+        reason: String,
+        outcome: Pending<AckOutcome>,
+    },
 }
 
 /// The writer's next step once the replies are in the output.
@@ -37,6 +41,11 @@ pub(crate) enum AfterWrite {
     Pack(bool),
     Subscribe(Subscription),
     Settle(Vec<MessageId>),
+    /// Settle a message, with the reason if it was rejected just now.
+    Reject {
+        message_id: MessageId,
+        reason: Option<String>,
+    },
 }
 
 impl Answer {
@@ -100,10 +109,21 @@ impl Answer {
                     AfterWrite::Settle(message_ids),
                 )
             }
-            Self::Rejection(message_id, outcomes) => (
-                vec![confirmation(message_id, outcomes.await, Reply::Rejected)],
-                AfterWrite::Settle(vec![message_id.clone()]),
-            ),
+            Self::Rejection {
+                message_id,
+                reason,
+                outcome,
+            } => {
+                let outcome = outcome.await;
+                let rejected = matches!(outcome, Ok(AckOutcome::Done(_)));
+                (
+                    vec![confirmation(message_id, outcome, Reply::Rejected)],
+                    AfterWrite::Reject {
+                        message_id: message_id.clone(),
+                        reason: rejected.then(|| std::mem::take(reason)),
+                    },
+                )
+            }
         }
     }
 }

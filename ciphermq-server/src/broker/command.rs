@@ -94,8 +94,7 @@ impl ClientSession {
                 });
             }
             Command::Reject { message_id, reason } => {
-                let outcome = self.reject(&message_id, reason).await;
-                return Ok(Answer::Rejection(message_id, outcome));
+                return Ok(self.reject(message_id, &reason).await);
             }
             Command::ListRejected(request) => self.rejected(request).await,
 

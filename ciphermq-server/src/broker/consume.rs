@@ -5,12 +5,13 @@ use std::sync::Arc;
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
 
+use super::answer::Answer;
 use super::outcomes::PendingOutcomes;
 use super::{Broker, ClientSession, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::logging::Event;
 use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
-use crate::store::writer::{Pending, WriteError};
+use crate::store::writer::WriteError;
 
 /// The most rejected messages in one page.
 const REJECTED_PAGE: u32 = 1000;
@@ -102,31 +103,25 @@ impl ClientSession {
     }
 
     /// Submits `reject`. It waits for room in the store's queue.
-    pub(super) async fn reject(
-        &self,
-        message_id: &MessageId,
-        mut reason: String,
-    ) -> Pending<AckOutcome> {
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
-        if repeated.is_first(Event::Rejected, client_id, &reason) {
-            tracing::warn!(
-                client_id,
-                reason,
-                "Message {message_id} is rejected by its receiver"
-            );
-        }
+    pub(super) async fn reject(&self, message_id: MessageId, reason: &str) -> Answer {
+        let end = reason.floor_char_boundary(REASON_BYTES);
+        let reason = reason.get(..end).unwrap_or_default().to_owned();
         let rejection = || Rejection {
             ack: self
                 .broker
                 .dispatcher
                 .with_inbox(&self.client_id, |inbox, instant| {
                     let time = Time::now();
-                    self.begin_ack(inbox, message_id, Now { instant, time })
+                    self.begin_ack(inbox, &message_id, Now { instant, time })
                 }),
-            reason,
+            reason: reason.clone(),
         };
-        self.writer.reject(rejection).await
+        let outcome = self.writer.reject(rejection).await;
+        Answer::Rejection {
+            message_id,
+            reason,
+            outcome,
+        }
     }
 
     fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, now: Now) -> Ack {
@@ -202,6 +197,22 @@ impl OutputObserver {
         dispatcher.with_inbox(&self.client_id, |inbox, now| {
             inbox.settled(self.id, message_ids, now);
         });
+    }
+
+    /// Reports that the reply to a `reject` is in the output, and logs the reason of one that was
+    /// rejected just now.
+    pub(crate) fn rejected(&self, message_id: MessageId, reason: Option<&str>) {
+        let (repeated, client_id) = (&self.broker.repeated, self.client_id.as_str());
+        if let Some(reason) = reason
+            && repeated.is_first(Event::Rejected, client_id, reason)
+        {
+            tracing::warn!(
+                client_id,
+                reason,
+                "Message {message_id} is rejected by its receiver"
+            );
+        }
+        self.settled(&[message_id]);
     }
 
     /// Reports that `bytes` of envelopes have been written to the socket.

@@ -161,9 +161,6 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             if let Some(error) = self.session.closing.last_line_now() {
                 return Err(Ended::Dismissed(error));
             }
-            // The unfinished line's memory is given back before the finished one takes the same
-            // again.
-            self.lines.reserve_for_buffer(self.buffer.len()).await?;
             let permit = self.lines.reserve_for_answer(&line).await?;
             let queued = match Command::parse(&line) {
                 Ok(command) => self.execute(command, permit).await?,

@@ -137,7 +137,8 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
 
     /// Adds the replies of the current answer to the output.
     fn emit(&mut self, replies: &[Reply], then: AfterWrite) {
-        if matches!(then, AfterWrite::Settle(_)) && !self.packs {
+        let settles = matches!(then, AfterWrite::Settle(_) | AfterWrite::Reject { .. });
+        if settles && !self.packs {
             // The oldest clients discard what comes before a confirmation. The inbox assumes that
             // these are all the deliveries that it has made so far.
             while let Ok(deliveries) = self.mailbox.try_recv() {
@@ -162,6 +163,9 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
                 self.output_observer.subscribed(subscription, self.packs);
             }
             AfterWrite::Settle(message_ids) => self.output_observer.settled(&message_ids),
+            AfterWrite::Reject { message_id, reason } => {
+                self.output_observer.rejected(message_id, reason.as_deref());
+            }
         }
     }
 
@@ -188,7 +192,12 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
             Ok(written) => written.map_err(|_| Ended::Lost)?,
             Err(_elapsed) => write_slowly(&mut self.output, unwritten, &self.replies).await?,
         }
-        self.out.clear();
+        if self.out.capacity() > 2 * WRITE_BYTES {
+            // What long replies took is not kept: it is in no budget from here on.
+            self.out = BytesMut::new();
+        } else {
+            self.out.clear();
+        }
         self.permits.clear();
         self.room = FREE_REPLY_BYTES;
         self.taken = None;

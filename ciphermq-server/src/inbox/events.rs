@@ -218,8 +218,7 @@ impl Inbox {
         };
         let bytes = bytes.min(peer.unsent);
         peer.unsent -= bytes;
-        self.unsent -= bytes;
-        self.unsent_budget.give(bytes);
+        self.has_left(bytes);
         let most = self.policy.most_unsent(self.unsent, &self.unsent_budget);
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
@@ -232,6 +231,16 @@ impl Inbox {
                     self.dirty.insert(*queue);
                 }
             }
+        }
+    }
+
+    /// Notes that deliveries have left the server's memory.
+    fn has_left(&mut self, bytes: usize) {
+        let had_sent_too_much = self.policy.has_sent_too_much(self.unsent);
+        self.unsent -= bytes;
+        self.unsent_budget.give(bytes);
+        if had_sent_too_much && !self.policy.has_sent_too_much(self.unsent) {
+            self.dirty.extend(self.lanes.keys());
         }
     }
 
@@ -261,8 +270,7 @@ impl Inbox {
         let Some(peer) = self.peers.remove(&connection) else {
             return;
         };
-        self.unsent -= peer.unsent;
-        self.unsent_budget.give(peer.unsent);
+        self.has_left(peer.unsent);
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
                 lane.release(connection, now);

@@ -56,7 +56,7 @@ impl Inbox {
         let Some(lane) = self.lanes.get_mut(&queue) else {
             return;
         };
-        loop {
+        while !self.policy.has_sent_too_much(self.unsent) {
             let most = self.policy.most_unsent(self.unsent, &self.unsent_budget);
             let next = lane.next_consumer(|connection| {
                 self.peers.get_mut(&connection).is_some_and(|peer| {

@@ -21,13 +21,19 @@ pub struct Policy {
     pub max_deferred: usize,
     /// The most bytes on their way to a connection's socket; always at least one message.
     pub unsent_bytes: usize,
-    /// The same for all connections of the client together; beyond it each has a little.
+    /// The same for all connections of the client together; beyond it each has a little, and beyond
+    /// twice as much nothing.
     pub client_unsent_bytes: usize,
     /// The most that one lane holds ready.
     pub ready: PageLimit,
 }
 
 impl Policy {
+    /// Whether nothing more may be sent to any connection of the client.
+    pub(super) fn has_sent_too_much(&self, unsent: usize) -> bool {
+        unsent >= 2 * self.client_unsent_bytes
+    }
+
     /// Returns the most bytes that may be on their way to one connection's socket, when `unsent`
     /// are on their way to all sockets of the client.
     pub(super) fn most_unsent(&self, unsent: usize, budget: &Budget) -> usize {

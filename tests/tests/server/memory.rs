@@ -89,6 +89,42 @@ async fn a_line_that_is_not_long_may_take_its_time() {
     slow.expect_prefix("Error: bad_name: ").await;
 }
 
+/// Long lines of one client on many connections, all at full speed, do not wait for each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_long_lines_at_once_are_all_answered() {
+    let server = small_server(0).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let mut client = RawClient::connect(&server, &format!("client_{}", number % 2)).await;
+        clients.spawn(async move {
+            let line = format!("get_public_key {}", "x".repeat(1_000_000));
+            for _ in 0..5 {
+                client.send_line(&line).await;
+                client.expect_prefix("Error: bad_name: ").await;
+            }
+        });
+    }
+    clients.join_all().await;
+}
+
+/// What a client says of itself takes no more memory than is kept of it.
+#[tokio::test]
+async fn a_long_hello_is_not_kept() {
+    let server = Server::start(Options::sqlite()).await;
+    let before = server.process().rss_bytes();
+    let mut idle = Vec::new();
+    for number in 0..10 {
+        let mut client = RawClient::connect(&server, "talkative").await;
+        let hello = format!(r#"hello {{"client":"{}"}}"#, "x".repeat(15_000_000));
+        client.send_line(&hello).await;
+        client.expect_prefix("Hello: ").await;
+        client.ask("ping", "PONG").await;
+        idle.push((number, client));
+    }
+    let grown = server.process().rss_bytes().saturating_sub(before);
+    assert!(grown < 100 * MIB, "{} MiB", grown / MIB);
+}
+
 /// Requests whose replies are much longer, on connections that read nothing, of several clients.
 #[tokio::test]
 async fn replies_that_nobody_reads_take_bounded_memory_and_no_service() {

@@ -51,9 +51,10 @@ impl Facts {
     /// Records a `hello`. What it leaves out stays as it was, except whether lines are packed.
     pub(in crate::broker) fn said_hello(&self, said: Hello) {
         let mut hello = self.hello.lock();
-        if let Some(mut program) = said.program {
-            program.truncate(program.floor_char_boundary(PROGRAM_BYTES));
-            hello.program = Some(program);
+        if let Some(program) = said.program {
+            // A copy: the text itself keeps the memory of however long it was.
+            let end = program.floor_char_boundary(PROGRAM_BYTES);
+            hello.program = program.get(..end).map(str::to_owned);
         }
         if said.consumer.is_some() {
             hello.consumer = said.consumer;

@@ -42,7 +42,7 @@ impl ClientSession {
 
     /// Executes `delete_queue`.
     pub(in crate::broker) async fn delete_queue(
-        &self,
+        &mut self,
         queue: QueueName,
         if_empty: bool,
         if_unused: bool,
@@ -67,6 +67,8 @@ impl ClientSession {
         if let ChangeOutcome::Refused(refusal) = self.change(delete).await? {
             return Err(queue_refused(&queue, refusal));
         }
+        // This connection stays open, and consumes from it no more.
+        self.consumed.remove(&id);
         tracing::info!(client_id = %self.client_id, "Queue {queue} is deleted; messages that \
             waited in it are rejected");
         Ok(Reply::QueueDeleted)

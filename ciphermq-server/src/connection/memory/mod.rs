@@ -9,6 +9,10 @@
 //! of its own besides, so it always goes on, however much others take. When a budget is short, the
 //! slowest of those that are in the way are ended.
 //!
+//! Nobody waits for more of what it holds already, so connections cannot wait for each other in a
+//! circle: a long line takes the memory of the longest one when it begins, and gives back the rest
+//! at its end; then it takes memory for its messages, of a budget whose holders wait for neither.
+//!
 //! - `lines`: what a connection's lines take
 //! - `replies`: what its replies take
 //! - `transfers`: which connections send or read too slowly
@@ -34,6 +38,8 @@ use crate::config::Limits;
 
 /// How often a connection that waits for memory looks for others that are too slow.
 const LOOK: Duration = Duration::from_millis(500);
+/// The part of the memory for lines that is for their messages is one of this many.
+const MESSAGE_PARTS: usize = 4;
 /// The part of the memory for lines that one client may take is one of this many.
 const LINE_PARTS: usize = 2;
 /// The part of the memory for replies that one client may take is one of this many.
@@ -42,7 +48,11 @@ const REPLY_PARTS: usize = 4;
 /// The memory of all connections.
 #[derive(Debug)]
 pub struct Memory {
+    max_line_bytes: usize,
+    /// For long lines, from their beginning until they are answered.
     lines: Budget,
+    /// For the messages of lines, which take more than the line.
+    messages: Budget,
     replies: Budget,
     /// Unfinished lines.
     arriving: Transfers,
@@ -61,9 +71,12 @@ impl Memory {
             min_line_rate,
             ..
         } = *limits;
-        let own_lines = (max_buffered_bytes / LINE_PARTS).max(max_line_bytes);
+        let messages = max_buffered_bytes / MESSAGE_PARTS;
+        let lines = (max_buffered_bytes - messages).max(max_line_bytes);
         Arc::new(Self {
-            lines: Budget::new(max_buffered_bytes, own_lines),
+            max_line_bytes,
+            lines: Budget::new(lines, (lines / LINE_PARTS).max(max_line_bytes)),
+            messages: Budget::new(messages, messages / LINE_PARTS),
             replies: Budget::new(max_unread_bytes, max_unread_bytes / REPLY_PARTS),
             arriving: Transfers::new(min_line_rate),
             leaving: Transfers::new(0),
@@ -72,7 +85,11 @@ impl Memory {
 
     /// Returns the memory for the lines of a client's connection.
     pub(super) fn lines(self: &Arc<Self>, client_id: &ClientId) -> ConnectionLines {
-        ConnectionLines::new(Arc::clone(self), self.lines.of(client_id))
+        ConnectionLines::new(
+            Arc::clone(self),
+            self.lines.of(client_id),
+            self.messages.of(client_id),
+        )
     }
 
     /// Returns the memory for the replies of a client's connection.

@@ -26,12 +26,15 @@ pub(in crate::connection) type ReplyPermit = Permit;
 pub(in crate::connection) struct ConnectionReplies {
     memory: Arc<Memory>,
     budget: ClientBudget,
+    /// The longest message.
+    max_line_bytes: usize,
     own: Arc<Semaphore>,
 }
 
 impl ConnectionReplies {
     pub(super) fn new(memory: Arc<Memory>, budget: ClientBudget) -> Self {
         Self {
+            max_line_bytes: memory.max_line_bytes,
             memory,
             budget,
             own: Arc::new(Semaphore::new(OWN_BYTES)),
@@ -51,9 +54,10 @@ impl ConnectionReplies {
             | Command::ListBindings(_)
             | Command::ListRejected(_)
             | Command::ListWaitingKeys(_) => self.take(LIST_BYTES).await,
-            Command::GetSignedKey { .. }
-            | Command::GetCertificate { .. }
-            | Command::Fetch { .. } => self.take(READ_BYTES).await,
+            Command::Fetch { .. } => self.take(self.max_line_bytes.max(LIST_BYTES)).await,
+            Command::GetSignedKey { .. } | Command::GetCertificate { .. } => {
+                self.take(READ_BYTES).await
+            }
             _ => None,
         }
     }
@@ -65,7 +69,8 @@ impl ConnectionReplies {
         bytes: usize,
     ) -> Option<ReplyPermit> {
         match permit {
-            Some(Permit::Shared(mut taken)) if taken.amount() >= bytes => {
+            // All that the client may take suffices for what is longer.
+            Some(Permit::Shared(mut taken)) if taken.amount() >= bytes || taken.is_all() => {
                 taken.reduce_to(bytes);
                 Some(Permit::Shared(taken))
             }
@@ -86,9 +91,7 @@ impl ConnectionReplies {
 
     /// Begins to watch output that the client does not read.
     pub(in crate::connection) fn unread(&self, bytes: usize) -> Transfer {
-        let transfer = self.memory.leaving.begin(self.budget.clone());
-        transfer.holds(bytes);
-        transfer
+        self.memory.leaving.begin(self.budget.clone(), bytes)
     }
 
     /// Takes memory of the connection's own for a reply that is not long, or else of the budget.

@@ -19,6 +19,9 @@ const RECENT: Duration = Duration::from_secs(1);
 /// A transfer at this rate, in bytes a second, or more does not have to give way.
 const FAST: u64 = 64 * 1024;
 
+/// The time in which a transfer moves what it holds, or else has to give way.
+const MOST_SECONDS: u64 = 10;
+
 /// The reason why a transfer has to be given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::connection) enum TooSlow {
@@ -104,13 +107,13 @@ impl Transfers {
         }
     }
 
-    /// Begins a transfer that holds memory of this client.
-    pub(super) fn begin(&self, client: ClientBudget) -> Transfer {
+    /// Begins a transfer that holds these bytes of this client.
+    pub(super) fn begin(&self, client: ClientBudget, held: usize) -> Transfer {
         let now = Instant::now();
         let ended = Arc::new(Notify::new());
         let progress = Progress {
             client,
-            held: 0,
+            held,
             moved: 0,
             begun: now,
             recent: Recent {
@@ -183,7 +186,8 @@ impl Progress {
         let (bytes, time) = self.recent.roll(now);
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let rate = bytes.saturating_mul(1000) / millis.max(1);
-        (rate < FAST).then_some(rate)
+        let fast = FAST.max(self.held as u64 / MOST_SECONDS);
+        (rate < fast).then_some(rate)
     }
 
     /// Goes on after a pause, which does not count.
@@ -227,7 +231,7 @@ pub(in crate::connection) struct Transfer {
 }
 
 impl Transfer {
-    /// Records that a line has grown to `bytes`, or how many bytes of output are left.
+    /// Records that a line has grown to `bytes`.
     pub(super) fn holds(&self, bytes: usize) {
         self.change(|transfer| {
             transfer.moved(bytes.saturating_sub(transfer.held), Instant::now());
@@ -300,7 +304,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_line_below_the_minimum_rate_is_ended_after_ten_seconds() {
         let budget = Budget::new(1, 1);
-        let line = Transfers::new(1000).begin(client(&budget, "a"));
+        let line = Transfers::new(1000).begin(client(&budget, "a"), 0);
         let begun = Instant::now();
         assert_eq!(line.is_too_slow().await, TooSlow::BelowMinimum);
         assert_eq!(begun.elapsed(), GRACE);
@@ -309,7 +313,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_in_which_the_server_does_not_read_does_not_count() {
         let budget = Budget::new(1, 1);
-        let line = Transfers::new(1000).begin(client(&budget, "a"));
+        let line = Transfers::new(1000).begin(client(&budget, "a"), 0);
         for second in 1..60 {
             let read = tokio::time::timeout(Duration::from_secs(1), line.is_too_slow());
             assert!(read.await.is_err(), "second {second}");
@@ -322,7 +326,7 @@ mod tests {
     async fn a_line_that_came_fast_and_then_stops_is_slow_two_seconds_later() {
         let budget = Budget::new(1, 1);
         let lines = Transfers::new(0);
-        let line = lines.begin(client(&budget, "a"));
+        let line = lines.begin(client(&budget, "a"), 0);
         let end = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             line.holds(16 << 20);
@@ -346,10 +350,10 @@ mod tests {
             big.try_take(500),
             honest.try_take(10),
         ];
-        let slow = lines.begin(attacker.clone());
-        let slower = lines.begin(attacker.clone());
-        let fast = lines.begin(big);
-        let others = lines.begin(honest.clone());
+        let slow = lines.begin(attacker.clone(), 0);
+        let slower = lines.begin(attacker.clone(), 0);
+        let fast = lines.begin(big, 0);
+        let others = lines.begin(honest.clone(), 0);
         let advance = async {
             for tenth in 1..=30 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
