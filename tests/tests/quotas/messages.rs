@@ -170,16 +170,17 @@ pub(super) async fn one_receiver_stops_only_messages_to_itself(backend: Backend)
 }
 
 pub(super) async fn old_rejected_messages_are_removed(backend: Backend) {
-    let mut server = server(&backend, "rejected_bytes = 1").await;
+    let mut server = server(&backend, "rejected_bytes = 4").await;
     let (mut sender, mut receiver) = pair(&server).await;
     sender.ask(&batch(&["m1"]), "ACK m1").await;
     receiver.ask("reject m1 no", "Rejected m1").await;
     assert_eq!(
         exceeded(&mut sender, &batch(&["m2"]), "rejected_bytes").await,
-        1
+        4
     );
+    sender.ask(&batch_to("second", &["s1"]), "ACK s1").await;
     server.terminate().await;
-    let old = limits("rejected_bytes = 1\nrejected_age = \"1s\"");
+    let old = limits("rejected_bytes = 4\nrejected_age = \"1s\"");
     server.configure("limits", "client", old);
     sleep(Duration::from_secs(1)).await;
     server.restart().await;
