@@ -210,7 +210,7 @@ async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
         let outcomes = publish_all(&mut store, vec![renamed(second, &id)])
             .await
             .publishes;
-        assert_eq!(outcomes, [expected.clone()], "{id}");
+        assert_eq!(outcomes, *std::slice::from_ref(expected), "{id}");
     }
     // The first one is stored, once, and those around it are in order.
     let page = store
