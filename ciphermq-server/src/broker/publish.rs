@@ -233,6 +233,9 @@ impl Publishing {
             PublishOutcome::Excess(Excess::Quota(quota)) => {
                 Err(self.broker.exceeded(&self.sender, quota))
             }
+            PublishOutcome::Excess(Excess::Receiver(quota, receiver)) => {
+                Err(self.broker.exceeded_by(&self.sender, quota, &receiver))
+            }
             PublishOutcome::Excess(Excess::DiskShare) => Err(ErrorReply::new(
                 ErrorCode::StorageFull,
                 "the server's disk is nearly full, and this client holds more than its share of \

@@ -142,6 +142,37 @@ impl Broker {
         }
         ErrorReply::new(ErrorCode::QuotaExceeded, text)
     }
+
+    /// Returns the error of a client whose messages to one receiver have used up what one receiver
+    /// can use up of a quota, and logs it.
+    pub(super) fn exceeded_by(
+        &self,
+        client_id: &ClientId,
+        quota: Quota,
+        receiver: &ClientId,
+    ) -> ErrorReply {
+        let limit = quota.limit(self.quotas().of(client_id));
+        let text = format!(
+            "limits.client.{} is {limit} for {client_id}, at most a quarter of it for messages to \
+             one receiver, which those to {receiver} have reached; others can be sent to; {}",
+            quota.name(),
+            quota.advice()
+        );
+        let reason = format!("{} of messages to {receiver}", quota.name());
+        if self
+            .repeated
+            .is_first(Event::QuotaReached, client_id.as_str(), &reason)
+        {
+            tracing::warn!(
+                %client_id,
+                quota = quota.name(),
+                limit,
+                %receiver,
+                "Quota of a client is reached"
+            );
+        }
+        ErrorReply::new(ErrorCode::QuotaExceeded, text)
+    }
 }
 
 impl ClientSession {

@@ -44,6 +44,22 @@ impl Held {
     }
 }
 
+/// A number of messages with their bytes, or a change of that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Messages.
+    pub messages: i64,
+    /// The bytes of their envelopes.
+    pub bytes: i64,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+}
+
 impl AddAssign for Held {
     fn add_assign(&mut self, other: Self) {
         self.waiting_messages += other.waiting_messages;
@@ -53,41 +69,53 @@ impl AddAssign for Held {
     }
 }
 
+/// What one sender holds, or a change of that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SenderHeld {
+    /// All of it.
+    pub sum: Held,
+    /// The rejected part, by receiver.
+    pub rejected: HashMap<ClientId, Amount>,
+}
+
 /// What each sender holds, or a change of that.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeldBySender(HashMap<ClientId, Held>);
+pub struct HeldBySender(HashMap<ClientId, SenderHeld>);
 
 impl HeldBySender {
-    /// Adds to what a sender holds. What no client can have sent does not count.
-    pub fn add(&mut self, sender: &str, held: Held) {
-        if let Some(sum) = self.0.get_mut(sender) {
-            *sum += held;
-        } else if let Ok(sender) = ClientId::new(sender) {
-            self.0.insert(sender, held);
+    /// Adds to what waits of a sender. What no client can have sent does not count.
+    pub fn add_waiting(&mut self, sender: &str, amount: Amount) {
+        if let Some(held) = entry(&mut self.0, sender) {
+            held.sum.waiting_messages += amount.messages;
+            held.sum.waiting_bytes += amount.bytes;
         }
     }
 
-    /// Creates the sums of what was counted: sender, messages and bytes each.
+    /// Adds to what was rejected of a sender's messages to a receiver. What no client can have sent
+    /// or rejected does not count.
+    pub fn add_rejected(&mut self, sender: &str, receiver: &str, amount: Amount) {
+        let Some(held) = entry(&mut self.0, sender) else {
+            return;
+        };
+        if let Some(of_receiver) = entry(&mut held.rejected, receiver) {
+            *of_receiver += amount;
+            held.sum.rejected_messages += amount.messages;
+            held.sum.rejected_bytes += amount.bytes;
+        }
+    }
+
+    /// Creates the sums of what was counted: sender, messages and bytes of what waits; sender,
+    /// receiver, messages and bytes of what was rejected.
     pub(crate) fn counted(
         waiting: Vec<(String, i64, i64)>,
-        rejected: Vec<(String, i64, i64)>,
+        rejected: Vec<(String, String, i64, i64)>,
     ) -> Self {
         let mut sums = Self::default();
         for (sender, messages, bytes) in waiting {
-            let held = Held {
-                waiting_messages: messages,
-                waiting_bytes: bytes,
-                ..Held::default()
-            };
-            sums.add(&sender, held);
+            sums.add_waiting(&sender, Amount { messages, bytes });
         }
-        for (sender, messages, bytes) in rejected {
-            let held = Held {
-                rejected_messages: messages,
-                rejected_bytes: bytes,
-                ..Held::default()
-            };
-            sums.add(&sender, held);
+        for (sender, receiver, messages, bytes) in rejected {
+            sums.add_rejected(&sender, &receiver, Amount { messages, bytes });
         }
         sums
     }
@@ -95,7 +123,11 @@ impl HeldBySender {
     /// Adds the changes of another commit.
     pub fn extend(&mut self, other: Self) {
         for (sender, held) in other.0 {
-            *self.0.entry(sender).or_default() += held;
+            let own = self.0.entry(sender).or_default();
+            own.sum += held.sum;
+            for (receiver, amount) in held.rejected {
+                *own.rejected.entry(receiver).or_default() += amount;
+            }
         }
     }
 
@@ -106,15 +138,24 @@ impl HeldBySender {
     }
 
     /// Iterates over the senders.
-    pub fn iter(&self) -> impl Iterator<Item = (&ClientId, &Held)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ClientId, &SenderHeld)> {
         self.0.iter()
     }
 
     /// Returns what a sender holds.
     #[must_use]
     pub fn of(&self, sender: &ClientId) -> Held {
-        self.0.get(sender).copied().unwrap_or_default()
+        self.0.get(sender).map(|held| held.sum).unwrap_or_default()
     }
+}
+
+/// Returns the entry of a client, new if there was none; `None` if no client can have this id.
+fn entry<'a, V: Default>(entries: &'a mut HashMap<ClientId, V>, id: &str) -> Option<&'a mut V> {
+    // Without a copy of the id in most cases.
+    if !entries.contains_key(id) {
+        entries.insert(ClientId::new(id).ok()?, V::default());
+    }
+    entries.get_mut(id)
 }
 
 /// What a client has made.

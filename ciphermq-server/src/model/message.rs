@@ -30,7 +30,7 @@ pub struct Publish {
 }
 
 /// The outcome of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// Stored: the copy for the `n`th of its queues has the sequence number `first + n`.
     Stored {

@@ -21,7 +21,7 @@ mod topology;
 mod transaction;
 
 pub use block::Block;
-pub use held::{Held, HeldBySender, Made};
+pub use held::{Amount, Held, HeldBySender, Made, SenderHeld};
 pub use ids::{CommitNumber, ConnectionId, LaneKey, QueueId, Seq};
 pub use keys::{AdoptedRow, RowKind, SealedKeys, SealedRow};
 pub use message::{

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use ciphermq_protocol::ClientId;
 use parking_lot::Mutex;
 
+use super::rejections::Rejections;
 use super::share::is_above_share;
 use super::{Excess, Quota, Quotas, Room, Rooms};
-use crate::model::{Held, HeldBySender, Made, Time};
+use crate::model::{Held, HeldBySender, Made, SenderHeld, Time};
 
 /// The limits of all clients, and what each sender holds.
 ///
@@ -21,11 +22,18 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Senders {
     /// Senders that hold nothing have no entry.
-    held: HashMap<ClientId, Held>,
+    held: HashMap<ClientId, Sender>,
     /// The bytes that all of them have stored.
     stored: i64,
     /// The number of those that have stored any.
     storing: u64,
+}
+
+/// What one sender holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sender {
+    sum: Held,
+    rejections: Rejections,
 }
 
 impl Ledger {
@@ -49,8 +57,7 @@ impl Ledger {
     /// Returns what a sender holds.
     #[must_use]
     pub fn held(&self, sender: &ClientId) -> Held {
-        let senders = self.senders.lock();
-        senders.held.get(sender).copied().unwrap_or_default()
+        self.senders.lock().sum(sender)
     }
 
     /// Returns all senders that hold anything.
@@ -66,7 +73,7 @@ impl Ledger {
         }
         let mut senders = self.senders.lock();
         for (sender, change) in changes.iter() {
-            senders.apply(sender, *change);
+            senders.apply(sender, change, &self.quotas);
         }
     }
 
@@ -83,18 +90,22 @@ impl Ledger {
         for sender in senders {
             rooms.get_or_insert_with(sender, || {
                 let limits = self.quotas.of(sender);
-                let of = held.held.get(sender).copied().unwrap_or_default();
-                let left = |quota: Quota| Room::left(quota.limit(limits), of.of(quota));
-                let beyond = |quota: &Quota| left(*quota) == 0;
-                let mut rejected = [Quota::RejectedMessages, Quota::RejectedBytes].into_iter();
+                let sum = held.sum(sender);
+                let left = |quota: Quota| Room::left(quota.limit(limits), sum.of(quota));
+                let rejections = held.held.get(sender).map(|of| &of.rejections);
+                let refuses = match rejections.and_then(|rejections| rejections.reached(limits)) {
+                    Some(quota) => Some(Excess::Quota(quota)),
+                    None if is_short && held.is_above_share(sum) => Some(Excess::DiskShare),
+                    None => None,
+                };
+                let refuses_for = rejections.filter(|_| refuses.is_none());
                 Room {
                     messages: left(Quota::WaitingMessages),
                     bytes: left(Quota::WaitingBytes),
-                    refuses: match rejected.find(beyond) {
-                        Some(quota) => Some(Excess::Quota(quota)),
-                        None if is_short && held.is_above_share(of) => Some(Excess::DiskShare),
-                        None => None,
-                    },
+                    refuses_for: refuses_for
+                        .map(|of| of.exhausted().clone())
+                        .unwrap_or_default(),
+                    refuses,
                     ..Room::default()
                 }
             });
@@ -119,7 +130,7 @@ impl Ledger {
         let rejected = senders
             .held
             .iter()
-            .filter(|(_, held)| held.rejected_messages > 0);
+            .filter(|(_, held)| held.sum.rejected_messages > 0);
         rejected
             .filter_map(|(sender, _)| {
                 let age = self.quotas.of(sender).rejected_age?;
@@ -130,15 +141,28 @@ impl Ledger {
 }
 
 impl Senders {
-    fn apply(&mut self, sender: &ClientId, change: Held) {
+    fn sum(&self, sender: &ClientId) -> Held {
+        self.held
+            .get(sender)
+            .map(|held| held.sum)
+            .unwrap_or_default()
+    }
+
+    fn apply(&mut self, sender: &ClientId, change: &SenderHeld, quotas: &Quotas) {
         let held = match self.held.get_mut(sender) {
             Some(held) => held,
             None => self.held.entry(sender.clone()).or_default(),
         };
-        let before = held.stored_bytes();
-        *held += change;
-        let after = held.stored_bytes();
-        if *held == Held::default() {
+        let before = held.sum.stored_bytes();
+        held.sum += change.sum;
+        let after = held.sum.stored_bytes();
+        if !change.rejected.is_empty() {
+            let limits = quotas.of(sender);
+            for (receiver, amount) in &change.rejected {
+                held.rejections.apply(receiver, *amount, limits);
+            }
+        }
+        if *held == Sender::default() {
             self.held.remove(sender);
         }
         self.stored += after - before;
@@ -164,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::config::ClientLimits;
+    use crate::model::Amount;
 
     fn client(number: u8) -> ClientId {
         ClientId::new(&format!("c{number}")).unwrap()
@@ -177,39 +202,64 @@ mod tests {
         Ledger::new(quotas, HeldBySender::default())
     }
 
-    fn of(number: u8, held: Held) -> HeldBySender {
+    fn waits(number: u8, messages: i64, bytes: i64) -> HeldBySender {
         let mut changes = HeldBySender::default();
-        changes.add(client(number).as_str(), held);
+        changes.add_waiting(client(number).as_str(), Amount { messages, bytes });
+        changes
+    }
+
+    fn rejected(sender: u8, receiver: u8, messages: i64, bytes: i64) -> HeldBySender {
+        let mut changes = HeldBySender::default();
+        let (sender, receiver) = (client(sender), client(receiver));
+        let amount = Amount { messages, bytes };
+        changes.add_rejected(sender.as_str(), receiver.as_str(), amount);
         changes
     }
 
     #[test]
     fn beyond_the_rejected_ones_nothing_is_taken() {
         let ledger = ledger(ClientLimits {
-            rejected_messages: 2,
+            rejected_messages: 8,
             rejected_age: Some(Duration::from_secs(10)),
             ..ClientLimits::default()
         });
-        let rejected = |count| Held {
-            rejected_messages: count,
-            ..Held::default()
-        };
-        ledger.apply(&of(1, rejected(1)));
-        let take = || {
+        ledger.apply(&rejected(1, 11, 1, 0));
+        let take = |receiver| {
             let mut rooms = ledger.rooms([&client(1)], [], false);
-            rooms.take_message(&client(1), 1)
+            rooms.take_message(&client(1), &client(receiver), 1)
         };
-        assert_eq!(take(), Ok(()));
+        assert_eq!(take(11), Ok(()));
         let now = "2025-09-08T07:03:00Z".parse::<jiff::Timestamp>().unwrap();
         let before = "2025-09-08T07:02:50Z".parse::<jiff::Timestamp>().unwrap();
         assert_eq!(
             ledger.rejected_before(now.into()),
             [(client(1), before.into())]
         );
-        ledger.apply(&of(1, rejected(1)));
-        assert_eq!(take(), Err(Excess::Quota(Quota::RejectedMessages)));
-        ledger.apply(&of(1, rejected(-2)));
-        assert_eq!(take(), Ok(()));
+        // One receiver stops only what is sent to it, whatever it rejects; here also the sender.
+        ledger.apply(&rejected(1, 11, 1, 0));
+        ledger.apply(&rejected(1, 1, 20, 0));
+        let quota = Quota::RejectedMessages;
+        for receiver in [11, 1] {
+            let refused = Err(Excess::Receiver(quota, client(receiver)));
+            assert_eq!(take(receiver), refused);
+        }
+        assert_eq!(take(12), Ok(()));
+        assert_eq!(ledger.held(&client(1)).rejected_messages, 22);
+        let mut rooms = ledger.rooms([&client(2)], [], false);
+        assert_eq!(rooms.take_message(&client(2), &client(11), 1), Ok(()));
+        // Several together reach the whole limit.
+        ledger.apply(&rejected(1, 12, 3, 0));
+        ledger.apply(&rejected(1, 13, 1, 0));
+        assert_eq!(take(14), Ok(()));
+        ledger.apply(&rejected(1, 13, 1, 0));
+        assert_eq!(take(14), Err(Excess::Quota(quota)));
+        ledger.apply(&rejected(1, 11, -2, 0));
+        assert_eq!(take(14), Ok(()));
+        assert_eq!(take(11), Ok(()));
+        for (receiver, messages) in [(1, -20), (12, -3), (13, -2)] {
+            ledger.apply(&rejected(1, receiver, messages, 0));
+        }
+        assert_eq!(take(12), Ok(()));
         assert!(ledger.rejected_before(now.into()).is_empty());
         assert!(ledger.senders().is_empty());
     }
@@ -217,22 +267,17 @@ mod tests {
     #[test]
     fn when_the_disk_is_short_who_holds_most_waits() {
         let ledger = ledger(ClientLimits::default());
-        let waiting = |bytes| Held {
-            waiting_messages: 1,
-            waiting_bytes: bytes,
-            ..Held::default()
-        };
-        ledger.apply(&of(1, waiting(100)));
-        ledger.apply(&of(2, waiting(10)));
+        ledger.apply(&waits(1, 1, 100));
+        ledger.apply(&waits(2, 1, 10));
         let take = |number, is_short| {
             let mut rooms = ledger.rooms([&client(number)], [], is_short);
-            rooms.take_message(&client(number), 1)
+            rooms.take_message(&client(number), &client(9), 1)
         };
         assert_eq!(take(1, false), Ok(()));
         assert_eq!(take(1, true), Err(Excess::DiskShare));
         assert_eq!(take(2, true), Ok(()));
         assert_eq!(take(3, true), Ok(()), "one that stores nothing");
-        ledger.apply(&of(1, waiting(-95)));
+        ledger.apply(&waits(1, 1, -95));
         assert_eq!(take(1, true), Ok(()));
         assert_eq!(take(2, true), Err(Excess::DiskShare));
     }
@@ -265,7 +310,7 @@ mod tests {
         fn the_sums_follow(changes in prop::collection::vec((0u8..4, 0i64..100, 0i64..9), 0..200)) {
             let ledger = ledger(ClientLimits::default());
             let mut expected: HashMap<ClientId, Held> = HashMap::new();
-            for (number, bytes, rejected) in changes {
+            for (number, bytes, of_rejected) in changes {
                 let held = expected.entry(client(number)).or_default();
                 // Every second change removes everything.
                 let change = match held.waiting_messages {
@@ -273,7 +318,7 @@ mod tests {
                         waiting_messages: 1,
                         waiting_bytes: bytes,
                         rejected_messages: 1,
-                        rejected_bytes: rejected,
+                        rejected_bytes: of_rejected,
                     },
                     _ => Held {
                         waiting_messages: -held.waiting_messages,
@@ -283,14 +328,18 @@ mod tests {
                     },
                 };
                 *held += change;
-                ledger.apply(&of(number, change));
+                let mut changes = waits(number, change.waiting_messages, change.waiting_bytes);
+                let (messages, bytes) = (change.rejected_messages, change.rejected_bytes);
+                changes.extend(rejected(number, 9, messages, bytes));
+                ledger.apply(&changes);
             }
             expected.retain(|_, held| *held != Held::default());
             let senders = ledger.senders.lock();
             let stored = expected.values().map(Held::stored_bytes);
             prop_assert_eq!(senders.stored, stored.clone().sum::<i64>());
             prop_assert_eq!(senders.storing, stored.filter(|bytes| *bytes > 0).count() as u64);
-            prop_assert_eq!(&senders.held, &expected);
+            let sums = senders.held.iter().map(|(sender, held)| (sender.clone(), held.sum));
+            prop_assert_eq!(sums.collect::<HashMap<_, _>>(), expected);
         }
     }
 }

@@ -12,6 +12,8 @@
 //! - `limits`: which limits a client has: those of the first entry whose patterns match its id
 //! - `kind`: the quotas by name
 //! - `ledger`: what each sender holds, by the effects of the store's commits
+//! - `rejections`: what receivers reject of one sender's messages, and whom that stops it from
+//!   sending to
 //! - `room`: what the commit that is being made may still add
 //! - `rate`: token buckets
 //! - `share`: who is refused first when the disk is short
@@ -22,6 +24,7 @@ mod kind;
 mod ledger;
 mod limits;
 mod rate;
+mod rejections;
 mod room;
 mod share;
 

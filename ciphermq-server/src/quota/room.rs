@@ -7,16 +7,18 @@ use ciphermq_protocol::ClientId;
 use super::Quota;
 
 /// The reason why a message is not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Excess {
     /// A quota of its sender.
     Quota(Quota),
+    /// A quota of its sender, of which its receiver has used up what one receiver can.
+    Receiver(Quota, ClientId),
     /// The disk is short, and its sender holds more than its share.
     DiskShare,
 }
 
 /// What one client may still add; `u64::MAX` means no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     /// Queues.
     pub queues: u64,
@@ -30,6 +32,8 @@ pub struct Room {
     pub bytes: u64,
     /// The reason why no message is taken, whatever the room.
     pub refuses: Option<Excess>,
+    /// Receivers for whom no message is taken, each with the quota.
+    pub refuses_for: HashMap<ClientId, Quota>,
 }
 
 impl Default for Room {
@@ -41,6 +45,7 @@ impl Default for Room {
             messages: u64::MAX,
             bytes: u64::MAX,
             refuses: None,
+            refuses_for: HashMap::new(),
         }
     }
 }
@@ -124,12 +129,20 @@ impl Rooms {
     /// # Errors
     ///
     /// The reason why there is none. Nothing is taken.
-    pub(crate) fn take_message(&mut self, sender: &ClientId, bytes: u64) -> Result<(), Excess> {
+    pub(crate) fn take_message(
+        &mut self,
+        sender: &ClientId,
+        receiver: &ClientId,
+        bytes: u64,
+    ) -> Result<(), Excess> {
         let Some(room) = self.0.get_mut(sender) else {
             return Ok(());
         };
-        if let Some(excess) = room.refuses {
-            return Err(excess);
+        if let Some(excess) = &room.refuses {
+            return Err(excess.clone());
+        }
+        if let Some(quota) = room.refuses_for.get(receiver) {
+            return Err(Excess::Receiver(*quota, receiver.clone()));
         }
         if room.messages == 0 {
             return Err(Excess::Quota(Quota::WaitingMessages));
@@ -156,21 +169,26 @@ mod tests {
             queues: 1,
             messages: 2,
             bytes: 100,
+            refuses_for: HashMap::from([(client("full"), Quota::RejectedBytes)]),
             ..Room::default()
         };
-        let (a, b) = (client("a"), client("b"));
+        let (a, b, r) = (client("a"), client("b"), client("r"));
         rooms.insert(a.clone(), room);
         assert_eq!(rooms.take_queue(&a), Ok(()));
         assert_eq!(rooms.take_queue(&a), Err(Quota::Queues));
         assert_eq!(rooms.take_exchange(&a), Ok(()));
         assert_eq!(rooms.take_queue(&b), Ok(()), "others have no limit");
-        assert_eq!(rooms.take_message(&a, 90), Ok(()));
+        assert_eq!(rooms.take_message(&a, &r, 90), Ok(()));
         let full = Err(Excess::Quota(Quota::WaitingBytes));
-        assert_eq!(rooms.take_message(&a, 11), full);
-        assert_eq!(rooms.take_message(&a, 10), Ok(()), "a smaller one fits");
+        assert_eq!(rooms.take_message(&a, &r, 11), full);
+        assert_eq!(rooms.take_message(&a, &r, 10), Ok(()), "a smaller one fits");
         let full = Err(Excess::Quota(Quota::WaitingMessages));
-        assert_eq!(rooms.take_message(&a, 0), full);
-        assert_eq!(rooms.take_message(&b, u64::MAX), Ok(()));
+        assert_eq!(rooms.take_message(&a, &r, 0), full);
+        assert_eq!(rooms.take_message(&b, &r, u64::MAX), Ok(()));
+        let full = client("full");
+        let refused = Err(Excess::Receiver(Quota::RejectedBytes, full.clone()));
+        assert_eq!(rooms.take_message(&a, &full, 0), refused);
+        assert_eq!(rooms.take_message(&b, &full, 1), Ok(()));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server, on_both_databases
 
 use messages::{
     a_sender_is_refused_while_as_much_waits_as_may, old_rejected_messages_are_removed,
-    rejected_messages_count_for_their_sender, waiting_bytes_are_bounded,
+    one_receiver_stops_only_messages_to_itself, rejected_messages_count_for_their_sender,
+    waiting_bytes_are_bounded,
 };
 use rate::{the_command_line_shows_both_well, the_sdk_slows_down_and_loses_nothing};
 use topology::{
@@ -24,6 +25,7 @@ on_both_databases!(
     a_sender_is_refused_while_as_much_waits_as_may,
     waiting_bytes_are_bounded,
     rejected_messages_count_for_their_sender,
+    one_receiver_stops_only_messages_to_itself,
     old_rejected_messages_are_removed,
     the_sdk_slows_down_and_loses_nothing,
     the_command_line_shows_both_well,
@@ -62,9 +64,14 @@ async fn exceeded(client: &mut RawClient, command: &str, quota: &str) -> u64 {
 
 /// The line that publishes messages to `receiver`.
 fn batch(ids: &[&str]) -> String {
+    batch_to("receiver", ids)
+}
+
+/// The line that publishes messages to a client.
+fn batch_to(receiver: &str, ids: &[&str]) -> String {
     let envelopes: Vec<String> = ids
         .iter()
-        .map(|id| EnvelopeText::modern(id, "receiver").to_string())
+        .map(|id| EnvelopeText::modern(id, receiver).to_string())
         .collect();
     format!("publish_batch e k [{}]", envelopes.join(","))
 }

@@ -6,7 +6,7 @@ use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, EnvelopeText, PATIENCE, RawClient, Server};
 use tokio::time::{Instant, sleep};
 
-use super::{batch, exceeded, limits, server};
+use super::{batch, batch_to, exceeded, limits, server};
 
 const WAITING: &str = "Error: quota_exceeded: limits.client.waiting_messages is 3 for sender; send \
                        again when receivers have acknowledged messages, or ask for a higher limit";
@@ -88,12 +88,21 @@ pub(super) async fn rejected_messages_count_for_their_sender(backend: Backend) {
     for id in ["m1", "m2", "m3", "m4"] {
         sender.expect(&format!("ACK {id}")).await;
     }
+    sender.ask(&batch_to("second", &["s1"]), "ACK s1").await;
     // The receiver gets rid of all of them, beyond the limit as well.
     for id in ["m1", "m2", "m3"] {
         receiver
             .ask(&format!("reject {id} no"), &format!("Rejected {id}"))
             .await;
     }
+    // The other half is another receiver's.
+    sender.ask(&batch_to("third", &["t1"]), "ACK t1").await;
+    let mut second = RawClient::connect(&server, "second").await;
+    second.ask("reject s1 no", "Rejected s1").await;
+    sender.send_line(&batch_to("third", &["t1", "t2"])).await;
+    sender.expect("ACK t1").await;
+    let all = "Error: quota_exceeded: limits.client.rejected_messages is 2 for sender; find out";
+    sender.expect_prefix(all).await;
     assert_eq!(
         exceeded(&mut sender, &batch(&["m5"]), "rejected_messages").await,
         2
@@ -117,17 +126,61 @@ pub(super) async fn rejected_messages_count_for_their_sender(backend: Backend) {
     sender.ask(&batch(&["m5"]), "ACK m5").await;
 }
 
+pub(super) async fn one_receiver_stops_only_messages_to_itself(backend: Backend) {
+    const REFUSED: &str = "Error: quota_exceeded: limits.client.rejected_messages is 8 for sender, \
+                           at most a quarter of it for messages to one receiver, which those to \
+                           receiver have reached; ";
+    let mut server = server(&backend, "rejected_messages = 8").await;
+    let (mut sender, mut receiver) = pair(&server).await;
+    let many: Vec<String> = (0..12).map(|number| format!("m{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    sender.send_line(&batch(&many)).await;
+    for id in &many {
+        sender.expect(&format!("ACK {id}")).await;
+    }
+    receiver.ask("reject m0 no", "Rejected m0").await;
+    sender.ask(&batch(&["n1"]), "ACK n1").await;
+    // More than the whole limit, because it waited already.
+    for id in &many[1..] {
+        receiver
+            .ask(&format!("reject {id} no"), &format!("Rejected {id}"))
+            .await;
+    }
+    sender.send_line(&batch(&["n1", "n2"])).await;
+    sender.expect("ACK n1").await;
+    let rest = sender.expect_prefix(REFUSED).await;
+    assert!(rest.ends_with(" for message n2"), "{rest}");
+    sender.ask(&batch_to("second", &["s1"]), "ACK s1").await;
+    let mut other = RawClient::connect(&server, "other").await;
+    other.ask(&batch(&["o1"]), "ACK o1").await;
+
+    // Killed, the server counts the same again.
+    server.kill9().await;
+    server.restart().await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.send_line(&batch(&["n2"])).await;
+    sender.expect_prefix(REFUSED).await;
+    sender.ask(&batch_to("second", &["s2"]), "ACK s2").await;
+    let entry = limits("clients = [\"send*\"]\nrejected_messages = 80");
+    server.terminate().await;
+    server.configure("limits", "clients", vec![entry]);
+    server.restart().await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.ask(&batch(&["n2"]), "ACK n2").await;
+}
+
 pub(super) async fn old_rejected_messages_are_removed(backend: Backend) {
-    let mut server = server(&backend, "rejected_bytes = 1").await;
+    let mut server = server(&backend, "rejected_bytes = 4").await;
     let (mut sender, mut receiver) = pair(&server).await;
     sender.ask(&batch(&["m1"]), "ACK m1").await;
     receiver.ask("reject m1 no", "Rejected m1").await;
     assert_eq!(
         exceeded(&mut sender, &batch(&["m2"]), "rejected_bytes").await,
-        1
+        4
     );
+    sender.ask(&batch_to("second", &["s1"]), "ACK s1").await;
     server.terminate().await;
-    let old = limits("rejected_bytes = 1\nrejected_age = \"1s\"");
+    let old = limits("rejected_bytes = 4\nrejected_age = \"1s\"");
     server.configure("limits", "client", old);
     sleep(Duration::from_secs(1)).await;
     server.restart().await;

@@ -151,11 +151,12 @@ client_limits! {
     /// The most bytes of their envelopes.
     waiting_bytes: u64 = Size(64 << 30, 0..=1 << 50);
 
-    /// The most messages of the client that receivers have rejected. Beyond it, the client cannot
-    /// publish; `reject` is never refused.
+    /// The most messages of the client that receivers have rejected; a quarter of it for each
+    /// receiver. Beyond it, the client cannot publish, or not to this receiver; `reject` is never
+    /// refused.
     rejected_messages: u64 = Number(100_000, 0..=1 << 50);
 
-    /// The most bytes of their envelopes.
+    /// The most bytes of their envelopes; a quarter of it for each receiver.
     rejected_bytes: u64 = Size(256 << 20, 0..=1 << 50);
 
     /// How long rejected messages of the client are kept. The server logs how many it removes.

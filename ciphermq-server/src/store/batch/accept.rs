@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::id::{Stream, split_id};
 use super::settlement::{Found, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
-use crate::model::{Held, HeldBySender, Publish, PublishOutcome, Seq};
+use crate::model::{Amount, HeldBySender, Publish, PublishOutcome, Seq};
 use crate::quota::Rooms;
 
 /// The result of accepting a transaction's publishes.
@@ -100,7 +100,8 @@ impl<'a> Accepted<'a> {
             Some(_) => raw.own().len(),
             None => raw.len(),
         };
-        if let Err(excess) = rooms.take_message(&publish.sender, bytes as u64) {
+        let receiver = &publish.envelope.receiver_client_id;
+        if let Err(excess) = rooms.take_message(&publish.sender, receiver, bytes as u64) {
             return PublishOutcome::Excess(excess);
         }
         let first = self.copies;
@@ -122,12 +123,11 @@ impl<'a> Accepted<'a> {
     /// Adds what its batches take to what their senders hold.
     pub(in crate::store) fn add_held(&self, held: &mut HeldBySender) {
         for batch in &self.batches {
-            let taken = Held {
-                waiting_messages: count(batch.publishes.len()),
-                waiting_bytes: batch.stored_bytes(),
-                ..Held::default()
+            let taken = Amount {
+                messages: count(batch.publishes.len()),
+                bytes: batch.stored_bytes(),
             };
-            held.add(batch.first.sender.as_str(), taken);
+            held.add_waiting(batch.first.sender.as_str(), taken);
         }
     }
 

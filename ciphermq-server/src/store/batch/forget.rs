@@ -6,7 +6,7 @@
 use ciphermq_protocol::ClientId;
 
 use super::count;
-use crate::model::{Held, HeldBySender};
+use crate::model::{Amount, HeldBySender};
 
 /// The number of batches that a step examines.
 pub(in crate::store) const STEP: i64 = 500;
@@ -73,24 +73,25 @@ impl RejectedStep {
         self.removed.is_empty()
     }
 
-    /// Notes that messages of a sender, of these sizes, were removed.
+    /// Notes that messages of a sender were removed: the receiver and the size of each.
     pub(in crate::store) fn removed(
         &mut self,
         sender: &ClientId,
-        sizes: Vec<i64>,
+        messages: Vec<(String, i64)>,
         held: &mut HeldBySender,
     ) {
-        if sizes.is_empty() {
+        if messages.is_empty() {
             return;
         }
-        self.messages += sizes.len();
-        self.removed.push((sender.clone(), sizes.len() as u64));
-        let less = Held {
-            rejected_messages: -count(sizes.len()),
-            rejected_bytes: -sizes.iter().sum::<i64>(),
-            ..Held::default()
-        };
-        held.add(sender.as_str(), less);
+        self.messages += messages.len();
+        self.removed.push((sender.clone(), messages.len() as u64));
+        for (receiver, bytes) in messages {
+            let less = Amount {
+                messages: -1,
+                bytes: -bytes,
+            };
+            held.add_rejected(sender.as_str(), &receiver, less);
+        }
     }
 
     /// Returns how many messages of each sender were removed.
@@ -110,12 +111,17 @@ mod tests {
         assert_eq!(step.limit(), Some(64));
         step.removed(&sender, Vec::new(), &mut held);
         assert!(step.is_empty());
-        step.removed(&sender, vec![10; 60], &mut held);
+        step.removed(&sender, vec![("r".to_owned(), 10); 60], &mut held);
         assert_eq!(step.limit(), Some(4));
-        step.removed(&sender, vec![1; 4], &mut held);
+        step.removed(&sender, vec![("s".to_owned(), 1); 4], &mut held);
         assert_eq!(step.limit(), None);
         let less = held.of(&sender);
         assert_eq!((less.rejected_messages, less.rejected_bytes), (-64, -604));
+        let mut expected = HeldBySender::default();
+        for (receiver, messages, bytes) in [("r", -60, -600), ("s", -4, -4)] {
+            expected.add_rejected("c", receiver, Amount { messages, bytes });
+        }
+        assert_eq!(held, expected);
         assert_eq!(step.into_removed(), [(sender.clone(), 60), (sender, 4)]);
     }
 

@@ -10,7 +10,7 @@ use super::disposition::{Disposition, DispositionRange, TimeText, later};
 use super::id::{Stream, message_id, split_id};
 use super::{BatchRow, count, length};
 use crate::model::{
-    Ack, AckOutcome, Held, HeldBySender, MessageState, Outcomes, QueueId, Rejection, Time,
+    Ack, AckOutcome, Amount, HeldBySender, MessageState, Outcomes, QueueId, Rejection, Time,
     Transaction,
 };
 use crate::store::{Error, corrupt};
@@ -349,28 +349,19 @@ impl SettlementRows<'_> {
     /// Adds what senders hold less to what they hold.
     pub(in crate::store) fn add_held(&self, held: &mut HeldBySender) {
         for (batch, settled) in &self.settled {
-            let less = Held {
-                waiting_messages: -settled,
-                ..Held::default()
+            let less = Amount {
+                messages: -settled,
+                bytes: 0,
             };
-            held.add(batch.sender.as_deref().unwrap_or_default(), less);
+            held.add_waiting(batch.sender.as_deref().unwrap_or_default(), less);
         }
         for batch in &self.finished {
-            let less = Held {
-                waiting_bytes: -batch.bytes,
-                ..Held::default()
+            let less = Amount {
+                messages: 0,
+                bytes: -batch.bytes,
             };
-            held.add(batch.sender.as_deref().unwrap_or_default(), less);
+            held.add_waiting(batch.sender.as_deref().unwrap_or_default(), less);
         }
-    }
-}
-
-/// Returns what a sender holds more once a message of it is set aside.
-pub(in crate::store) fn set_aside_held(bytes: i64) -> Held {
-    Held {
-        rejected_messages: 1,
-        rejected_bytes: bytes,
-        ..Held::default()
     }
 }
 

@@ -197,7 +197,7 @@ impl Committer for PostgresCommitter {
         let mut rejected = RejectedStep::default();
         for (sender, before) in &retention.rejected_before {
             let Some(limit) = rejected.limit() else { break };
-            let forget = sqlx::query_scalar(FORGET_REJECTED)
+            let forget = sqlx::query_as(FORGET_REJECTED)
                 .bind(sender.as_str())
                 .bind(before.to_string())
                 .bind(limit)

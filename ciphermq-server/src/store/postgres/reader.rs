@@ -216,7 +216,7 @@ impl Reader for PostgresReader {
             let waiting: Vec<(String, i64, i64)> = sqlx::query_as(HELD_WAITING)
                 .fetch_all(&mut *transaction)
                 .await?;
-            let rejected: Vec<(String, i64, i64)> = sqlx::query_as(HELD_REJECTED)
+            let rejected: Vec<(String, String, i64, i64)> = sqlx::query_as(HELD_REJECTED)
                 .fetch_all(&mut *transaction)
                 .await?;
             transaction.commit().await?;

@@ -86,14 +86,16 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM (SELECT b.*, e.envelopes, e.shared, (e.ends::json ->> $5::int4)::int4 AS stop, \
      CASE WHEN $5::int4 = 0 THEN 0 ELSE (e.ends::json ->> ($5::int4 - 1))::int4 END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
-     ON CONFLICT DO NOTHING RETURNING client_id, length(envelope)::int8";
+     ON CONFLICT DO NOTHING RETURNING client_id, receiver_client_id, \
+     length(envelope)::int8";
 
-/// Removes rejected messages of a sender, older than a time: at most so many.
+/// Removes rejected messages of a sender, older than a time: at most so many. Returns the receiver
+/// and the size of each.
 pub(super) const FORGET_REJECTED: &str = "DELETE FROM rejected_messages m USING \
      (SELECT message_id, rejected_time FROM rejected_messages WHERE client_id = $1 \
      AND rejected_time < $2 ORDER BY rejected_time LIMIT $3) AS old \
      WHERE m.message_id = old.message_id AND m.rejected_time = old.rejected_time \
-     RETURNING length(m.envelope)::int8";
+     RETURNING m.receiver_client_id, length(m.envelope)::int8";
 
 /// Counts what waits by sender: messages that are not settled, and the bytes of the batches that
 /// hold them.
@@ -103,9 +105,9 @@ pub(super) const HELD_WAITING: &str = "SELECT b.client_id, SUM(b.messages - (SEL
      FROM (SELECT DISTINCT first_seq FROM waiting) w JOIN batches b ON b.first_seq = w.first_seq \
      WHERE b.client_id IS NOT NULL GROUP BY b.client_id";
 
-/// Counts rejected messages and their bytes by sender.
-pub(super) const HELD_REJECTED: &str = "SELECT client_id, COUNT(*), \
-     SUM(length(envelope))::int8 FROM rejected_messages GROUP BY client_id";
+/// Counts rejected messages and their bytes by sender and receiver.
+pub(super) const HELD_REJECTED: &str = "SELECT client_id, receiver_client_id, COUNT(*), \
+     SUM(length(envelope))::int8 FROM rejected_messages GROUP BY client_id, receiver_client_id";
 
 /// Selects the removal to go on with.
 pub(super) const REMOVAL: &str = "SELECT queue_id, up_to_seq, reason, after_receiver, after_seq \

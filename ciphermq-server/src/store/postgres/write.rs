@@ -7,13 +7,11 @@ use sqlx::{PgConnection, Row as _};
 
 use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
-use crate::model::{CommitNumber, HeldBySender, QueueId};
+use crate::model::{Amount, CommitNumber, HeldBySender, QueueId};
 use crate::store::batch::accept::NewBatch;
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
-use crate::store::batch::settlement::{
-    Rejected, Settlement, SettlementRows, lanes, set_aside_held,
-};
+use crate::store::batch::settlement::{Rejected, Settlement, SettlementRows, lanes};
 use crate::store::batch::tail_cache::stream_ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
 
@@ -205,7 +203,7 @@ pub(super) async fn set_aside(
     held: &mut HeldBySender,
 ) -> Result<(), sqlx::Error> {
     for rejected in rejected {
-        let written: Option<(String, i64)> = sqlx::query_as(SET_ASIDE)
+        let written: Option<(String, String, i64)> = sqlx::query_as(SET_ASIDE)
             .bind(rejected.message_id.as_str())
             // PostgreSQL allows no zero byte in texts.
             .bind(rejected.reason.replace('\0', "\u{fffd}"))
@@ -214,8 +212,8 @@ pub(super) async fn set_aside(
             .bind(rejected.index)
             .fetch_optional(&mut *session)
             .await?;
-        if let Some((sender, bytes)) = written {
-            held.add(&sender, set_aside_held(bytes));
+        if let Some((sender, receiver, bytes)) = written {
+            held.add_rejected(&sender, &receiver, Amount { messages: 1, bytes });
         }
     }
     Ok(())

@@ -290,17 +290,17 @@ impl Maintenance {
     }
 }
 
-/// Removes rejected messages of a sender. Returns their sizes.
+/// Removes rejected messages of a sender. Returns the receiver and the size of each.
 fn forget_rejected(
     connection: &Connection,
     sender: &ClientId,
     before: Time,
     limit: i64,
-) -> rusqlite::Result<Vec<i64>> {
+) -> rusqlite::Result<Vec<(String, i64)>> {
     connection
         .prepare_cached(FORGET_REJECTED)?
         .query_map(params![sender.as_str(), before.to_string(), limit], |row| {
-            row.get(0)
+            Ok((row.get(0)?, row.get(1)?))
         })?
         .collect()
 }

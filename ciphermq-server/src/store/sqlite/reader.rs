@@ -233,7 +233,7 @@ impl Reader for SqliteReader {
             .fetch_all(&mut *transaction)
             .await
             .map_err(error)?;
-        let rejected: Vec<(String, i64, i64)> = sqlx::query_as(HELD_REJECTED)
+        let rejected: Vec<(String, String, i64, i64)> = sqlx::query_as(HELD_REJECTED)
             .fetch_all(&mut *transaction)
             .await
             .map_err(error)?;

@@ -74,12 +74,14 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM (SELECT b.*, e.envelopes, e.shared, json_extract(e.ends, '$[' || ?5 || ']') AS stop, \
      CASE WHEN ?5 = 0 THEN 0 ELSE json_extract(e.ends, '$[' || (?5 - 1) || ']') END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = ?4) \
-     WHERE TRUE ON CONFLICT DO NOTHING RETURNING client_id, length(envelope)";
+     WHERE TRUE ON CONFLICT DO NOTHING RETURNING client_id, receiver_client_id, \
+     length(envelope)";
 
-/// Removes rejected messages of a sender, older than a time: at most so many.
+/// Removes rejected messages of a sender, older than a time: at most so many. Returns the receiver
+/// and the size of each.
 pub(super) const FORGET_REJECTED: &str = "DELETE FROM rejected_messages WHERE rowid IN \
      (SELECT k.rowid FROM rejected_messages k WHERE k.client_id = ? AND k.rejected_time < ? \
-     ORDER BY k.rejected_time LIMIT ?) RETURNING length(envelope)";
+     ORDER BY k.rejected_time LIMIT ?) RETURNING receiver_client_id, length(envelope)";
 
 /// Counts what waits by sender: messages that are not settled, and the bytes of the batches that
 /// hold them.
@@ -89,9 +91,9 @@ pub(super) const HELD_WAITING: &str = "SELECT b.client_id, SUM(b.messages - (SEL
      FROM (SELECT DISTINCT first_seq FROM waiting) w CROSS JOIN batches b \
      ON b.first_seq = w.first_seq GROUP BY b.client_id";
 
-/// Counts rejected messages and their bytes by sender.
-pub(super) const HELD_REJECTED: &str = "SELECT client_id, COUNT(*), SUM(length(envelope)) \
-     FROM rejected_messages GROUP BY client_id";
+/// Counts rejected messages and their bytes by sender and receiver.
+pub(super) const HELD_REJECTED: &str = "SELECT client_id, receiver_client_id, COUNT(*), \
+     SUM(length(envelope)) FROM rejected_messages GROUP BY client_id, receiver_client_id";
 
 pub(super) const REMOVE_ENVELOPES: &str = "DELETE FROM envelopes WHERE first_seq = ?";
 

@@ -12,12 +12,14 @@ use super::sql::{
     INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION, REMOVE_ENVELOPES,
     REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
 };
-use crate::model::{ChangeOutcome, CommitNumber, HeldBySender, Outcomes, Publish, Transaction};
+use crate::model::{
+    Amount, ChangeOutcome, CommitNumber, HeldBySender, Outcomes, Publish, Transaction,
+};
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
 use crate::store::batch::live::{Narrowed, narrow, queues_of};
-use crate::store::batch::settlement::{Settlement, SettlementRows, lanes, set_aside_held};
+use crate::store::batch::settlement::{Settlement, SettlementRows, lanes};
 use crate::store::batch::tail_cache::{TailCache, stream_ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 
@@ -239,7 +241,11 @@ pub(super) fn record(
             rejected.index,
         ])?;
         while let Some(row) = written.next()? {
-            held.add(row.get_ref(0)?.as_str()?, set_aside_held(row.get(1)?));
+            let more = Amount {
+                messages: 1,
+                bytes: row.get(2)?,
+            };
+            held.add_rejected(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, more);
         }
     }
     let mut remove = connection.prepare_cached(REMOVE_DISPOSITION)?;

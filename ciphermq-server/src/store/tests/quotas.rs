@@ -13,8 +13,8 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::fixture::*;
 use crate::model::{
-    Change, ChangeOutcome, ConnectionId, Held, HeldBySender, Publish, PublishOutcome, QueueId,
-    Refusal, Rejection, Requester, Transaction,
+    Amount, Change, ChangeOutcome, ConnectionId, HeldBySender, Publish, PublishOutcome, QueueId,
+    Refusal, Rejection, Requester, SenderHeld, Transaction,
 };
 use crate::quota::{Excess, Quota, Room, Rooms};
 use crate::store::{Retention, Store};
@@ -46,9 +46,15 @@ fn room(sender: &str, room: Room) -> Rooms {
     rooms
 }
 
-fn sorted(held: &HeldBySender) -> BTreeMap<ClientId, Held> {
-    let kept = held.iter().filter(|(_, held)| **held != Held::default());
-    kept.map(|(sender, held)| (sender.clone(), *held)).collect()
+/// Returns what each sender holds, without what is nothing.
+fn sorted(held: &HeldBySender) -> BTreeMap<ClientId, SenderHeld> {
+    let without_nothing = |(sender, held): (&ClientId, &SenderHeld)| {
+        let mut held = held.clone();
+        held.rejected
+            .retain(|_, amount| *amount != Amount::default());
+        (held != SenderHeld::default()).then(|| (sender.clone(), held))
+    };
+    held.iter().filter_map(without_nothing).collect()
 }
 
 /// Whatever is published, acked, rejected, deleted and removed: the changes that the commits and
@@ -59,7 +65,7 @@ async fn what_senders_hold_is_what_a_start_counts(database: &Database) {
     let mut random = StdRng::seed_from_u64(15);
     let mut sum = HeldBySender::default();
     let mut streams = [("s", ids(1)), ("t", ids(2))];
-    let mut waiting: Vec<String> = Vec::new();
+    let mut waiting: Vec<(String, &str)> = Vec::new();
     for round in 0..40 {
         let mut transaction = Transaction::default();
         for (sender, ids) in &mut streams {
@@ -68,21 +74,24 @@ async fn what_senders_hold_is_what_a_start_counts(database: &Database) {
             let (packs, copies) = (random.random(), random.random_range(1..=queue.len()));
             for id in ids.take(count) {
                 let payload = "A".repeat(random.random_range(1..20) * 4);
-                let envelope = envelope(&id, "r", packs, &payload);
+                // To oneself as well.
+                let receiver = ["r", "s", "u"][random.random_range(0..3)];
+                let envelope = envelope(&id, receiver, packs, &payload);
                 let to: Vec<QueueId> = queue.iter().copied().take(copies).collect();
                 transaction.publishes.push(publish(sender, &to, envelope));
-                waiting.push(id);
+                waiting.push((id, receiver));
             }
         }
         // Also some of this very commit, and some for the second time.
         for _ in 0..random.random_range(0..60) {
-            let Some(id) = waiting.get(random.random_range(0..waiting.len().max(1))) else {
+            let Some((id, receiver)) = waiting.get(random.random_range(0..waiting.len().max(1)))
+            else {
                 continue;
             };
             match random.random_range(0..6) {
-                0 => transaction.rejections.push(rejection(id, "r")),
+                0 => transaction.rejections.push(rejection(id, receiver)),
                 1 => transaction.acks.push(ack(id, "nobody")),
-                _ => transaction.acks.push(ack(id, "r")),
+                _ => transaction.acks.push(ack(id, receiver)),
             }
         }
         let again = transaction.publishes.first().cloned();
@@ -112,8 +121,24 @@ async fn what_senders_hold_is_what_a_start_counts(database: &Database) {
         let counted = store.reader.held().await.unwrap();
         assert_eq!(sorted(&sum), sorted(&counted), "round {round}");
     }
-    let rejected = |held: &Held| held.rejected_messages > 0 && held.waiting_messages > 0;
-    assert!(sorted(&sum).values().all(rejected), "{sum:?}");
+    for held in sorted(&sum).values() {
+        assert!(held.sum.waiting_messages > 0, "{sum:?}");
+        assert_eq!(held.rejected.len(), 3, "{sum:?}");
+        let of = |number: fn(&Amount) -> i64| held.rejected.values().map(number).sum::<i64>();
+        assert_eq!(held.sum.rejected_messages, of(|amount| amount.messages));
+        assert_eq!(held.sum.rejected_bytes, of(|amount| amount.bytes));
+    }
+    // The rejected ones of one sender are removed, whoever has rejected them.
+    let retention = Retention {
+        rejected_before: vec![(client("s"), time("2100-01-01T00:00:00Z"))],
+        ..Retention::default()
+    };
+    assert!(maintain(&mut store, &retention, &mut sum).await > 0);
+    let counted = store.reader.held().await.unwrap();
+    assert_eq!(sorted(&sum), sorted(&counted));
+    let left = sorted(&sum);
+    assert!(left[&client("s")].rejected.is_empty());
+    assert!(!left[&client("t")].rejected.is_empty());
     close(store).await;
 
     let store = database.open().await;
@@ -174,12 +199,34 @@ async fn a_sender_without_room_stores_nothing_new(database: &Database) {
     let publishes = [&messages[..3], &messages[2..3], &[other]].concat();
     let outcomes = commit(&mut store, with(room("s", none), &publishes)).await;
     let refused = PublishOutcome::Excess(Excess::DiskShare);
-    assert_eq!(outcomes.publishes[..2], [PublishOutcome::Duplicate; 2]);
-    assert_eq!(outcomes.publishes[2..4], [refused, refused]);
+    let retried = PublishOutcome::Duplicate;
+    assert_eq!(outcomes.publishes[..2], [retried.clone(), retried]);
+    assert_eq!(outcomes.publishes[2..4], [refused.clone(), refused]);
     assert!(matches!(
         outcomes.publishes[4],
         PublishOutcome::Stored { .. }
     ));
+
+    // Only messages to one receiver are refused, and no retry of one.
+    let for_one = Room {
+        refuses_for: [(client("r"), Quota::RejectedBytes)].into(),
+        ..Room::default()
+    };
+    let to_another = publish("s", &[queue], envelope("u1", "u", true, "AAAA"));
+    let publishes = [&messages[1..3], &[to_another]].concat();
+    let outcomes = commit(&mut store, with(room("s", for_one), &publishes)).await;
+    let refused = Excess::Receiver(Quota::RejectedBytes, client("r"));
+    assert_eq!(outcomes.publishes[0], PublishOutcome::Duplicate);
+    assert_eq!(outcomes.publishes[1], PublishOutcome::Excess(refused));
+    assert!(matches!(
+        outcomes.publishes[2],
+        PublishOutcome::Stored { .. }
+    ));
+    let settled = Transaction {
+        acks: vec![ack("u1", "u")],
+        ..Transaction::default()
+    };
+    commit(&mut store, settled).await;
 
     // Messages that share a piece take it once.
     let bytes = Room {

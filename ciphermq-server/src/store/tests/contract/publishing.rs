@@ -183,7 +183,10 @@ async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
         .await
         .publishes;
         assert!(
-            matches!(outcomes[..], [_, PublishOutcome::Stored { .. }, a, _, b] if a == *expected && b == *expected),
+            matches!(
+                &outcomes[..],
+                [_, PublishOutcome::Stored { .. }, a, _, b] if a == expected && b == expected
+            ),
             "{id}: {outcomes:?}"
         );
 
@@ -195,7 +198,10 @@ async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
             .await
             .publishes;
         assert!(
-            matches!(outcomes[..], [a, b, PublishOutcome::Stored { .. }] if a == *expected && b == *expected),
+            matches!(
+                &outcomes[..],
+                [a, b, PublishOutcome::Stored { .. }] if a == expected && b == expected
+            ),
             "{id}: {outcomes:?}"
         );
 
@@ -204,7 +210,7 @@ async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
         let outcomes = publish_all(&mut store, vec![renamed(second, &id)])
             .await
             .publishes;
-        assert_eq!(outcomes, [*expected], "{id}");
+        assert_eq!(outcomes, *std::slice::from_ref(expected), "{id}");
     }
     // The first one is stored, once, and those around it are in order.
     let page = store
