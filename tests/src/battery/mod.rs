@@ -18,9 +18,9 @@
 //! - [`figures`]: the results of one attack, and the bounds that they must respect
 //! - [`round`]: one attack in three phases: before, during and after it
 //!
-//! Rates and latencies depend on the machine's speed. The rest must hold on every machine: no honest
-//! client gets an error, memory and logs are bounded, and the service has recovered 5 seconds after
-//! the attack.
+//! Rates and latencies depend on the machine's speed. The rest must hold on every machine: no
+//! honest client gets an error, memory and logs are bounded, and the service has recovered 5
+//! seconds after the attack.
 
 pub mod attack;
 pub mod attacker;

@@ -29,7 +29,8 @@ pub struct Victim {
 pub struct Measured {
     /// Messages per second, from the first one sent to the last one acknowledged by its receiver.
     pub rate: f64,
-    /// The time until a publish is acknowledged, in milliseconds: the median and the 99th percentile.
+    /// The time until a publish is acknowledged, in milliseconds: the median and the 99th
+    /// percentile.
     pub publish: [f64; 2],
     /// The errors of the measurements.
     pub errors: Vec<String>,

@@ -78,8 +78,8 @@ impl Receiver {
         self.ack(id).await;
     }
 
-    /// Discards every line that is not the confirmation: a delivery among them would be lost to this
-    /// client.
+    /// Discards every line that is not the confirmation: a delivery among them would be lost to
+    /// this client.
     async fn ack(&mut self, id: &str) {
         let confirmation = format!("ACK_CONFIRMED {id}");
         for _ in 0..3 {
