@@ -59,11 +59,14 @@ impl ClientBudget {
     /// Waits for an amount; `None` when the budget is closed. More than a client may take is all
     /// that it may take. It is cancel safe, but a caller that has cancelled waits behind others.
     pub(crate) async fn take(&self, amount: usize) -> Option<Taken> {
-        let amount = self.own.up_to(amount);
         // Its own part first: so only as much as clients may take waits for the common amount.
-        let own = self.own.take(amount).await?;
-        let common = self.common.take(amount).await?;
-        Some(self.taken(own, common))
+        self.take_own(amount).await?.take_common().await
+    }
+
+    /// Waits for an amount of the client's own part, as [`take`](Self::take) does first.
+    pub(crate) async fn take_own(&self, amount: usize) -> Option<TakenOfOwn<'_>> {
+        let own = self.own.take(self.own.up_to(amount)).await?;
+        Some(TakenOfOwn { budget: self, own })
     }
 
     /// Takes an amount if it is free.
@@ -84,17 +87,28 @@ impl ClientBudget {
         Arc::ptr_eq(&self.own, &other.own)
     }
 
-    /// Whether the client itself has taken so much that this amount is not free.
-    pub(crate) fn has_used_up(&self, amount: usize) -> bool {
-        self.own.free.available_permits() < self.own.up_to(amount) as usize
-    }
-
     fn taken(&self, own: OwnedSemaphorePermit, common: OwnedSemaphorePermit) -> Taken {
         Taken {
             own,
             common,
             client: Arc::clone(&self.own),
         }
+    }
+}
+
+/// An amount of a client's own part, for which the common amount is not taken yet.
+#[derive(Debug)]
+pub(crate) struct TakenOfOwn<'a> {
+    budget: &'a ClientBudget,
+    own: OwnedSemaphorePermit,
+}
+
+impl TakenOfOwn<'_> {
+    /// Waits for the same of the common amount; `None` when the budget is closed.
+    pub(crate) async fn take_common(self) -> Option<Taken> {
+        let permits = self.budget.own.up_to(self.own.num_permits());
+        let common = self.budget.common.take(permits).await?;
+        Some(self.budget.taken(self.own, common))
     }
 }
 
@@ -172,7 +186,6 @@ mod tests {
         let budget = Budget::new(10, 6);
         let [one, two] = ["one", "two"].map(|name| budget.of(&client(name)));
         let first = one.take(4).now_or_never().flatten().unwrap();
-        assert!(one.has_used_up(3) && !one.has_used_up(2));
         assert!(one.take(3).now_or_never().is_none());
         assert!(one.try_take(3).is_none());
         // More than a client may take is all that it may take.

@@ -98,41 +98,42 @@ impl Memory {
     }
 
     /// Waits for memory for lines. While it waits, lines that arrive too slowly, and connections
-    /// that do not read, are ended.
+    /// that do not read, are ended: those of the client itself if it has taken its own part.
     async fn take_for_lines(&self, budget: &ClientBudget, bytes: usize) -> Option<Taken> {
-        let make_room = |of_client: Option<&ClientBudget>| {
-            let freed = self.arriving.end_slowest(of_client, bytes, Instant::now());
+        let own = budget.take_own(bytes);
+        let own = patiently(own, || {
+            self.arriving
+                .end_slowest(Some(budget), bytes, Instant::now());
+        });
+        let common = own.await?.take_common();
+        let common = patiently(common, || {
+            let freed = self.arriving.end_slowest(None, bytes, Instant::now());
             if freed < bytes {
-                // Their client ids are those of another budget, so of all clients.
                 let wanted = bytes - freed;
                 self.leaving.end_slowest(None, wanted, Instant::now());
             }
-        };
-        take(budget, bytes, make_room).await
+        });
+        common.await
     }
 
-    /// Waits for memory for replies. While it waits, connections that do not read are ended.
+    /// Waits for memory for replies. While it waits for what others have, connections that do not
+    /// read are ended. A client that has taken its own part waits until it reads.
     async fn take_for_replies(&self, budget: &ClientBudget, bytes: usize) -> Option<Taken> {
-        let make_room = |of_client: Option<&ClientBudget>| {
-            self.leaving.end_slowest(of_client, bytes, Instant::now());
-        };
-        take(budget, bytes, make_room).await
+        let common = budget.take_own(bytes).await?.take_common();
+        let common = patiently(common, || {
+            self.leaving.end_slowest(None, bytes, Instant::now());
+        });
+        common.await
     }
 }
 
-/// Takes an amount of a budget, and calls `make_room` from time to time while it waits: with the
-/// client's part of the budget if that is what is short. It returns `None` if the budget is closed.
-async fn take(
-    budget: &ClientBudget,
-    bytes: usize,
-    make_room: impl Fn(Option<&ClientBudget>),
-) -> Option<Taken> {
-    let taken = budget.take(bytes);
-    tokio::pin!(taken);
+/// Waits for memory, and calls `make_room` from time to time meanwhile.
+async fn patiently<T>(taking: impl Future<Output = T>, make_room: impl Fn()) -> T {
+    tokio::pin!(taking);
     loop {
-        match tokio::time::timeout(LOOK, &mut taken).await {
+        match tokio::time::timeout(LOOK, &mut taking).await {
             Ok(taken) => return taken,
-            Err(_elapsed) => make_room(budget.has_used_up(bytes).then_some(budget)),
+            Err(_elapsed) => make_room(),
         }
     }
 }

@@ -117,6 +117,8 @@ mod tests {
     use super::*;
     use crate::config::Limits;
 
+    const LONG: std::time::Duration = std::time::Duration::from_secs(100);
+
     fn replies(bytes: usize) -> (Arc<Memory>, ConnectionReplies) {
         let memory = Memory::new(&Limits {
             max_unread_bytes: bytes,
@@ -159,17 +161,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_does_not_read_is_ended_when_memory_is_short() {
-        let (_memory, replies) = replies(2 << 20);
+    async fn a_connection_that_does_not_read_is_ended_when_others_need_its_memory() {
+        let (memory, replies) = replies(2 << 20);
         let list = Command::ListRejected(RejectedRequest::default());
         let first = replies.reserve_for(&list).await;
+        // Its own next reply waits, and ends nothing.
         let stuck = replies.unread(100_000);
+        let next = tokio::time::timeout(LONG, replies.reserve_for(&list));
+        tokio::select! {
+            biased;
+            _ = stuck.is_too_slow() => unreachable!(),
+            next = next => assert!(next.is_err()),
+        }
+        let others = ["b", "c", "d"].map(|name| memory.replies(&ClientId::new(name).unwrap()));
+        let mut held = Vec::new();
+        for other in &others {
+            held.push(other.reserve_for(&list).await);
+        }
         let stuck = async move {
             stuck.is_too_slow().await;
             drop(first);
         };
-        let second = replies.reserve_for(&list);
-        let ((), second) = tokio::join!(stuck, second);
-        assert!(second.is_some());
+        let last = memory.replies(&ClientId::new("e").unwrap());
+        let ((), last) = tokio::join!(stuck, last.reserve_for(&list));
+        assert!(last.is_some());
     }
 }
