@@ -128,20 +128,19 @@ impl<C: clap::ValueEnum + Copy + Send + Sync + 'static> Listing<C> {
         Ok(Exit::Done)
     }
 
-    /// Prints the only row, which is `what`, as [`print`](Self::print) does.
+    /// Prints the only row, as [`print`](Self::print) does.
     ///
     /// # Errors
     ///
-    /// [`Failure`] also if there is none.
+    /// [`Failure`] with the text `none` also if there is no row.
     pub(super) async fn print_one<R: Row<C>, N: Clone + PartialOrd>(
         self,
-        what: &str,
+        none: String,
         page: impl AsyncFn(&Client, Option<N>) -> Page<R, N>,
     ) -> Result<Exit, Failure> {
         let rows = all(self.connection, page).await?;
         if rows.is_empty() {
-            let what = format!("There is no {what} that this client may see.");
-            return Err(Failure::plain(what).with_exit(Exit::Less));
+            return Err(Failure::plain(none).with_exit(Exit::Less));
         }
         self.list.print(&rows)?;
         Ok(Exit::Done)

@@ -1,6 +1,7 @@
 //! What clients hold of their quotas, how fast they publish, and the answers to those who exceed
 //! that.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,12 +135,7 @@ impl Broker {
             quota.name(),
             quota.advice()
         );
-        if self
-            .repeated
-            .is_first(Event::QuotaReached, client_id.as_str(), quota.name())
-        {
-            tracing::warn!(%client_id, quota = quota.name(), limit, "Quota of a client is reached");
-        }
+        self.log_reached(client_id, quota.name(), limit, None);
         ErrorReply::new(ErrorCode::QuotaExceeded, text)
     }
 
@@ -158,20 +154,30 @@ impl Broker {
             quota.name(),
             quota.advice()
         );
-        let reason = format!("{} of messages to {receiver}", quota.name());
+        self.log_reached(client_id, quota.name(), limit, Some(receiver));
+        ErrorReply::new(ErrorCode::QuotaExceeded, text)
+    }
+
+    /// Logs that a client has reached a limit, for messages to one receiver or for all: the first
+    /// time for each.
+    fn log_reached(
+        &self,
+        client_id: &ClientId,
+        quota: &str,
+        limit: u64,
+        receiver: Option<&ClientId>,
+    ) {
+        let reason = match receiver {
+            Some(receiver) => Cow::from(format!("{quota} of messages to {receiver}")),
+            None => Cow::from(quota),
+        };
         if self
             .repeated
             .is_first(Event::QuotaReached, client_id.as_str(), &reason)
         {
-            tracing::warn!(
-                %client_id,
-                quota = quota.name(),
-                limit,
-                %receiver,
-                "Quota of a client is reached"
-            );
+            let receiver = receiver.map(tracing::field::display);
+            tracing::warn!(%client_id, quota, limit, receiver, "Quota of a client is reached");
         }
-        ErrorReply::new(ErrorCode::QuotaExceeded, text)
     }
 }
 
@@ -209,16 +215,8 @@ impl ClientSession {
         else {
             return Ok(());
         };
-        let client_id = self.client_id.as_str();
-        let repeated = &self.broker.repeated;
-        if repeated.is_first(Event::QuotaReached, client_id, limit) {
-            tracing::warn!(
-                client_id,
-                quota = limit,
-                limit = value,
-                "Quota of a client is reached"
-            );
-        }
+        let client_id = &self.client_id;
+        self.broker.log_reached(client_id, limit, value, None);
         let text = format!("limits.client.{limit} is {value} for {client_id}");
         Err(ErrorReply::rate_limited(&text, pause))
     }

@@ -76,11 +76,7 @@ impl Rooms {
         client_id: &ClientId,
         make: impl FnOnce() -> Room,
     ) -> &mut Room {
-        // Without a copy of the id in most cases.
-        if !self.0.contains_key(client_id) {
-            self.0.insert(client_id.clone(), make());
-        }
-        self.0.entry(client_id.clone()).or_default()
+        self.0.entry(client_id.clone()).or_insert_with(make)
     }
 
     /// Takes room for a queue.

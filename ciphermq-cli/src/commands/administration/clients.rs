@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Client, ClientId, ClientInfo, ClientsRequest};
 
-use crate::commands::listing::{Consent, ListArgs, Row, connect, done};
+use crate::commands::listing::{Consent, Listing, Page, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -22,9 +22,7 @@ enum Action {
     /// List clients, with what they hold
     List {
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Show one client; the exit code is 4 if the server knows nothing of it
     Show {
@@ -32,9 +30,7 @@ enum Action {
         #[arg(value_name = "CLIENT")]
         client: ClientId,
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Keep a client out until it is unblocked: its connections end, its messages wait
     Block {
@@ -104,30 +100,19 @@ fn quotas(client: &ClientInfo) -> String {
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match args.action {
-        Action::List { list, connection } => {
-            let client = connect(connection).await?;
-            let clients = all(&client, None).await?;
-            client.close().await;
-            list.print(&clients)?;
-            Ok(Exit::Done)
+        Action::List { listing } => {
+            listing
+                .print(async |client, after| page(client, None, after).await)
+                .await
         }
         Action::Show {
             client: only,
-            list,
-            connection,
+            listing,
         } => {
-            let client = connect(connection).await?;
-            let clients = all(&client, Some(only.clone())).await?;
-            client.close().await;
-            if clients.is_empty() {
-                let what = format!(
-                    "The client {only} is not connected, holds nothing, and is not \
-                    blocked."
-                );
-                return Err(Failure::plain(what).with_exit(Exit::Less));
-            }
-            list.print(&clients)?;
-            Ok(Exit::Done)
+            let none =
+                format!("The client {only} is not connected, holds nothing, and is not blocked.");
+            let page = async |client: &Client, after| page(client, Some(only.clone()), after).await;
+            listing.print_one(none, page).await
         }
         Action::Block {
             client: blocked,
@@ -152,25 +137,20 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     }
 }
 
-/// Returns all clients, or the one with this id.
-async fn all(client: &Client, only: Option<ClientId>) -> Result<Vec<ClientInfo>, Failure> {
-    let mut clients = Vec::new();
-    let mut after = None;
-    loop {
-        let page = client
-            .clients(ClientsRequest {
-                after: after.clone(),
-                client: only.clone(),
-                limit: None,
-            })
-            .await?;
-        clients.extend(page.clients);
-        // A server that returns the same page again would keep us here indefinitely.
-        if page.next.is_none() || page.next <= after {
-            return Ok(clients);
-        }
-        after = page.next;
-    }
+/// Asks for a page of the clients, or for the one with this id.
+async fn page(
+    client: &Client,
+    only: Option<ClientId>,
+    after: Option<ClientId>,
+) -> Page<ClientInfo, ClientId> {
+    let page = client
+        .clients(ClientsRequest {
+            after,
+            client: only,
+            limit: None,
+        })
+        .await?;
+    Ok((page.clients, page.next))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Client, ClientId, ConnectionInfo, ConnectionsRequest, QueueName};
 
-use crate::commands::listing::{Consent, ListArgs, Row, connect, done};
+use crate::commands::listing::{Consent, Listing, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -24,9 +24,7 @@ enum Action {
         #[arg(long)]
         client: Option<ClientId>,
         #[command(flatten)]
-        list: ListArgs<Column>,
-        #[command(flatten)]
-        connection: ConnectionArgs,
+        listing: Listing<Column>,
     },
     /// Close a connection; its client may connect again, and most do so by themselves
     Close {
@@ -81,14 +79,18 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match args.action {
         Action::List {
             client: only,
-            list,
-            connection,
+            listing,
         } => {
-            let client = connect(connection).await?;
-            let connections = all(&client, only).await?;
-            client.close().await;
-            list.print(&connections)?;
-            Ok(Exit::Done)
+            let page = async |client: &Client, after| {
+                let request = ConnectionsRequest {
+                    after,
+                    client: only.clone(),
+                    limit: None,
+                };
+                let page = client.connections(request).await?;
+                Ok((page.connections, page.next))
+            };
+            listing.print(page).await
         }
         Action::Close {
             number,
@@ -101,25 +103,5 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             client.close_connection(number).await?;
             done(client, &console, format!("Connection {number} closed")).await
         }
-    }
-}
-
-async fn all(client: &Client, only: Option<ClientId>) -> Result<Vec<ConnectionInfo>, Failure> {
-    let mut connections = Vec::new();
-    let mut after = None;
-    loop {
-        let page = client
-            .connections(ConnectionsRequest {
-                after,
-                client: only.clone(),
-                limit: None,
-            })
-            .await?;
-        connections.extend(page.connections);
-        // A server that returns the same page again would keep us here indefinitely.
-        if page.next.is_none() || page.next <= after {
-            return Ok(connections);
-        }
-        after = page.next;
     }
 }

@@ -4,7 +4,7 @@ use ciphermq_client::{
     BindingCursor, BindingInfo, BindingsRequest, Client, ExchangeName, QueueName, RoutingKey,
 };
 
-use super::maker;
+use super::{maker, there_is_no};
 use crate::commands::listing::{Consent, Listing, Page, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
@@ -110,13 +110,14 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 routing_key,
             } = binding;
             let what = format!("binding of queue {queue} to exchange {exchange} by {routing_key}");
+            let none = there_is_no(&what);
             let page = async |client: &Client, after| {
                 let of = (Some(queue.clone()), Some(exchange.clone()));
                 let (mut bindings, next) = page(client, of.0, of.1, after).await?;
                 bindings.retain(|binding| binding.routing_key == routing_key);
                 Ok((bindings, next))
             };
-            listing.print_one(&what, page).await
+            listing.print_one(none, page).await
         }
         Action::Bind {
             binding,

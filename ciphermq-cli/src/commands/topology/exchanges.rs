@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Client, ExchangeInfo, ExchangeName, ExchangesRequest};
 
-use super::maker;
+use super::{maker, there_is_no};
 use crate::commands::listing::{Consent, Listing, Page, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
@@ -82,10 +82,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 .await
         }
         Action::Show { exchange, listing } => {
-            let what = format!("exchange {exchange}");
+            let none = there_is_no(&format!("exchange {exchange}"));
             let page =
                 async |client: &Client, after| page(client, Some(exchange.clone()), after).await;
-            listing.print_one(&what, page).await
+            listing.print_one(none, page).await
         }
         Action::Declare {
             exchange,

@@ -2,7 +2,7 @@
 
 use ciphermq_client::{Client, DeleteQueue, QueueInfo, QueueName, QueuesRequest};
 
-use super::maker;
+use super::{maker, there_is_no};
 use crate::commands::listing::{Consent, Listing, Page, Row, connect, done};
 use crate::connection::ConnectionArgs;
 use crate::console::Console;
@@ -101,10 +101,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 .await
         }
         Action::Show { queue, listing } => {
-            let what = format!("queue {queue}");
+            let none = there_is_no(&format!("queue {queue}"));
             let page =
                 async |client: &Client, after| page(client, Some(queue.clone()), after).await;
-            listing.print_one(&what, page).await
+            listing.print_one(none, page).await
         }
         Action::Declare { queue, connection } => {
             let client = connect(connection).await?;

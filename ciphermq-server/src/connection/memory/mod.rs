@@ -2,7 +2,9 @@
 //! yet, and for replies that are not read yet.
 //!
 //! ```text
-//!    socket ──► lines: unfinished, then until they are answered ──► replies: until written ──► socket
+//!    socket ──► lines ──► replies ──► socket
+//!             until they  until they
+//!            are answered are written
 //! ```
 //!
 //! Each of the two is a budget of which one client may take a part. Every connection has a little

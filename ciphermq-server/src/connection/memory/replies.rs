@@ -26,15 +26,12 @@ pub(in crate::connection) type ReplyPermit = Permit;
 pub(in crate::connection) struct ConnectionReplies {
     memory: Arc<Memory>,
     budget: ClientBudget,
-    /// The longest message.
-    max_line_bytes: usize,
     own: Arc<Semaphore>,
 }
 
 impl ConnectionReplies {
     pub(super) fn new(memory: Arc<Memory>, budget: ClientBudget) -> Self {
         Self {
-            max_line_bytes: memory.max_line_bytes,
             memory,
             budget,
             own: Arc::new(Semaphore::new(OWN_BYTES)),
@@ -53,8 +50,14 @@ impl ConnectionReplies {
             | Command::ListExchanges(_)
             | Command::ListBindings(_)
             | Command::ListRejected(_)
-            | Command::ListWaitingKeys(_) => self.take(LIST_BYTES).await,
-            Command::Fetch { .. } => self.take(self.max_line_bytes.max(LIST_BYTES)).await,
+            | Command::ListWaitingKeys(_)
+            | Command::ListConnections(_)
+            | Command::ListClients(_) => self.take(LIST_BYTES).await,
+            // A message is no longer than the longest line.
+            Command::Fetch { .. } => {
+                let longest = self.memory.max_line_bytes;
+                self.take(longest.max(LIST_BYTES)).await
+            }
             Command::GetSignedKey { .. } | Command::GetCertificate { .. } => {
                 self.take(READ_BYTES).await
             }
