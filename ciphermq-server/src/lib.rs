@@ -36,7 +36,7 @@
 pub mod at_rest;
 pub mod authorization;
 pub mod broker;
-mod budget;
+
 mod by_client;
 pub mod config;
 pub mod connection;
@@ -51,6 +51,7 @@ pub mod private_file;
 pub mod quota;
 pub mod reload;
 pub mod server;
+mod shared_budget;
 pub mod signals;
 pub mod stop;
 pub mod store;

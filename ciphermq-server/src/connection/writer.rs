@@ -13,7 +13,7 @@ use super::QueuedAnswer;
 use super::memory::{ConnectionReplies, FREE_REPLY_BYTES, LinePermit, ReplyPermit};
 use super::reader::Ended;
 use crate::broker::{AfterWrite, Mailbox, OutputObserver};
-use crate::budget::Taken;
+use crate::shared_budget::Taken;
 
 /// The number of bytes that are collected before they are written.
 const WRITE_BYTES: usize = 64 * 1024;

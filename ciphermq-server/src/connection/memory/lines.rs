@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::transfers::{TooSlow, Transfer};
 use super::{Memory, Permit, take_own};
-use crate::budget::{ClientBudget, Taken};
+use crate::shared_budget::{ClientBudget, Taken};
 
 /// The bytes that a connection has of its own for its unfinished line, and again for those that are
 /// not answered yet.

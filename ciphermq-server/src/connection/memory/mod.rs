@@ -35,8 +35,8 @@ pub(super) use replies::{ConnectionReplies, FREE_REPLY_BYTES, ReplyPermit};
 pub(super) use transfers::TooSlow;
 
 use self::transfers::Transfers;
-use crate::budget::{Budget, ClientBudget, Taken};
 use crate::config::Limits;
+use crate::shared_budget::{ClientBudget, SharedBudget, Taken};
 
 /// How often a connection that waits for memory looks for others that are too slow.
 const LOOK: Duration = Duration::from_millis(500);
@@ -52,10 +52,10 @@ const REPLY_PARTS: usize = 4;
 pub struct Memory {
     max_line_bytes: usize,
     /// For long lines, from their beginning until they are answered.
-    lines: Budget,
+    lines: SharedBudget,
     /// For the messages of lines, which take more than the line.
-    messages: Budget,
-    replies: Budget,
+    messages: SharedBudget,
+    replies: SharedBudget,
     /// Unfinished lines.
     arriving: Transfers,
     /// Output that its client does not read.
@@ -77,9 +77,9 @@ impl Memory {
         let lines = (max_buffered_bytes - messages).max(max_line_bytes);
         Arc::new(Self {
             max_line_bytes,
-            lines: Budget::new(lines, (lines / LINE_PARTS).max(max_line_bytes)),
-            messages: Budget::new(messages, messages / LINE_PARTS),
-            replies: Budget::new(max_unread_bytes, max_unread_bytes / REPLY_PARTS),
+            lines: SharedBudget::new(lines, (lines / LINE_PARTS).max(max_line_bytes)),
+            messages: SharedBudget::new(messages, messages / LINE_PARTS),
+            replies: SharedBudget::new(max_unread_bytes, max_unread_bytes / REPLY_PARTS),
             arriving: Transfers::new(min_line_rate),
             leaving: Transfers::new(0),
         })

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::transfers::Transfer;
 use super::{Memory, Permit, take_own};
-use crate::budget::{ClientBudget, Taken};
+use crate::shared_budget::{ClientBudget, Taken};
 
 /// The bytes of output that a connection may hold before it takes of the budget.
 pub(in crate::connection) const FREE_REPLY_BYTES: usize = 8 * 1024;

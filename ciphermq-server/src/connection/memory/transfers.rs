@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::budget::ClientBudget;
+use crate::shared_budget::ClientBudget;
 
 /// The time over which the minimum rate is an average.
 const GRACE: Duration = Duration::from_secs(10);
@@ -295,15 +295,15 @@ mod tests {
     use ciphermq_protocol::ClientId;
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::shared_budget::SharedBudget;
 
-    fn client(budget: &Budget, name: &str) -> ClientBudget {
+    fn client(budget: &SharedBudget, name: &str) -> ClientBudget {
         budget.of(&ClientId::new(name).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_line_below_the_minimum_rate_is_ended_after_ten_seconds() {
-        let budget = Budget::new(1, 1);
+        let budget = SharedBudget::new(1, 1);
         let line = Transfers::new(1000).begin(client(&budget, "a"), 0);
         let begun = Instant::now();
         assert_eq!(line.is_too_slow().await, TooSlow::BelowMinimum);
@@ -312,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_in_which_the_server_does_not_read_does_not_count() {
-        let budget = Budget::new(1, 1);
+        let budget = SharedBudget::new(1, 1);
         let line = Transfers::new(1000).begin(client(&budget, "a"), 0);
         for second in 1..60 {
             let read = tokio::time::timeout(Duration::from_secs(1), line.is_too_slow());
@@ -324,7 +324,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_that_came_fast_and_then_stops_is_slow_two_seconds_later() {
-        let budget = Budget::new(1, 1);
+        let budget = SharedBudget::new(1, 1);
         let lines = Transfers::new(0);
         let line = lines.begin(client(&budget, "a"), 0);
         let end = async {
@@ -341,7 +341,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_slowest_of_the_client_that_holds_most_is_ended() {
-        let budget = Budget::new(1000, 1000);
+        let budget = SharedBudget::new(1000, 1000);
         let lines = Transfers::new(0);
         let [attacker, big, honest] =
             ["attacker", "big", "honest"].map(|name| client(&budget, name));

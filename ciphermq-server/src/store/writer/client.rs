@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::cost::{self, Rows};
 use super::queue::Submission;
 use super::{Pending, Submitter, WriteError, WriterHandle, WriterSettings};
-use crate::budget::{Budget, ClientBudget};
 use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection};
+use crate::shared_budget::{ClientBudget, SharedBudget};
 
 /// The memory of a message that waits for its commit, apart from its envelope.
 pub(super) const MESSAGE_BYTES: usize = 512;
@@ -148,8 +148,8 @@ impl Parts {
 /// The room for submissions, of which each client has a part.
 #[derive(Debug)]
 pub(super) struct Shares {
-    bytes: Budget,
-    acks: Budget,
+    bytes: SharedBudget,
+    acks: SharedBudget,
 }
 
 /// One client's room.
@@ -161,7 +161,7 @@ pub(super) struct Share {
 
 impl Shares {
     pub(super) fn new(settings: &WriterSettings) -> Self {
-        let budget = |size| Budget::new(size, size / settings.client_part.max(1));
+        let budget = |size| SharedBudget::new(size, size / settings.client_part.max(1));
         Self {
             bytes: budget(settings.max_pending_bytes),
             acks: budget(settings.max_pending_acks),

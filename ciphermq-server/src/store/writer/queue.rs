@@ -10,10 +10,10 @@ use super::cost::{self, Cost};
 use super::fair_queue::FairQueue;
 use super::outcome::Results;
 use super::{Submitter, WriteError, WriterSettings};
-use crate::budget::Taken;
 use crate::model::{
     Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection, Time, Transaction,
 };
+use crate::shared_budget::Taken;
 
 type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
 

@@ -9,14 +9,14 @@ use crate::by_client::ByClient;
 
 /// An amount that all clients share.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct SharedBudget {
     common: Amount,
     /// The amount that one client may take.
     own: usize,
     clients: ByClient<Amount>,
 }
 
-impl Budget {
+impl SharedBudget {
     /// Creates a budget, of which one client may take at most `own`.
     pub(crate) fn new(size: usize, own: usize) -> Self {
         let common = Amount::new(size);
@@ -48,7 +48,7 @@ impl Budget {
     }
 }
 
-/// What one client may take of a [`Budget`], on all its connections together.
+/// What one client may take of a [`SharedBudget`], on all its connections together.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientBudget {
     own: Arc<Amount>,
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_client_takes_at_most_its_part_and_all_together_the_whole() {
-        let budget = Budget::new(10, 6);
+        let budget = SharedBudget::new(10, 6);
         let [one, two] = ["one", "two"].map(|name| budget.of(&client(name)));
         let first = one.take(4).now_or_never().flatten().unwrap();
         assert!(one.take(3).now_or_never().is_none());
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_a_client_holds_counts_when_it_connects_again() {
-        let budget = Budget::new(10, 5);
+        let budget = SharedBudget::new(10, 5);
         let held = budget.of(&client("one")).try_take(5).unwrap();
         assert!(budget.of(&client("one")).try_take(1).is_none());
         drop(held);
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_budget_ends_all_waiting() {
-        let budget = Budget::new(2, 1);
+        let budget = SharedBudget::new(2, 1);
         let one = budget.of(&client("one"));
         let held = one.try_take(1).unwrap();
         let waiting = one.take(1);
