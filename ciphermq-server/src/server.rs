@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 use crate::at_rest::{AtRestCipher, KeyError};
-use crate::broker::{Blocks, Broker, Dispatcher, Topology};
+use crate::broker::{Blocks, Broker, CommitDispatcher, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::logging::{self, Handle};
@@ -140,7 +140,11 @@ pub async fn run_with(
     let blocks = Blocks::new(store.reader.blocked_clients().await?);
     let reader = Arc::clone(&store.reader);
     let dispatcher = Dispatcher::new(&limits, topology, blocks, reader);
-    let observer = dispatcher.observer(Arc::clone(&ledger), logs.messages());
+    let observer = Arc::new(CommitDispatcher::new(
+        Arc::clone(&dispatcher),
+        Arc::clone(&ledger),
+        logs.messages(),
+    ));
     let settings = writer::WriterSettings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,

@@ -3,12 +3,12 @@
 use ciphermq_protocol::json::encoded_len;
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 
-use super::consume::Subscription;
+use super::consume::{Rejecting, Subscription};
 use super::outcomes::PendingOutcomes;
 use super::publish::Publishing;
 use super::write_error_reply;
 use crate::model::AckOutcome;
-use crate::store::writer::{Pending, WriteError};
+use crate::store::writer::WriteError;
 
 /// The answer to one command.
 pub(crate) enum Answer {
@@ -27,12 +27,8 @@ pub(crate) enum Answer {
         message_ids: Vec<MessageId>,
         outcomes: PendingOutcomes<AckOutcome>,
     },
-    /// The store's outcome of the rejection of this message.
-    Rejection {
-        message_id: MessageId,
-        reason: String,
-        outcome: Pending<AckOutcome>,
-    },
+    /// The store's outcome of a rejection.
+    Rejecting(Rejecting),
 }
 
 /// The writer's next step once the replies are in the output.
@@ -109,11 +105,11 @@ impl Answer {
                     AfterWrite::Settle(message_ids),
                 )
             }
-            Self::Rejection {
+            Self::Rejecting(Rejecting {
                 message_id,
                 reason,
                 outcome,
-            } => {
+            }) => {
                 let outcome = outcome.await;
                 let rejected = matches!(outcome, Ok(AckOutcome::Done(_)));
                 (

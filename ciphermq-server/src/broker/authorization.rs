@@ -10,6 +10,7 @@ use ciphermq_protocol::{
 
 use super::ClientSession;
 use super::answer::Answer;
+use super::refusals::Refusals;
 use crate::authorization::{
     Action, ClientPolicy, CurrentPolicy, Decision, Effect, Reason, Request,
 };
@@ -36,10 +37,6 @@ pub(super) enum Verdict {
     /// It is not carried out.
     Refused(Answer),
 }
-
-/// The messages of a command that are refused, by their place in it.
-#[derive(Default)]
-pub(super) struct Refusals(HashMap<usize, ErrorReply>);
 
 /// A refusal that follows from a rule, or from the default.
 #[derive(Clone)]
@@ -113,7 +110,7 @@ impl SessionAuthorization {
                 ));
             }
             if let Some((_, Some(denial))) = &last {
-                refusals.0.insert(place, denial.error.clone());
+                refusals.insert(place, denial.error.clone());
                 match denials.iter_mut().find(|known| known.rule == denial.rule) {
                     Some(known) => known.count += 1,
                     None => denials.push(denial.clone()),
@@ -183,16 +180,6 @@ fn reason(action: Action, rule: Option<&str>) -> String {
             "no rule allows it, and the client is none of the administrators".to_owned()
         }
         (None, _) => "no rule allows it, and the default is deny".to_owned(),
-    }
-}
-
-impl Refusals {
-    /// Returns the refusal of the message at this place, if there is one.
-    pub(super) fn take(&mut self, place: usize) -> Option<ErrorReply> {
-        match self.0.is_empty() {
-            true => None,
-            false => self.0.remove(&place),
-        }
     }
 }
 
@@ -404,7 +391,7 @@ mod tests {
         let envelopes = envelopes(receivers);
         let (mut refusals, denials) = session.refuse_messages(&exchange, &routing_key, &envelopes);
         let counts: Vec<u64> = denials.iter().map(|denial| denial.count).collect();
-        let refused = refusals.0.len() as u64;
+        let refused = refusals.len() as u64;
         assert_eq!(counts, Vec::from_iter((refused > 0).then_some(refused)));
         (0..receivers.len())
             .map(|place| refusals.take(place).is_some())

@@ -94,7 +94,7 @@ impl ClientSession {
                 });
             }
             Command::Reject { message_id, reason } => {
-                return Ok(self.reject(message_id, &reason).await);
+                return Ok(Answer::Rejecting(self.reject(message_id, &reason).await));
             }
             Command::ListRejected(request) => self.rejected(request).await,
 

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
 
-use super::answer::Answer;
 use super::outcomes::PendingOutcomes;
 use super::{Broker, ClientSession, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::logging::Event;
 use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
-use crate::store::writer::WriteError;
+use crate::store::writer::{Pending, WriteError};
 
 /// The most rejected messages in one page.
 const REJECTED_PAGE: u32 = 1000;
@@ -28,6 +27,14 @@ pub struct Subscription {
     messages: u32,
     /// The number of the rules that allow it.
     rules: u64,
+}
+
+/// A rejection whose outcome the store decides.
+pub(crate) struct Rejecting {
+    pub(super) message_id: MessageId,
+    /// The client's reason, as far as it is stored.
+    pub(super) reason: String,
+    pub(super) outcome: Pending<AckOutcome>,
 }
 
 impl ClientSession {
@@ -103,7 +110,7 @@ impl ClientSession {
     }
 
     /// Submits `reject`. It waits for room in the store's queue.
-    pub(super) async fn reject(&self, message_id: MessageId, reason: &str) -> Answer {
+    pub(super) async fn reject(&self, message_id: MessageId, reason: &str) -> Rejecting {
         let end = reason.floor_char_boundary(REASON_BYTES);
         let reason = reason.get(..end).unwrap_or_default().to_owned();
         let rejection = || Rejection {
@@ -117,7 +124,7 @@ impl ClientSession {
             reason: reason.clone(),
         };
         let outcome = self.writer.reject(rejection).await;
-        Answer::Rejection {
+        Rejecting {
             message_id,
             reason,
             outcome,

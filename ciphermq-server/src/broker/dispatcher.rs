@@ -22,15 +22,11 @@ pub use self::facts::Origin;
 pub(super) use self::facts::{Facts, Hello};
 use super::Topology;
 use super::administration::{Blocks, blocked};
-use super::observer::CommitDispatcher;
 use crate::config::Limits;
 use crate::inbox::{
     Budget, Budgets, ConnectionId, ConnectionUse, Fetched, Inbox, LoadRequest, LoadScope, Policy,
 };
-use crate::logging::MessageLog;
 use crate::model::{LaneKey, Now, Page, PageLimit, QueueId, Seq, Time};
-use crate::quota::Ledger;
-use crate::store::writer::CommitObserver;
 use crate::store::{self, Reader};
 
 /// The pause between attempts to read from a store that does not answer.
@@ -130,20 +126,6 @@ impl Dispatcher {
             runtime: Handle::current(),
             loaded: Notify::new(),
             emptied: Mutex::default(),
-        })
-    }
-
-    /// Returns the observer of the store's commits, which delivers what is committed.
-    #[must_use]
-    pub fn observer(
-        self: &Arc<Self>,
-        ledger: Arc<Ledger>,
-        messages: MessageLog,
-    ) -> Arc<dyn CommitObserver> {
-        Arc::new(CommitDispatcher {
-            dispatcher: Arc::clone(self),
-            ledger,
-            messages,
         })
     }
 

@@ -38,6 +38,7 @@ mod outcomes;
 mod publish;
 mod queries;
 mod quotas;
+mod refusals;
 mod session;
 pub mod topology;
 
@@ -52,6 +53,7 @@ pub use administration::Blocks;
 pub(crate) use answer::{AfterWrite, Answer};
 pub use consume::{OutputObserver, Subscription};
 pub use dispatcher::{Activity, Closing, Dispatcher, Origin};
+pub use observer::CommitDispatcher;
 use queries::QueryTurn;
 use quotas::{ConsumerCount, PublishRates};
 pub use session::ClientSession;

@@ -16,10 +16,10 @@ use crate::store::Space;
 use crate::store::writer::{CommitObserver, Settled};
 
 /// An observer that delivers committed messages and forgets acked ones.
-pub(super) struct CommitDispatcher {
-    pub(super) dispatcher: Arc<Dispatcher>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) messages: MessageLog,
+pub struct CommitDispatcher {
+    dispatcher: Arc<Dispatcher>,
+    ledger: Arc<Ledger>,
+    messages: MessageLog,
 }
 
 /// The part of a commit that concerns one receiver.
@@ -116,6 +116,16 @@ impl CommitObserver for CommitDispatcher {
 }
 
 impl CommitDispatcher {
+    /// Creates the observer through which a dispatcher delivers what the store commits.
+    #[must_use]
+    pub fn new(dispatcher: Arc<Dispatcher>, ledger: Arc<Ledger>, messages: MessageLog) -> Self {
+        Self {
+            dispatcher,
+            ledger,
+            messages,
+        }
+    }
+
     /// Logs a line for the messages of each route, and one for the acknowledgements of each
     /// receiver, as far as they come one after another.
     fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Settled<'_>]) {

@@ -8,8 +8,8 @@ use ciphermq_protocol::{
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
-use super::authorization::Refusals;
 use super::outcomes::PendingOutcomes;
+use super::refusals::Refusals;
 use super::topology::NoRoute;
 use super::{Broker, ClientSession, write_error_reply};
 use crate::model::{Publish, PublishOutcome, QueueId, Time};

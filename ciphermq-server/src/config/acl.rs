@@ -9,7 +9,10 @@ use ciphermq_protocol::text::shown;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{authorization::List, setting::Location, validator::Validator};
+use super::{
+    setting::{List, Location},
+    validator::Validator,
+};
 use crate::authorization::{Action, Effect, Pattern, Policy, Rule};
 
 /// The section as written.

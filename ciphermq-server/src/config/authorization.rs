@@ -5,25 +5,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use ciphermq_protocol::text::shown;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::{
     Error,
     acl::AclSection,
     section::Section,
-    setting::{Blank as _, Location, Setting, Text},
+    setting::{Blank as _, List, Location, Setting, Text},
     validator::Validator,
 };
 use crate::authorization::{Action, Effect, Pattern, PatternError, Policy, Rule, Template};
 
 /// The longest name of a rule, in characters: refusals quote it.
 const MAX_NAME: usize = 200;
-
-/// A TOML array of strings.
-///
-/// In an environment variable, commas separate the strings.
-#[derive(Debug, Clone, Default)]
-pub(super) struct List(pub(super) Vec<String>);
 
 /// The section `[authorization]` as written.
 #[derive(Debug, Default, Deserialize)]
@@ -323,28 +317,4 @@ impl<'a> RuleReader<'a> {
 
 fn actions() -> String {
     Action::ALL.map(Action::as_str).join(", ")
-}
-
-impl<'de> Deserialize<'de> for List {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ListVisitor)
-    }
-}
-
-struct ListVisitor;
-
-impl<'de> de::Visitor<'de> for ListVisitor {
-    type Value = List;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of texts in double quotes, in brackets: [\"one\", \"other\"]")
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<List, A::Error> {
-        let mut texts = Vec::new();
-        while let Some(Text(text)) = list.next_element()? {
-            texts.push(text);
-        }
-        Ok(List(texts))
-    }
 }

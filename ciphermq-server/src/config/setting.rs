@@ -54,6 +54,12 @@ pub(super) struct Quantity(pub(super) String);
 #[derive(Debug, Clone)]
 pub(super) struct Boolean(pub(super) String);
 
+/// A TOML array of strings.
+///
+/// In an environment variable, commas separate the strings.
+#[derive(Debug, Clone, Default)]
+pub(super) struct List(pub(super) Vec<String>);
+
 /// A value that may be blank: empty, or only whitespace.
 pub(super) trait Blank {
     /// Returns whether the value is blank.
@@ -200,5 +206,30 @@ impl de::Visitor<'_> for TextVisitor {
             return Ok(number.to_string());
         }
         Err(E::invalid_type(de::Unexpected::Signed(number), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor)
+    }
+}
+
+/// A visitor that accepts an array of strings.
+struct ListVisitor;
+
+impl<'de> de::Visitor<'de> for ListVisitor {
+    type Value = List;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts in double quotes, in brackets: [\"one\", \"other\"]")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<List, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(Text(text)) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(List(texts))
     }
 }

@@ -53,6 +53,7 @@ mod messages;
 mod repeated;
 mod retention;
 mod room;
+mod rotated_name;
 mod rotation;
 mod spool;
 

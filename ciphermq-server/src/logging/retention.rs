@@ -5,14 +5,13 @@
 //! is a link.
 
 use std::{
-    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use ciphermq_files::{fit_name, parent};
+use ciphermq_files::parent;
 
-use super::rotation::NUMBER_ROOM;
+use super::rotated_name::Age;
 
 /// The limits of the old files of one log.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,14 +20,6 @@ pub(super) struct Retention {
     pub(super) max_total: Option<u64>,
     /// The number of old files; `None` for no limit.
     pub(super) max_files: Option<usize>,
-}
-
-/// The time and number in the name of an old file, in the order of age.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Age {
-    /// `2025-09-08` or `2025-09-08-07`; empty if it has a number only.
-    period: String,
-    number: u64,
 }
 
 struct OldFile {
@@ -71,7 +62,7 @@ fn old_files(place: &Path, dated: bool) -> io::Result<Vec<OldFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let Some(age) = age(folder, stem, &entry.file_name(), dated) else {
+        let Some(age) = Age::of_name(folder, stem, &entry.file_name(), dated) else {
             continue;
         };
         // Of the entry itself, not of what it leads to.
@@ -90,56 +81,6 @@ fn old_files(place: &Path, dated: bool) -> io::Result<Vec<OldFile>> {
         }
     }
     Ok(files)
-}
-
-/// Returns the age in a name, `None` if it is not exactly a name that the server gives.
-fn age(folder: &Path, stem: &OsStr, name: &OsStr, dated: bool) -> Option<Age> {
-    let text = name.as_encoded_bytes();
-    let last = text.rsplit(|&byte| byte == b'.').next()?;
-    let (rest, number) = match parse_number(last) {
-        Some(number) => (text.get(..text.len() - last.len() - 1)?, Some(number)),
-        None => (text, None),
-    };
-    let period = if dated {
-        let period = rest.rsplit(|&byte| byte == b'.').next()?;
-        is_period(period).then(|| String::from_utf8(period.to_vec()).ok())??
-    } else {
-        // Without a date the bare name is that of the current file.
-        number?;
-        String::new()
-    };
-    let end = match &*period {
-        "" => String::new(),
-        period => format!(".{period}"),
-    };
-    let mut expected = fit_name(folder, stem, &format!("{end}{NUMBER_ROOM}")).into_encoded_bytes();
-    expected.truncate(expected.len().saturating_sub(NUMBER_ROOM.len()));
-    if let Some(number) = number {
-        expected.extend_from_slice(format!(".{number}").as_bytes());
-    }
-    (expected == text).then(|| Age {
-        period,
-        number: number.unwrap_or(0),
-    })
-}
-
-/// Parses a number as it is written at the end of a name: from 1, without leading zeros.
-fn parse_number(text: &[u8]) -> Option<u64> {
-    let is_canonical = text.iter().all(u8::is_ascii_digit) && text.first() != Some(&b'0');
-    let text = std::str::from_utf8(text).ok().filter(|_| is_canonical)?;
-    text.parse().ok()
-}
-
-/// Whether a text is a day, or an hour of a day, as in the names of dated files.
-fn is_period(text: &[u8]) -> bool {
-    let has_form = |form: &[u8]| {
-        text.len() == form.len()
-            && text.iter().zip(form).all(|(byte, form)| match form {
-                b'0' => byte.is_ascii_digit(),
-                separator => byte == separator,
-            })
-    };
-    has_form(b"0000-00-00") || has_form(b"0000-00-00-00")
 }
 
 #[cfg(test)]
@@ -237,19 +178,5 @@ mod tests {
             names(folder.path()),
             ["a.log", "a.log.10", "a.log.2025-09-01"]
         );
-    }
-
-    #[test]
-    fn shortened_names_are_recognised() {
-        let folder = tempfile::tempdir().unwrap();
-        let stem = "l".repeat(250);
-        let name = fit_name(folder.path(), &stem, &format!(".2025-09-01{NUMBER_ROOM}"));
-        let name = name.into_string().unwrap();
-        let name = name.strip_suffix(NUMBER_ROOM).unwrap();
-        for name in [name.to_owned(), format!("{name}.3")] {
-            assert!(age(folder.path(), stem.as_ref(), name.as_ref(), true).is_some());
-        }
-        let other = format!("{}.2025-09-01", "l".repeat(200));
-        assert!(age(folder.path(), stem.as_ref(), other.as_ref(), true).is_none());
     }
 }

@@ -15,19 +15,15 @@
 //! current file, or panic when a folder cannot be created.
 
 use std::{
-    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
-    path::{Path, PathBuf},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::PathBuf,
     time::Duration,
 };
 
 use ciphermq_files::{
-    Access, Need, create_folder, duplicate_descriptor, fit_name, is_descriptor, open_named_pipe,
+    Access, Need, create_folder, duplicate_descriptor, is_descriptor, open_named_pipe,
     own_descriptor, parent, resolve, sync_parent,
 };
 use jiff::Timestamp;
@@ -36,15 +32,13 @@ use super::{
     line::{self, Clock},
     retention::Retention,
     room::{Room, Verdict},
+    rotated_name,
     spool::{Failure, Output},
 };
 use crate::config::{LogReserve, Rotation};
 
 /// How long to wait after a failed rotation. Meanwhile the file grows.
 const RETRY_SECONDS: u64 = 60;
-
-/// The longest number at the end of a rotated file's name.
-pub(super) const NUMBER_ROOM: &str = ".0000000";
 
 /// A log file. It is opened by the first write, or by [`Output::open`].
 pub(super) struct RotatingFile {
@@ -140,8 +134,9 @@ impl RotatingFile {
         }
     }
 
-    /// Returns the suffix of the name of a file with lines of this hour or day.
-    fn suffix(&self, period: u64) -> String {
+    /// Returns the hour or day as it stands in the name of a file with its lines: after a full
+    /// stop, or empty.
+    fn date(&self, period: u64) -> String {
         let (seconds, format) = match self.rotation {
             Rotation::Hourly => (3_600, "%Y-%m-%d-%H"),
             Rotation::Daily => (86_400, "%Y-%m-%d"),
@@ -247,8 +242,7 @@ impl RotatingFile {
         let Some(open) = &self.open else {
             return Ok(());
         };
-        let renamed = self
-            .free_name(&open.place, open.period)
+        let renamed = rotated_name::next_free(&open.place, &self.date(open.period))
             .and_then(|name| fs::rename(&open.place, name));
         match renamed {
             Ok(()) => {
@@ -267,46 +261,6 @@ impl RotatingFile {
         }
         Ok(())
     }
-
-    /// Returns the next free name for the file of `period`.
-    fn free_name(&self, place: &Path, period: u64) -> io::Result<PathBuf> {
-        let folder = parent(place);
-        let stem = place.file_name().unwrap_or_default();
-        // The number must fit as well.
-        let end = self.suffix(period) + NUMBER_ROOM;
-        let name = fit_name(folder, stem, &end).into_encoded_bytes();
-        let name = name.strip_suffix(NUMBER_ROOM.as_bytes()).unwrap_or(&name);
-        let mut name = OsStr::from_bytes(name).to_owned();
-        // Without a date the bare name is that of the current file.
-        let mut next = u64::from(self.rotation == Rotation::Never);
-        for entry in fs::read_dir(folder)? {
-            if let Some(number) = number(&entry?.file_name(), &name) {
-                next = next.max(number.saturating_add(1));
-            }
-        }
-        if next > 0 {
-            name.push(format!(".{next}"));
-        }
-        Ok(place.with_file_name(name))
-    }
-}
-
-/// Returns the number at the end of a rotated file's name, 0 if it has none; `None` if it is not
-/// such a file. Tools that compress old files may have appended a suffix of their own.
-fn number(found: &OsString, name: &OsString) -> Option<u64> {
-    let rest = found
-        .as_encoded_bytes()
-        .strip_prefix(name.as_encoded_bytes())?;
-    let Some(rest) = rest.strip_prefix(b".") else {
-        return rest.is_empty().then_some(0);
-    };
-    let digits = rest.split(|&byte| byte == b'.').next().unwrap_or_default();
-    Some(
-        std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| digits.parse().ok())
-            .unwrap_or(0),
-    )
 }
 
 impl Output for RotatingFile {

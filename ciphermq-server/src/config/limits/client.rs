@@ -12,14 +12,12 @@ use serde::Deserialize;
 
 #[cfg(test)]
 use super::row::Row;
-use super::table::{Limits, LimitsSection};
 use crate::authorization::Pattern;
 use crate::config::{
     Error,
-    authorization::List,
     quantity::{Number, Retention, Size, Time},
     section::section,
-    setting::{Quantity, Setting},
+    setting::{List, Quantity, Setting},
     validator::Validator,
 };
 use crate::quota::{ClientEntry, Quotas};
@@ -164,23 +162,25 @@ client_limits! {
         Retention(None, Duration::from_secs(1)..=Duration::from_secs(100 * 31_557_600));
 }
 
-/// Checks the limits of clients.
+/// Checks the limits of clients. `connections` is the most connections of a client for which the
+/// section says nothing else.
 ///
 /// # Errors
 ///
 /// [`Error::Setting`] for a limit out of its bounds, and for an entry that names no clients or sets
 /// no limit.
 pub(in crate::config) fn validate(
-    section: &LimitsSection,
-    limits: &Limits,
+    section: &ClientSection,
+    certain_clients: &[Setting<ClientsSection>],
+    connections: usize,
     validator: &Validator<'_>,
 ) -> Result<Quotas, Error> {
-    let mut default = section.client.within_bounds(validator)?;
-    if section.client.connections.is_none() {
-        default.connections = limits.max_connections_per_client;
+    let mut default = section.within_bounds(validator)?;
+    if section.connections.is_none() {
+        default.connections = connections;
     }
-    let mut entries = Vec::with_capacity(section.clients.len());
-    for written in &section.clients {
+    let mut entries = Vec::with_capacity(certain_clients.len());
+    for written in certain_clients {
         let name = ("limits.clients", "clients");
         let patterns = written.value.clients.as_ref();
         let Some(list) = patterns.filter(|list| !list.value.0.is_empty()) else {

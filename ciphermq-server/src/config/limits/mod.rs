@@ -2,6 +2,7 @@
 //! each client.
 
 use super::{Error, units, validator::Validator};
+use crate::quota::Quotas;
 
 mod client;
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod row;
 mod table;
 
 pub use client::ClientLimits;
-pub(super) use client::{ClientSection, validate as validate_quotas};
+pub(super) use client::ClientSection;
 pub use table::Limits;
 pub(super) use table::LimitsSection;
 
@@ -61,4 +62,19 @@ pub(super) fn validate(
         }
     }
     Ok(limits)
+}
+
+/// Checks the limits of clients: `[limits.client]` and `[[limits.clients]]`.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for a limit out of its bounds, and for an entry that names no clients or sets
+/// no limit.
+pub(super) fn validate_quotas(
+    section: &LimitsSection,
+    limits: &Limits,
+    validator: &Validator<'_>,
+) -> Result<Quotas, Error> {
+    let connections = limits.max_connections_per_client;
+    client::validate(&section.client, &section.clients, connections, validator)
 }

@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, sync::Arc};
 
+use std::path::Path;
+
 use super::*;
 
 /// 2025-09-08T07:03:00Z
