@@ -14,7 +14,7 @@
 //!
 //! - [`config`]: `config.toml` and its overrides
 //! - [`file_roles`]: no file has two roles
-//! - [`logging`]: JSON lines in files by level, readable ones on the console
+//! - [`repeated`]: events that clients can cause without limit, counted by source
 //! - [`server`]: start, run, stop
 //! - [`reload`]: what is read again while the server runs
 //! - [`signals`]: the meaning of signals
@@ -44,12 +44,12 @@ pub mod file_roles;
 pub mod inbox;
 pub mod keys;
 pub mod listener;
-pub mod logging;
 mod memory;
 pub mod model;
 pub mod private_file;
 pub mod quota;
 pub mod reload;
+pub mod repeated;
 pub mod server;
 mod shared_budget;
 pub mod signals;

@@ -8,7 +8,7 @@ use ciphermq_files::{Need, check_descriptor};
 use ciphermq_protocol::text;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::signals::Signals;
-use ciphermq_server::{file_roles, logging, server};
+use ciphermq_server::{file_roles, server};
 use clap::{Parser, Subcommand};
 
 /// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over
@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if prepared.is_err() && !config.logging.error_file_path.exists() {
         return prepared.map(drop).map_err(Into::into);
     }
-    let guard = logging::init(&config.logging, config.log_reserve())?;
+    let guard = ciphermq_logging::init(&config.logging, config.log_reserve(), config::WARNINGS)?;
     server::raise_file_limit();
     let result = prepared.and_then(|prepared| {
         runtime.block_on(server::run(config, prepared, guard.handle(), signals))

@@ -7,15 +7,15 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::at_rest::{AtRestCipher, KeyError};
 use crate::broker::{Blocks, Broker, CommitDispatcher, Dispatcher, Topology};
-use crate::config::{Config, Database};
+use crate::config::{self, Config, Database};
 use crate::keys::{self, KeyDirectory};
-use crate::logging::{self, Handle};
 use crate::quota::Ledger;
 use crate::reload::Reloader;
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
 use crate::{listener, stop, tls};
+use ciphermq_logging::Handle;
 
 /// The reason why the server did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ pub async fn run_with(
     between: impl FnOnce(Store) -> Store,
 ) -> Result<(), Error> {
     for warning in &config.warnings {
-        tracing::warn!(target: logging::AT_EVERY_LEVEL, "{warning}");
+        tracing::warn!(target: config::WARNINGS, "{warning}");
     }
     tls::warn_of_validity(&config.tls);
     let started_with = config.clone();

@@ -12,7 +12,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::logging::Handle;
+use ciphermq_logging::Handle;
 
 /// The signal handlers of this process, in place of the default actions that would end it.
 pub struct Signals {

@@ -14,7 +14,7 @@ use super::refusals::Refusals;
 use crate::authorization::{
     Action, ClientPolicy, CurrentPolicy, Decision, Effect, Reason, Request,
 };
-use crate::logging::Event;
+use crate::repeated::Event;
 
 /// The most decisions about publishing that a connection remembers.
 const REMEMBERED: usize = 64;

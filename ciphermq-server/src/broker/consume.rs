@@ -8,8 +8,8 @@ use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, R
 use super::outcomes::PendingOutcomes;
 use super::{Broker, ClientSession, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
-use crate::logging::Event;
 use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
+use crate::repeated::Event;
 use crate::store::writer::{Pending, WriteError};
 
 /// The most rejected messages in one page.

@@ -7,8 +7,8 @@ use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Fingerprint, Reply};
 use super::{Broker, ClientSession};
 use crate::at_rest;
 use crate::keys;
-use crate::logging::Event;
 use crate::model::{Change, Time};
+use crate::repeated::Event;
 use crate::tls::Peer;
 
 impl Broker {

@@ -64,9 +64,9 @@ use crate::by_client::ByClient;
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
-use crate::logging::Repeated;
 use crate::model::{Change, ChangeOutcome};
 use crate::quota::Ledger;
+use crate::repeated::Repeated;
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
 

@@ -7,13 +7,13 @@ use ciphermq_protocol::{ClientId, QueueName};
 
 use super::Dispatcher;
 use super::dispatcher::Emptied;
-use crate::logging::MessageLog;
 use crate::model::{
     Ack, AckOutcome, Change, ChangeOutcome, HeldBySender, Publish, Seq, Time, Transaction,
 };
 use crate::quota::{Ledger, Rooms};
 use crate::store::Space;
 use crate::store::writer::{CommitObserver, Settled};
+use ciphermq_logging::MessageLog;
 
 /// An observer that delivers committed messages and forgets acked ones.
 pub struct CommitDispatcher {

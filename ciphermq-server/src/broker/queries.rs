@@ -7,7 +7,7 @@ use ciphermq_protocol::ErrorReply;
 use tokio::sync::Mutex;
 
 use super::{ClientSession, write_error_reply};
-use crate::logging::Event;
+use crate::repeated::Event;
 use crate::store::writer::WriteError;
 
 /// A client's turn to read from the store.

@@ -12,8 +12,8 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::{Broker, ClientSession};
-use crate::logging::Event;
 use crate::quota::{PublishRate, Quota, QuotaUsage, Quotas, TooFast};
+use crate::repeated::Event;
 
 /// How fast one client publishes, shared by its connections.
 pub(super) type SharedRate = Arc<Mutex<PublishRate>>;

@@ -12,8 +12,8 @@ use super::queries::QueryTurn;
 use super::quotas::{ConsumerCount, ConsumerSlot, SharedRate};
 use super::{Activity, Answer, Broker, Closing, Mailbox, OutputObserver};
 use crate::inbox::ConnectionId;
-use crate::logging::Event;
 use crate::model::QueueId;
+use crate::repeated::Event;
 use crate::store::writer::ClientWriter;
 
 /// A client's session on one connection, registered with the broker until it is dropped.

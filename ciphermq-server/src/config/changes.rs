@@ -1,6 +1,8 @@
 //! The settings that differ between two configurations.
 
-use super::{Config, Encryption, Logging, Server, Tls};
+use ciphermq_logging::Settings as Logging;
+
+use super::{Config, Encryption, Server, Tls};
 
 /// Appends the settings of a section that differ: by the name of their field, or by the one after
 /// `as` if the file has another. It does not compile if a field is left out.

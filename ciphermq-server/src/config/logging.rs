@@ -1,55 +1,10 @@
 //! The section `[logging]`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use ciphermq_logging::{Rotation, Settings};
 
 use super::{Error, file, level, quantity::Number, validator::Validator};
-
-/// The section `[logging]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    /// The most verbose level that is logged.
-    pub level: tracing::Level,
-    /// Whether every accepted and every acknowledged message is logged, at level INFO.
-    pub messages: bool,
-    /// The file for lines of level INFO.
-    pub info_file_path: PathBuf,
-    /// The file for lines of level DEBUG and TRACE.
-    pub debug_file_path: PathBuf,
-    /// The file for lines of level ERROR and WARN.
-    pub error_file_path: PathBuf,
-    /// The interval at which log files are rotated.
-    pub rotation: Rotation,
-    /// The size in bytes at which a log file is rotated; `None` for no limit.
-    pub max_size_bytes: Option<u64>,
-    /// The size in bytes of all files of one log, beyond which old ones are removed; `None` for no
-    /// limit.
-    pub max_total_bytes: Option<u64>,
-    /// The number of old files of one log, beyond which the oldest are removed; `None` for no
-    /// limit.
-    pub max_files: Option<usize>,
-}
-
-/// The free space on a disk that the logs leave to the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogReserve {
-    /// The database, whose disk it is.
-    pub database: PathBuf,
-    /// The space in bytes.
-    pub bytes: u64,
-}
-
-/// The interval at which log files are rotated.
-///
-/// Hours and days are in UTC, like the timestamps of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotation {
-    /// Rotation at every full hour.
-    Hourly,
-    /// Rotation at midnight.
-    Daily,
-    /// Rotation by size only.
-    Never,
-}
 
 /// Validates the section, with a warning about the level in use if it is a filter.
 ///
@@ -60,7 +15,7 @@ pub(super) fn validate(
     section: &file::Logging,
     validator: &Validator<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Logging, Error> {
+) -> Result<Settings, Error> {
     let level = level::validate(section.level.as_ref(), validator, warnings)?;
     let messages = validator.boolean(("logging", "messages"), section.messages.as_ref(), true)?;
     let rotation = validator.choice(
@@ -150,7 +105,7 @@ pub(super) fn validate(
             "Lower max_size_mb, or raise max_total_mb; 0 means no limit.",
         ));
     }
-    Ok(Logging {
+    Ok(Settings {
         level,
         messages,
         info_file_path,

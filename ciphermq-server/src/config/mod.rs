@@ -63,13 +63,15 @@ pub use database::{Database, Postgres, SslMode, Target};
 pub use encryption::{Algorithm, Encryption, KeySource, OlderRows};
 pub use error::{Error, Origin};
 pub use limits::{ClientLimits, Limits};
-pub use logging::{LogReserve, Logging, Rotation};
 pub use secret::Secret;
 pub use server::Server;
 pub use tls::Tls;
 
 use file::File;
 use validator::Validator;
+
+/// The target of warnings about the configuration, which are logged at every `[logging] level`.
+pub const WARNINGS: &str = "ciphermq_server::config";
 
 use crate::authorization::Policy;
 use crate::quota::Quotas;
@@ -87,7 +89,7 @@ pub struct Config {
     /// The server's certificate and key, and the authority that verifies the clients.
     pub tls: Tls,
     /// Levels, files and rotation of the logs.
-    pub logging: Logging,
+    pub logging: ciphermq_logging::Settings,
     /// The database for messages, bindings, metadata and public keys.
     pub database: Database,
     /// The encryption of public keys in the database.
@@ -159,11 +161,13 @@ impl Config {
 
     /// Returns the space that the logs leave to an SQLite database, if they are on its disk.
     #[must_use]
-    pub fn log_reserve(&self) -> Option<LogReserve> {
+    pub fn log_reserve(&self) -> Option<ciphermq_logging::Reserve> {
         match &self.database {
-            Database::Sqlite { path } => Some(LogReserve {
-                database: path.clone(),
+            Database::Sqlite { path } => Some(ciphermq_logging::Reserve {
+                path: path.clone(),
                 bytes: self.limits.disk_reserve,
+                last_line: "the disk has hardly more free space than limits.disk_reserve, which is \
+                            the database's: no lines are written until there is more",
             }),
             Database::Postgres(_) => None,
         }

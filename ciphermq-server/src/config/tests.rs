@@ -49,7 +49,7 @@ fn an_empty_file_is_the_default() {
     assert_eq!(config.server.address, "127.0.0.1:5672");
     assert_eq!(config.tls.ca_cert_path, Path::new("certs/ca.crt"));
     assert_eq!(config.logging.level, tracing::Level::INFO);
-    assert_eq!(config.logging.rotation, Rotation::Daily);
+    assert_eq!(config.logging.rotation, ciphermq_logging::Rotation::Daily);
     assert_eq!(config.logging.max_size_bytes, Some(100 << 20));
     assert_eq!(config.logging.max_total_bytes, Some(1 << 30));
     assert_eq!(config.logging.max_files, None);
@@ -257,7 +257,7 @@ fn keywords_ignore_case_and_surrounding_spaces() {
     .unwrap();
     assert_eq!(config.server.address, "127.0.0.1:1");
     assert_eq!(config.logging.level, tracing::Level::DEBUG);
-    assert_eq!(config.logging.rotation, Rotation::Hourly);
+    assert_eq!(config.logging.rotation, ciphermq_logging::Rotation::Hourly);
     assert_eq!(config.encryption.algorithm, Algorithm::ChaCha20Poly1305);
     assert!(matches!(config.database, Database::Sqlite { path } if path == Path::new("x.db")));
     assert_eq!(config.warnings, [] as [String; 0]);

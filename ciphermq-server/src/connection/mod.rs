@@ -30,7 +30,7 @@ use self::memory::{LinePermit, ReplyPermit};
 pub use memory::Memory;
 
 use crate::broker::{Answer, ClientSession, Closing, Mailbox};
-use crate::logging::Event;
+use crate::repeated::Event;
 use crate::stop::Stop;
 
 /// An answer in the queue from the reader to the writer.

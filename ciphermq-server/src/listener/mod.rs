@@ -38,9 +38,9 @@ pub(crate) use self::descriptors::raise_limit;
 use self::descriptors::{AcceptFailures, Capacity};
 use self::source::Source;
 use crate::broker::{Broker, Origin};
-use crate::config::Limits;
+use crate::config::{self, Limits};
 use crate::connection::{self, Memory};
-use crate::logging::{self, Event};
+use crate::repeated::Event;
 use crate::stop::Stop;
 use crate::tls::Peer;
 use crate::tls::handshake_failure::HandshakeFailure;
@@ -124,7 +124,7 @@ pub async fn run(
 fn admission(limits: &Limits) -> Arc<Admission> {
     let (capacity, warning) = Capacity::fit(limits, descriptors::limit());
     if let Some(warning) = warning {
-        tracing::warn!(target: logging::AT_EVERY_LEVEL, "{warning}");
+        tracing::warn!(target: config::WARNINGS, "{warning}");
     }
     let connections = ConnectionLimits {
         all: capacity.connections,

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use async_trait::async_trait;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::model::{CommitNumber, Outcomes, Publish, PublishOutcome, Seq, Transaction};
+use ciphermq_server::server;
 use ciphermq_server::signals::Signals;
 use ciphermq_server::store::{CommitError, Committer, Error, Maintained, Retention, Space, Store};
-use ciphermq_server::{logging, server};
 use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
@@ -131,7 +131,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
-    let guard = logging::init(&config.logging, config.log_reserve())?;
+    let guard = ciphermq_logging::init(&config.logging, config.log_reserve(), config::WARNINGS)?;
     let behaviour = arguments.behaviour;
     let with_defect = |store: Store| Store {
         committer: Box::new(FaultyCommitter {

@@ -5,7 +5,7 @@
 //! UTC; when there are several of one hour or day the later ones end in `.1`, `.2` and so on.
 //! Without rotation by time they are `server_info.log.1`, `.2` ... Numbers grow with time, and no
 //! file is ever overwritten. `retention` removes the oldest ones, and `room` ends a log before it
-//! takes the database's disk space.
+//! takes the reserve of its disk.
 //!
 //! A link to a file on another disk stays, and the file that it leads to is renamed there. A file
 //! that is not a regular one, or that another process holds open for us, as `/dev/stdout`, is
@@ -35,7 +35,7 @@ use super::{
     rotated_name,
     spool::{Failure, Output},
 };
-use crate::config::{LogReserve, Rotation};
+use crate::settings::{Reserve, Rotation};
 
 /// How long to wait after a failed rotation. Meanwhile the file grows.
 const RETRY_SECONDS: u64 = 60;
@@ -53,7 +53,7 @@ pub(super) struct RotatingFile {
     retry_after: u64,
     complaint: Option<String>,
     retention: Retention,
-    reserve: Option<LogReserve>,
+    reserve: Option<Reserve>,
 }
 
 struct Open {
@@ -67,7 +67,7 @@ struct Open {
     period: u64,
     /// Device and inode.
     identity: (u64, u64),
-    /// The space that is left to the database; `None` if it is on another disk.
+    /// The space that is left to others; `None` if that is on another disk.
     room: Option<Room>,
 }
 
@@ -100,8 +100,8 @@ impl RotatingFile {
         self
     }
 
-    /// Leaves this space to the database.
-    pub(super) fn leaving(mut self, reserve: Option<LogReserve>) -> Self {
+    /// Leaves this space to others.
+    pub(super) fn leaving(mut self, reserve: Option<Reserve>) -> Self {
         self.reserve = reserve;
         self
     }
@@ -340,20 +340,21 @@ impl RotatingFile {
 }
 
 impl Open {
-    /// Refuses lines that would take the database's disk space, after a last line that says so.
+    /// Refuses lines that would take the reserve of the disk, after a last line that says so.
     fn check_room(&mut self, second: u64, level: &str, bytes: usize) -> io::Result<()> {
         let Some(room) = &mut self.room else {
             return Ok(());
         };
         match room.verdict(parent(&self.place), bytes) {
-            Verdict::Write => return Ok(()),
+            Verdict::Write => Ok(()),
             Verdict::LastLine => {
-                let line = Room::last_line(Duration::from_secs(second), level);
+                let line = room.last_line(Duration::from_secs(second), level);
+                let error = room.error();
                 append(self, line.as_bytes()).map_err(|failed| failed.source)?;
+                Err(error)
             }
-            Verdict::Stopped => {}
+            Verdict::Stopped => Err(room.error()),
         }
-        Err(Room::error())
     }
 }
 

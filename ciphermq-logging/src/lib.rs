@@ -12,7 +12,6 @@
 //! - `line`: formats the text, JSON and readable, with everything escaped that could break a line
 //!   or a terminal
 //! - `messages`: the lines about messages, those of a commit and a route together
-//! - `repeated`: events that clients can cause without limit, counted by source
 //! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not block the
 //!   broker
 //! - `rotation`: the file, and the start of a new one; `retention`: the end of old ones; `room`:
@@ -42,19 +41,18 @@ use self::{
     rotation::RotatingFile,
     spool::{Output, Spool},
 };
-use crate::config::{LogReserve, Logging};
 pub use messages::{MessageLines, MessageLog};
-pub use repeated::{Event, Repeated};
 use retention::Retention;
+pub use settings::{Reserve, Rotation, Settings};
 
 mod layer;
 mod line;
 mod messages;
-mod repeated;
 mod retention;
 mod room;
 mod rotated_name;
 mod rotation;
+mod settings;
 mod spool;
 
 #[cfg(test)]
@@ -66,9 +64,6 @@ const FILE_BUFFER: usize = 4 << 20;
 const CONSOLE_BUFFER: usize = 1 << 20;
 /// How long the end of the server, or a panic, waits for the logs.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The target of warnings about the configuration, which are written at every `[logging] level`.
-pub const AT_EVERY_LEVEL: &str = "ciphermq_server::config";
 
 /// The reason why logging did not start. A log file that cannot be opened is not one: see the
 /// module's documentation.
@@ -171,18 +166,29 @@ fn flush(spools: &[Spool]) {
     }
 }
 
-/// Starts logging for the whole process, panics included.
+/// Starts logging for the whole process, panics included. Warnings of the target `at_every_level`
+/// are written at every level.
 ///
 /// # Errors
 ///
 /// [`Error`] if logging has been started already, or a thread cannot be started. Failures of the
 /// files themselves are reported on the console and retried.
-pub fn init(config: &Logging, reserve: Option<LogReserve>) -> Result<Guard, Error> {
+pub fn init(
+    settings: &Settings,
+    reserve: Option<Reserve>,
+    at_every_level: &'static str,
+) -> Result<Guard, Error> {
     let console = Console {
         output: Box::new(spool::Stderr),
         colour: spool::Stderr::colour(),
     };
-    let (subscriber, guard) = start(config, reserve, console, line::system_clock())?;
+    let (subscriber, guard) = start(
+        settings,
+        reserve,
+        at_every_level,
+        console,
+        line::system_clock(),
+    )?;
     tracing::subscriber::set_global_default(subscriber)?;
 
     let spools = Arc::clone(&guard.spools);
@@ -211,33 +217,34 @@ struct Console {
 /// Starts logging without the parts that exist once a process, so that tests can start it
 /// repeatedly.
 fn start(
-    config: &Logging,
-    reserve: Option<LogReserve>,
+    settings: &Settings,
+    reserve: Option<Reserve>,
+    at_every_level: &'static str,
     console: Console,
     clock: Clock,
 ) -> Result<(impl Subscriber + use<>, Guard), Error> {
     let retention = Retention {
-        max_total: config.max_total_bytes,
-        max_files: config.max_files,
+        max_total: settings.max_total_bytes,
+        max_files: settings.max_files,
     };
     let file = |path: &std::path::Path, level| {
         let file = RotatingFile::new(
             path.to_owned(),
-            config.rotation,
-            config.max_size_bytes,
+            settings.rotation,
+            settings.max_size_bytes,
             level,
             clock.clone(),
         );
         let file = file.retaining(retention).leaving(reserve.clone());
         Spool::start(Box::new(file), FILE_BUFFER)
     };
-    let info = file(&config.info_file_path, "INFO")?;
-    let debug = file(&config.debug_file_path, "DEBUG")?;
-    let error = file(&config.error_file_path, "ERROR")?;
+    let info = file(&settings.info_file_path, "INFO")?;
+    let debug = file(&settings.debug_file_path, "DEBUG")?;
+    let error = file(&settings.error_file_path, "ERROR")?;
     let readable = Spool::start(console.output, CONSOLE_BUFFER)?;
     // The console is the last one.
     let spools = Arc::from([info.clone(), debug.clone(), error.clone(), readable.clone()]);
-    let messages = if config.messages && config.level >= tracing::Level::INFO {
+    let messages = if settings.messages && settings.level >= tracing::Level::INFO {
         MessageLog::on(info.clone(), clock.clone())
     } else {
         MessageLog::off()
@@ -251,7 +258,7 @@ fn start(
         clock,
     };
 
-    let level = LevelFilter::from_level(config.level);
+    let level = LevelFilter::from_level(settings.level);
     // Libraries log about themselves at INFO and below, and would drown what the broker logs.
     let libraries = if level == LevelFilter::TRACE {
         LevelFilter::DEBUG
@@ -261,7 +268,7 @@ fn start(
     let filter = Targets::new()
         .with_default(libraries)
         .with_target("ciphermq", level)
-        .with_target(AT_EVERY_LEVEL, level.max(LevelFilter::WARN));
+        .with_target(at_every_level, level.max(LevelFilter::WARN));
     let subscriber = Registry::default().with(filter).with(lines);
     Ok((subscriber, Guard { spools, messages }))
 }

@@ -19,8 +19,8 @@ pub(super) struct Age {
 }
 
 impl Age {
-    /// Returns the age in a name of a file beside the log `stem`, `None` if it is not exactly a name
-    /// that the server gives. `dated` says whether the names have a date.
+    /// Returns the age in a name of a file beside the log `stem`, `None` if it is not exactly a
+    /// name that the server gives. `dated` says whether the names have a date.
     pub(super) fn of_name(folder: &Path, stem: &OsStr, name: &OsStr, dated: bool) -> Option<Self> {
         let text = name.as_encoded_bytes();
         let last = text.rsplit(|&byte| byte == b'.').next()?;
@@ -72,8 +72,8 @@ fn is_period(text: &[u8]) -> bool {
     has_form(b"0000-00-00") || has_form(b"0000-00-00-00")
 }
 
-/// Returns the next free name for an old file of the log at `place`. `date` is empty, or a full stop
-/// and the day or hour.
+/// Returns the next free name for an old file of the log at `place`. `date` is empty, or a full
+/// stop and the day or hour.
 pub(super) fn next_free(place: &Path, date: &str) -> io::Result<PathBuf> {
     let folder = parent(place);
     let stem = place.file_name().unwrap_or_default();

@@ -11,7 +11,8 @@ use serde_json::Value;
 use tracing::{debug, error, info, info_span, trace, warn};
 
 use super::{spool::Failure, *};
-use crate::config::Rotation;
+
+const AT_EVERY_LEVEL: &str = "important";
 
 /// 2025-09-08T07:03:00Z, and some milliseconds.
 const NOW_MILLIS: u64 = 1_757_314_980_042;
@@ -43,7 +44,7 @@ impl Output for Screen {
 struct Logs {
     folder: tempfile::TempDir,
     screen: Screen,
-    config: Logging,
+    config: Settings,
     clock: Arc<AtomicU64>,
     colour: bool,
 }
@@ -52,7 +53,7 @@ impl Logs {
     fn new(level: tracing::Level) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join("logs").join(name);
-        let config = Logging {
+        let config = Settings {
             level,
             messages: true,
             info_file_path: path("info.log"),
@@ -85,7 +86,8 @@ impl Logs {
             output: Box::new(self.screen.clone()),
             colour: self.colour,
         };
-        let (subscriber, guard) = start(&self.config, None, console, clock).unwrap();
+        let (subscriber, guard) =
+            start(&self.config, None, AT_EVERY_LEVEL, console, clock).unwrap();
         tracing::subscriber::with_default(subscriber, || f(&guard.handle().messages()));
         drop(guard);
     }

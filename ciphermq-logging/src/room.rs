@@ -1,9 +1,9 @@
-//! The space that a log leaves on the database's disk.
+//! The space that a log leaves on a disk.
 
 use std::{fs, io, path::Path};
 
 use super::line;
-use crate::config::LogReserve;
+use crate::settings::Reserve;
 
 /// The space beyond the reserve at which a log stops, and that at which it goes on. The logs can
 /// write so much between two looks at the disk.
@@ -12,13 +12,13 @@ const GOES_ON_AT: u64 = 16 << 20;
 /// How much is written between two looks at the disk.
 const LOOK_AFTER: usize = 256 << 10;
 
-/// The space of a log on the disk of an SQLite database.
+/// The space of a log on a disk of which a part is kept for others.
 ///
 /// If the disk fills, what stops first is the log, then publishes, and last the acknowledgements,
 /// which free space.
 #[derive(Debug)]
 pub(super) struct Room {
-    reserve: LogReserve,
+    reserve: Reserve,
     stopped: bool,
     /// The bytes written since the last look at the disk.
     written: usize,
@@ -37,9 +37,10 @@ pub(super) enum Verdict {
 }
 
 impl Room {
-    /// Creates the space of a log in `folder`; `None` if that is on another disk than the database.
-    pub(super) fn new(reserve: &LogReserve, folder: &Path) -> Option<Self> {
-        (reserve.bytes > 0 && device(&reserve.database)? == device(folder)?).then(|| Self {
+    /// Creates the space of a log in `folder`; `None` if that is on another disk than the
+    /// reserve.
+    pub(super) fn new(reserve: &Reserve, folder: &Path) -> Option<Self> {
+        (reserve.bytes > 0 && device(&reserve.path)? == device(folder)?).then(|| Self {
             reserve: reserve.clone(),
             stopped: false,
             written: LOOK_AFTER,
@@ -68,18 +69,15 @@ impl Room {
     }
 
     /// Returns the line with which a log ends, in the form of the file of `level`.
-    pub(super) fn last_line(now: std::time::Duration, level: &str) -> String {
-        line::own_line(now, level, LAST_WORD)
+    pub(super) fn last_line(&self, now: std::time::Duration, level: &str) -> String {
+        line::own_line(now, level, self.reserve.last_line)
     }
 
     /// Returns the error of a log that has stopped.
-    pub(super) fn error() -> io::Error {
-        io::Error::new(io::ErrorKind::StorageFull, LAST_WORD)
+    pub(super) fn error(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::StorageFull, self.reserve.last_line)
     }
 }
-
-const LAST_WORD: &str = "the disk has hardly more free space than limits.disk_reserve, which is \
-    the database's: no lines are written until there is more";
 
 /// Returns the disk of a file, or that of its nearest folder if it does not exist yet.
 fn device(path: &Path) -> Option<u64> {
@@ -110,10 +108,11 @@ mod tests {
     #[test]
     fn a_log_stops_before_the_reserve_and_goes_on_when_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = LogReserve {
+        let reserve = Reserve {
             // It is created after the logs.
-            database: folder.path().join("data/mq.db"),
+            path: folder.path().join("data/mq.db"),
             bytes: 64 << 20,
+            last_line: "full",
         };
         let mut room = Room::new(&reserve, folder.path()).unwrap();
         room.free = |_| Some(FREE.get());
@@ -134,12 +133,13 @@ mod tests {
     #[test]
     fn a_log_on_another_disk_has_no_reserve() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = LogReserve {
-            database: folder.path().join("data.db"),
+        let reserve = Reserve {
+            path: folder.path().join("data.db"),
             bytes: 64 << 20,
+            last_line: "full",
         };
         assert!(Room::new(&reserve, Path::new("/proc")).is_none());
-        let none = LogReserve {
+        let none = Reserve {
             bytes: 0,
             ..reserve
         };
