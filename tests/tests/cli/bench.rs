@@ -101,6 +101,7 @@ pub(crate) async fn a_running_server(backend: Backend) {
         database
             .number(ciphermq_tests::Database::ACKNOWLEDGED)
             .await,
-        300
+        301,
+        "and one that made the session"
     );
 }

@@ -12,6 +12,7 @@ use super::report::Measurement;
 use super::sending::{publishers, send};
 use super::server::{BenchServer, Role};
 use super::stopwatch::Stopwatch;
+use super::warm_up::warm_up;
 use crate::console::Console;
 use crate::exit::Failure;
 
@@ -41,11 +42,13 @@ pub(super) async fn run(
         None => String::new(),
     };
 
-    let ready = if plan.mode == Mode::EndToEnd {
-        consumers(&routes, plan, &keyring).await?
-    } else {
-        Vec::new()
-    };
+    let mut ready = consumers(&routes, plan, &keyring).await?;
+    ready = warm_up(&publishers, ready, plan, run).await?;
+    if plan.mode != Mode::EndToEnd {
+        for consumer in ready.drain(..) {
+            consumer.close().await;
+        }
+    }
     let mut stopwatch = Stopwatch::start(server, run);
     let receiving = receive(ready, &routes, run);
     send(publishers, plan, run, measured_acks).await?;

@@ -9,6 +9,7 @@
 //! - [`load`]: the course of a benchmark
 //! - [`receiver_route`], [`background`]: receivers with their queues, and additional queues,
 //!   messages and connections
+//! - [`warm_up`]: sessions that exist before the clock starts
 //! - [`sending`], [`receiving`], [`payload`]: senders, receivers, and payloads with the time of
 //!   sending
 //! - [`stopwatch`], [`latencies`], [`ack_latencies`]: measurements
@@ -26,6 +27,7 @@ mod report;
 mod sending;
 mod server;
 mod stopwatch;
+mod warm_up;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -76,6 +78,7 @@ async fn measure(args: Args, console: Console) -> Result<Exit, Failure> {
         console.warn("This is a debug build: its figures mean nothing. Build with --release.");
     }
     let plan = args.plan;
+    plan.check()?;
     let server = match args.spawn.database() {
         Some(database) => BenchServer::spawn(database, &args.spawn, &plan).await?,
         None => {

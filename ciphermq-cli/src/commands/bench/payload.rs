@@ -54,6 +54,11 @@ impl Payload {
         &self.0
     }
 
+    /// The payload of a message that is not measured.
+    pub(super) fn warm_up(&mut self) -> &[u8] {
+        self.stamped(Duration::ZERO, u64::MAX)
+    }
+
     fn write(&mut self, at: usize, number: u64) {
         if let Some(place) = self.0.get_mut(at..at + 8) {
             place.copy_from_slice(&number.to_be_bytes());

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::exit::Failure;
+
 /// The options of the load.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PlanArgs {
@@ -91,6 +93,25 @@ impl SpawnArgs {
 }
 
 impl PlanArgs {
+    /// Refuses a load in which a pair of a sender and a receiver has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if there are fewer messages than pairs.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let pairs = u64::from(self.senders.get()) * u64::from(self.receivers.get());
+        if self.messages >= pairs {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            format!(
+                "{} messages do not reach each of the {pairs} pairs of a sender and a receiver.",
+                self.messages
+            ),
+            "Send more --messages, or fewer --senders to fewer --receivers.",
+        ))
+    }
+
     /// The number of messages that a sender sends to a receiver, both by their numbers.
     pub(super) fn share(&self, sender: u32, receiver: u32) -> u64 {
         let pairs = u64::from(self.senders.get()) * u64::from(self.receivers.get());
@@ -154,6 +175,20 @@ mod tests {
             let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
             assert!(most - least <= 1, "{shares:?}");
         }
+    }
+
+    #[test]
+    fn each_pair_has_something_to_do() {
+        assert!(
+            plan("--senders 8 --receivers 8 --messages 64")
+                .check()
+                .is_ok()
+        );
+        assert!(
+            plan("--senders 8 --receivers 8 --messages 63")
+                .check()
+                .is_err()
+        );
     }
 
     #[test]

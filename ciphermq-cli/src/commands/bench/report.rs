@@ -138,8 +138,13 @@ impl Report {
         line(
             "load",
             format!(
-                "{} sending, {} receiving, window {}, batches of {}",
-                self.senders, self.receivers, self.window, self.batch
+                "{} sending, {} receiving, a window of {} for each sender, {} for each of its \
+                 receivers, batches of {}",
+                self.senders,
+                self.receivers,
+                self.window,
+                self.window.div_ceil(self.receivers),
+                self.batch
             ),
         );
         line("time", format!("{:.3} s", self.seconds));

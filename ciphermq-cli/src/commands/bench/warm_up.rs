@@ -1,0 +1,63 @@
+//! Sessions between all senders and receivers, made before the clock starts.
+//!
+//! The first message of a session costs both sides signatures and key exchanges, a thousand times
+//! what the next one costs. With many pairs a benchmark would measure little else.
+
+use std::time::Duration;
+
+use ciphermq_client::{Consumer, Publisher};
+use tokio::task::JoinSet;
+
+use super::payload::{Payload, RunClock};
+use super::plan::PlanArgs;
+use super::receiver_route::unopenable_failure;
+use crate::exit::Failure;
+
+/// The time without any message after which the set-up fails.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sends one message from each sender to each receiver, and waits until all of them are opened.
+/// Returns the consumers, whose sessions are known from then on.
+pub(super) async fn warm_up(
+    publishers: &[Vec<Publisher>],
+    consumers: Vec<Consumer>,
+    plan: &PlanArgs,
+    run: RunClock,
+) -> Result<Vec<Consumer>, Failure> {
+    let mut tasks = JoinSet::new();
+    for (number, consumer) in consumers.into_iter().enumerate() {
+        let receiving = receive(consumer, plan.senders.get(), run);
+        tasks.spawn(async move { receiving.await.map(|consumer| (number, consumer)) });
+    }
+    let mut payload = Payload::new(&run, plan.size);
+    for publisher in publishers.iter().flatten() {
+        publisher.submit(payload.warm_up()).await?;
+    }
+    for publisher in publishers.iter().flatten() {
+        publisher.flush().await?;
+    }
+    let mut ready = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        ready.push(done.map_err(|error| Failure::plain(format!("A receiver failed: {error}.")))??);
+    }
+    ready.sort_unstable_by_key(|(number, _)| *number);
+    Ok(ready.into_iter().map(|(_, consumer)| consumer).collect())
+}
+
+/// Receives the first message of each sender.
+async fn receive(mut consumer: Consumer, senders: u32, run: RunClock) -> Result<Consumer, Failure> {
+    let mut received = 0;
+    while received < senders {
+        let Ok(next) = tokio::time::timeout(STALL_TIMEOUT, consumer.next()).await else {
+            let text = format!("After {received} of {senders} senders nothing more arrives.");
+            return Err(Failure::new(text, "See the server's log."));
+        };
+        let message = next.ok_or_else(|| Failure::plain("A receiver's connection was closed."))?;
+        let message = message.map_err(|error| unopenable_failure(&error))?;
+        if run.age(message.payload()).is_some() {
+            received += 1;
+        }
+        message.ack_later()?;
+    }
+    Ok(consumer)
+}
