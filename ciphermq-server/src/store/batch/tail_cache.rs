@@ -12,16 +12,18 @@ use super::BatchRow;
 use super::id::{Range, Stream, ranges};
 use super::settlement::Settlement;
 
-/// The most batches in the cache: a few seconds of single messages, or what some senders have in
-/// flight.
-const MOST_BATCHES: usize = 256;
+/// The most memory of the cached batches, in bytes: what hundreds of senders and receivers have in
+/// flight, in batches of a few messages each.
+const MOST_BYTES: usize = 8 << 20;
 
 /// The batches at the ends of streams.
 pub(in crate::store) struct TailCache {
     tails: HashMap<Stream, Tail>,
     /// The cached batches, oldest first.
     order: VecDeque<(Stream, i64)>,
-    most_batches: usize,
+    /// The memory of the cached batches, in bytes.
+    bytes: usize,
+    most_bytes: usize,
 }
 
 /// All of a stream's batches that hold a position of `from` or above.
@@ -40,6 +42,24 @@ impl Tail {
     }
 }
 
+/// Returns the memory that a cached batch takes, in bytes: roughly, with its place in the cache.
+fn memory(batch: &BatchRow) -> usize {
+    /// The allocations of the batch, and its entries in the maps and in the order.
+    const OVERHEAD: usize = 400;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let route = batch.route.as_ref();
+    size_of::<BatchRow>()
+        + OVERHEAD
+        + 2 * batch.stream.len()
+        + text(&batch.sender)
+        + text(&batch.receiver)
+        + text(&batch.sent_time)
+        + route.map_or(0, |(exchange, key)| exchange.len() + key.len())
+        + size_of_val(batch.queues.as_slice())
+        + batch.digests.as_ref().map_or(0, Vec::len)
+        + size_of_val(batch.dispositions.as_slice())
+}
+
 /// Returns the position after a batch's last one.
 fn end(batch: &BatchRow) -> i64 {
     batch.position.saturating_add(batch.messages)
@@ -47,7 +67,7 @@ fn end(batch: &BatchRow) -> i64 {
 
 impl Default for TailCache {
     fn default() -> Self {
-        Self::new(MOST_BATCHES)
+        Self::new(MOST_BYTES)
     }
 }
 
@@ -61,12 +81,13 @@ pub(in crate::store) fn stream_ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) 
 }
 
 impl TailCache {
-    /// Creates a cache of at most `most_batches` batches.
-    fn new(most_batches: usize) -> Self {
+    /// Creates a cache whose batches take at most `most_bytes`.
+    fn new(most_bytes: usize) -> Self {
         Self {
             tails: HashMap::new(),
             order: VecDeque::new(),
-            most_batches,
+            bytes: 0,
+            most_bytes,
         }
     }
 
@@ -106,12 +127,14 @@ impl TailCache {
                 && end(&batch) > tail.from
             {
                 let position = batch.position;
-                if tail.batches.insert(position, batch).is_none() {
-                    self.order.push_back((stream, position));
+                self.bytes += memory(&batch);
+                match tail.batches.insert(position, batch) {
+                    None => self.order.push_back((stream, position)),
+                    Some(older) => self.bytes -= memory(&older),
                 }
             }
         }
-        while self.order.len() > self.most_batches {
+        while self.bytes > self.most_bytes {
             self.forget_oldest();
         }
         // An empty tail is not kept: clients could fill the cache with streams that do not exist.
@@ -124,15 +147,18 @@ impl TailCache {
     pub(in crate::store) fn clear(&mut self) {
         self.tails.clear();
         self.order.clear();
+        self.bytes = 0;
     }
 
     fn forget_oldest(&mut self) {
         let Some((stream, position)) = self.order.pop_front() else {
+            self.bytes = 0;
             return;
         };
         if let Some(tail) = self.tails.get_mut(&stream)
             && let Some(batch) = tail.batches.remove(&position)
         {
+            self.bytes -= memory(&batch);
             tail.from = tail.from.max(end(&batch));
         }
         self.forget_empty(&stream);
@@ -272,7 +298,7 @@ mod tests {
             steps in prop::collection::vec(step(), 1..60), most in 1..6usize
         ) {
             let streams = streams();
-            let (mut table, mut tail_cache) = (Table::default(), TailCache::new(most));
+            let (mut table, mut tail_cache) = (Table::default(), TailCache::new(most * memory(&batch(&streams[0], 1, 1))));
             for (mark, step) in (0..).zip(steps) {
                 let Step::Commit(Commit { stream, first, messages, also, settles, fails }) = step else {
                     tail_cache.clear();
@@ -330,7 +356,9 @@ mod tests {
                     }
                     tail_cache.keep(settlement, ends);
                 }
-                prop_assert!(tail_cache.order.len() <= most);
+                prop_assert!(tail_cache.bytes <= tail_cache.most_bytes);
+                let cached = tail_cache.tails.values().flat_map(|tail| tail.batches.values());
+                prop_assert_eq!(tail_cache.bytes, cached.map(memory).sum::<usize>());
                 prop_assert!(tail_cache.tails.values().all(|tail| !tail.batches.is_empty()));
             }
         }
@@ -339,7 +367,7 @@ mod tests {
     #[test]
     fn the_end_of_a_stream_need_not_be_looked_up() {
         let [stream, _, alone] = streams();
-        let mut tail_cache = TailCache::new(2);
+        let mut tail_cache = TailCache::new(2 * memory(&batch(&stream, 5, 2)));
         let id = |stream: &Stream, position| message_id(&stream.to_string(), position).unwrap();
         let asked = |tail_cache: &TailCache, stream, position| {
             let (_, unknown) = tail_cache.recall([&id(stream, position)].into_iter());
