@@ -16,6 +16,9 @@ use crate::store::batch::id::{Stream, split_id};
 /// The work of a client's turn.
 pub(super) const TURN: u64 = 2048;
 
+/// The work of a transaction that is worth its sync, for however few clients.
+pub(super) const LEAST_BATCH: u64 = 2 * TURN;
+
 /// The work for each message or ack, also of one whose row exists.
 const ITEM: u64 = 2;
 /// The work for a row, and to look up whether it exists. Consecutive ids share one.

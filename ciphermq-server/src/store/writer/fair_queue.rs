@@ -44,6 +44,11 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
         self.turns.is_empty()
     }
 
+    /// Returns the number of parties that have items.
+    pub(super) fn parties(&self) -> usize {
+        self.parties.len()
+    }
+
     /// Appends an item of a party.
     pub(super) fn push(&mut self, party: P, cost: u64, item: T) {
         if let Some(party) = self.parties.get_mut(&party) {

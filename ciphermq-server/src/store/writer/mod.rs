@@ -8,8 +8,9 @@
 //!                               └───────────────────────────────────────┘
 //! ```
 //!
-//! - Clients take turns, by the work that their submissions are for the database. The submissions
-//!   of one client are committed in their order. While one transaction is being committed the next
+//! - Clients take turns, by the work that their submissions are for the database. A transaction is
+//!   a turn of each, so that it is short while few clients have much to do. The submissions of one
+//!   client are committed in their order. While one transaction is being committed the next
 //!   one gathers.
 //! - No submission is answered before its commit has returned and the observer has seen it.
 //! - Publishes wait for room and for the database until their deadline; acks, rejections and
@@ -66,8 +67,8 @@ pub struct WriterSettings {
     pub max_pending_acks: usize,
     /// The part of both that one client may use: 1 divided by this number.
     pub client_part: usize,
-    /// The work after which a transaction takes no further submission, in about microseconds of the
-    /// database's time.
+    /// The work after which a transaction takes no further submission, however many clients wait,
+    /// in about microseconds of the database's time.
     pub max_batch_work: u64,
     /// The number of envelope bytes after which a transaction takes no further submission.
     pub max_batch_bytes: usize,

@@ -173,11 +173,16 @@ impl Queue {
     }
 
     /// Takes the submissions of one transaction.
+    ///
+    /// It holds a turn of each client, within the settings' limit. More would only make those wait
+    /// longer who have little to do, because of those who have much.
     pub(super) fn batch(&mut self, settings: &WriterSettings) -> (Transaction, Batch) {
         let mut transaction = Transaction::default();
         let mut submissions = Vec::new();
         let mut spent = Cost::default();
-        while spent.work < settings.max_batch_work
+        let turns = cost::TURN.saturating_mul(self.waiting.parties() as u64);
+        let most_work = turns.max(cost::LEAST_BATCH).min(settings.max_batch_work);
+        while spent.work < most_work
             && spent.bytes < settings.max_batch_bytes
             && let Some(Waiting { submission, cost }) = self.waiting.pop()
         {
