@@ -301,10 +301,13 @@ readme_as_a_project() {
     printf '[package]\nname = "readme"\nversion = "0.0.0"\nedition = "2024"\n\n[workspace]\n\n'
     sed -n '/^```toml$/,/^```$/{/^```/!p}' README.md | sed -n '/^\[dependencies\]$/,$p' \
       | sed "s|\"\.\./ciphermq/|\"$PWD/|"
+    # With the workspace's profile, most of what was built for it is used again.
+    printf '\n'
+    sed -n '/^\[profile\.dev/,/^$/p' Cargo.toml
   } >"$project/Cargo.toml"
   sed -n '/^```rust/,/^```$/{/^```/!p}' README.md >"$project/src/main.rs"
   cp Cargo.lock "$project"
-  CARGO_TARGET_DIR="$target_dir/readme" cargo check --quiet --manifest-path "$project/Cargo.toml" \
+  CARGO_TARGET_DIR="$target_dir" cargo check --quiet --manifest-path "$project/Cargo.toml" \
     || die "The README's program does not compile in a new project." "The project: $project"
   rm -rf "$project"
 }

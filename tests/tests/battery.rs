@@ -10,9 +10,7 @@ async fn holds(backend: Backend, attacks: &[Attack]) {
     let figures = round::run(&backend, attacks, &Settings::short()).await;
     eprintln!("{}\n{figures}", Figures::header());
     let mut violations = figures.violations();
-    if !attacks.iter().any(|attack| attack.publishes()) {
-        violations.extend(figures.log_growth());
-    }
+    violations.extend(figures.log_growth());
     assert!(violations.is_empty(), "{violations:#?}");
 }
 

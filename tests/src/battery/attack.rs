@@ -57,17 +57,6 @@ impl Attack {
         Self::Handshakes,
     ];
 
-    /// Whether the server accepts messages from the attacker. Each is a line in its log.
-    pub fn publishes(self) -> bool {
-        matches!(
-            self,
-            Self::UnrelatedIds
-                | Self::MinimalEnvelopes
-                | Self::TwelveMinimalEnvelopes
-                | Self::OwnRejections
-        )
-    }
-
     /// Name on the command line, and in the table.
     pub fn name(self) -> String {
         self.to_possible_value()

@@ -24,8 +24,9 @@ const SMALL_REJECTED: u64 = 1 << 20;
 /// reached its quota.
 const REJECTED_MARGIN: u64 = 16 << 20;
 
-/// The time that the server has to recover after the attack.
+/// The time that the server has to recover after the attack. A short one leaves less behind.
 const RECOVERY: Duration = Duration::from_secs(5);
+const SHORT_RECOVERY: Duration = Duration::from_secs(1);
 
 /// Settings of a run.
 #[derive(Debug, Clone)]
@@ -99,12 +100,20 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
     for attacker in attackers {
         attacker.end().await;
     }
-    tokio::time::sleep(RECOVERY).await;
+    tokio::time::sleep(match settings.extent {
+        Extent::Full => RECOVERY,
+        Extent::Short => SHORT_RECOVERY,
+    })
+    .await;
     let after = phase(&server, &victim).await;
     let rejected = "SELECT COALESCE(SUM(length(envelope)), 0) FROM rejected_messages";
-    let rejected = server.database().await.number(rejected).await;
+    let database = server.database().await;
+    let rejected = database.number(rejected).await;
+    let accepted = "SELECT CAST(COALESCE(SUM(messages), 0) AS BIGINT) FROM batches \
+                    WHERE client_id LIKE 'attacker-%'";
+    let accepted = database.number(accepted).await;
     let names: Vec<String> = attacks.iter().map(|attack| attack.name()).collect();
-    let database = if backend.is_postgres() {
+    let kind = if backend.is_postgres() {
         "postgres"
     } else {
         "sqlite"
@@ -115,12 +124,13 @@ pub async fn run(backend: &Backend, attacks: &[Attack], settings: &Settings) -> 
         names => format!("{} at once", names.len()),
     };
     Figures {
-        name: format!("{database} {name}"),
+        name: format!("{kind} {name}"),
         before,
         under_attack,
         after,
         memory: server.process().peak_rss_bytes(),
         late_attackers,
+        accepted: u64::try_from(accepted).unwrap_or_default(),
         rejected: u64::try_from(rejected).unwrap_or_default(),
         max_rejected: attacks.len() as u64 * (max_rejected + REJECTED_MARGIN),
     }

@@ -14,13 +14,16 @@ use crate::{Cli, Server, files};
 const CLIENT: &str = "victim";
 
 /// The number of messages whose acknowledgements are timed, and the number of them per second.
-const TIMED: (u64, u64) = (1500, 500);
+const TIMED: (usize, u64) = (1500, 500);
+const TIMED_SHORTLY: usize = 300;
 
 /// The victim: its program, certificate and private key.
 pub struct Victim {
     program: PathBuf,
     keys: TempDir,
     messages: u64,
+    /// The number of messages whose acknowledgements are timed.
+    timed: u64,
     limit: Duration,
 }
 
@@ -57,6 +60,7 @@ impl Victim {
                 .unwrap_or_else(|| binary("ciphermq-cli")),
             keys,
             messages: settings.messages,
+            timed: settings.extent.of(TIMED.0, TIMED_SHORTLY) as u64,
             limit: settings.limit,
         }
     }
@@ -71,10 +75,9 @@ impl Victim {
                 measured.rate = most;
             }
         }
-        let (messages, rate) = TIMED;
-        let rate = format!("--rate={rate}");
+        let rate = format!("--rate={}", TIMED.1);
         match self
-            .bench(server, messages, &["--mode=publish", &rate])
+            .bench(server, self.timed, &["--mode=publish", &rate])
             .await
         {
             Ok(report) => {
