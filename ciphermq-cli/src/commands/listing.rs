@@ -61,10 +61,10 @@ impl Consent {
                 "Add --yes to do it without asking.",
             ));
         }
-        stderr::line(format_args!("{what}? {consequence} Type yes to do it:"));
+        stderr::line(format_args!("{what}? {consequence} Do it? [y/N]"));
         let mut answer = String::new();
         let read = stdin().read_line(&mut answer);
-        match read.is_ok() && matches!(answer.trim(), "y" | "yes") {
+        match read.is_ok() && ["y", "yes"].contains(&&*answer.trim().to_lowercase()) {
             true => Ok(()),
             false => Err(Failure::plain("Nothing was done.")),
         }

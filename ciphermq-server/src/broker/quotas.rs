@@ -47,6 +47,13 @@ impl PublishRates {
         ))
     }
 
+    /// Returns the used parts of a client's burst, in messages and bytes.
+    fn used(&self, client_id: &ClientId) -> (u64, u64) {
+        let now = self.epoch.elapsed();
+        let rate = self.rates.get(client_id);
+        rate.map_or((0, 0), |rate| rate.lock().used(now))
+    }
+
     /// Forgets clients that have gone and owe nothing.
     pub(super) fn forget_full(&self) {
         let now = self.epoch.elapsed();
@@ -114,7 +121,21 @@ impl Broker {
             },
             limit: quota.limit(limits),
         };
-        Quota::ALL.map(usage).to_vec()
+        let mut usage = Quota::ALL.map(usage).to_vec();
+        let (messages, bytes) = self.rates.used(client_id);
+        usage.extend([
+            QuotaUsage {
+                quota: "publish_messages_per_second",
+                held: messages,
+                limit: limits.publish_messages_per_second,
+            },
+            QuotaUsage {
+                quota: "publish_bytes_per_second",
+                held: bytes,
+                limit: limits.publish_bytes_per_second,
+            },
+        ]);
+        usage
     }
 
     /// Returns every client that holds anything of a quota.

@@ -35,6 +35,13 @@ impl Bucket {
         let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         self.full_at = self.full_at.max(now).saturating_add(time);
     }
+
+    /// Returns the used part of the burst, as a part of the rate.
+    fn used(&self, now: Duration) -> u64 {
+        let owed = self.full_at.saturating_sub(now).as_nanos();
+        let burst = self.burst.as_nanos().max(1);
+        u64::try_from(u128::from(self.rate) * owed / burst).unwrap_or(u64::MAX)
+    }
 }
 
 /// The publishing of one client, over all its connections. Times are measured from any point that
@@ -117,6 +124,13 @@ impl PublishRate {
         Ok(())
     }
 
+    /// Returns the used parts of the burst in messages and bytes, each as a part of its rate: 0 if
+    /// the client may send a whole burst, the rate if it has sent one, more if it owes something.
+    #[must_use]
+    pub fn used(&self, now: Duration) -> (u64, u64) {
+        (self.messages.used(now), self.bytes.used(now))
+    }
+
     /// Returns whether nothing is known of the client that a new state would not know.
     #[must_use]
     pub fn is_full(&self, now: Duration) -> bool {
@@ -138,6 +152,19 @@ mod tests {
             publish_burst: Duration::from_millis(burst),
             ..ClientLimits::default()
         }
+    }
+
+    #[test]
+    fn the_used_part_of_the_burst_falls_with_time() {
+        let mut rate = PublishRate::new(&limits(10, 1000, 2000)).unwrap();
+        let at = Duration::from_secs;
+        assert_eq!(rate.used(at(5)), (0, 0));
+        rate.admit(at(5), 20, 500).unwrap();
+        assert_eq!(rate.used(at(5)), (10, 250));
+        assert_eq!(rate.used(at(6)), (5, 0));
+        assert_eq!(rate.used(at(8)), (0, 0));
+        rate.admit(at(8), 40, u64::MAX).unwrap();
+        assert_eq!(rate.used(at(8)).0, 20);
     }
 
     #[test]

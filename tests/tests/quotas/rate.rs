@@ -88,7 +88,12 @@ pub(super) async fn the_command_line_shows_both_well(backend: Backend) {
                 waiting_messages = 500";
     let older = limits("clients = [\"older\"]\npublish_bytes_per_second = 1");
     let options = with_limits(&backend, text).await;
-    let server = Server::start(options.set("limits", "clients", vec![older])).await;
+    let options = options.set("limits", "clients", vec![older]).set(
+        "authorization",
+        "administrators",
+        vec!["ops"],
+    );
+    let server = Server::start(options).await;
     let _keys = receiver(&server).await;
     let lines: String = (0..600).map(|number| format!("line {number}\n")).collect();
     let sent = Cli::new("send")
@@ -125,4 +130,17 @@ pub(super) async fn the_command_line_shows_both_well(backend: Backend) {
         assert!(pause.parse::<u64>().unwrap() > 1000, "{rest}");
         assert_eq!(of, *id);
     }
+
+    // An administrator sees it.
+    let mut ops = RawClient::connect(&server, "ops").await;
+    ops.send_line("list_clients {\"client\":\"older\"}").await;
+    let page: serde_json::Value =
+        serde_json::from_str(&ops.expect_prefix("Clients: ").await).unwrap();
+    let quotas = page["clients"][0]["quotas"].as_array().unwrap();
+    let rate = quotas
+        .iter()
+        .find(|quota| quota["quota"] == "publish_bytes_per_second")
+        .unwrap();
+    assert_eq!(rate["limit"], 1);
+    assert!(rate["held"].as_u64().unwrap() > 1, "{rate}");
 }
