@@ -372,7 +372,7 @@ fn the_console_is_readable_and_coloured_only_if_wanted() {
         logs.screen.text(),
         "2025-09-08T07:03:00.042Z  INFO Listening address=127.0.0.1:5672 empty=\"\" words=\"two \
          words\"\n\
-         2025-09-08T07:03:00.042Z DEBUG detail (ciphermq_server::logging::tests)\n"
+         2025-09-08T07:03:00.042Z DEBUG detail (ciphermq_logging::tests)\n"
     );
     logs.colour = true;
     logs.run(|| error!("red"));

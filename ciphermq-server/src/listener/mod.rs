@@ -7,12 +7,14 @@
 //! - `bind`: the address that is listened on
 //! - `source`: the part of an address that limits count by
 //! - `handshakes`, `connections`: the limits, without I/O; `admission` applies them
+//! - `failing`: addresses whose handshakes fail again and again, which wait a moment
 //! - `descriptors`: file descriptors, of which every connection needs one
 
 mod admission;
 mod bind;
 mod connections;
 mod descriptors;
+mod failing;
 mod handshakes;
 mod source;
 
@@ -36,6 +38,7 @@ pub use self::bind::{BindError, Bound, bind};
 use self::connections::ConnectionLimits;
 pub(crate) use self::descriptors::raise_limit;
 use self::descriptors::{AcceptFailures, Capacity};
+use self::failing::FailingSources;
 use self::source::Source;
 use crate::broker::{Broker, Origin};
 use crate::config::{self, Limits};
@@ -69,6 +72,7 @@ struct ConnectionContext {
     acceptor: TlsAcceptor,
     broker: Arc<Broker>,
     memory: Arc<Memory>,
+    failing: Arc<FailingSources>,
     stop: Stop,
 }
 
@@ -85,6 +89,7 @@ pub async fn run(
         acceptor,
         broker,
         memory,
+        failing: Arc::default(),
         stop: stop.clone(),
     };
     let mut connections = JoinSet::new();
@@ -145,8 +150,16 @@ async fn serve(
         tracing::debug!(%address, %error, "Cannot set socket options");
     }
     let limit = context.broker.limits().handshake_timeout;
+    let source = Source::from(address.ip());
+    let pause = context.failing.pause(source, Instant::now());
+    let accept = async {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        tokio::time::timeout(limit, accept(stream, &context.acceptor)).await
+    };
     let accepted = tokio::select! {
-        accepted = tokio::time::timeout(limit, accept(stream, &context.acceptor)) => accepted,
+        accepted = accept => accepted,
         () = handshake.must_give_way() => {
             return refused(address, &HandshakeFailure::gave_way(), &context.broker);
         }
@@ -155,6 +168,7 @@ async fn serve(
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            context.failing.failed(source, Instant::now());
             return refused(
                 address,
                 &HandshakeFailure::from_error(&error),
@@ -167,6 +181,7 @@ async fn serve(
         Ok(peer) => peer,
         // The verifier has checked this during the handshake.
         Err(error) => {
+            context.failing.failed(source, Instant::now());
             return refused(
                 address,
                 &HandshakeFailure::names_no_client(&error),

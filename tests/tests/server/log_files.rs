@@ -107,16 +107,25 @@ async fn a_log_that_takes_no_lines_is_reported() {
 #[tokio::test]
 async fn failed_handshakes_of_an_address_are_counted() {
     let mut server = Server::start(Options::sqlite()).await;
+    let address = server.address();
+    // At once, because each waits a moment when many have failed before.
+    let mut failing = tokio::task::JoinSet::new();
     for _ in 0..300 {
-        let mut socket = TcpStream::connect(server.address()).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n")
-            .await
-            .unwrap();
-        // Until the server has closed it.
-        let mut answer = Vec::new();
-        let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut answer);
-        read.await.ok();
+        failing.spawn(async move {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n")
+                .await
+                .unwrap();
+            // Until the server has closed it.
+            let mut answer = Vec::new();
+            let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut answer);
+            read.await.ok();
+        });
     }
+    failing.join_all().await;
+    // An honest client of the same address only waits a moment, too.
+    let mut honest = RawClient::connect(&server, "honest").await;
+    honest.ask("ping", "PONG").await;
     // What is counted is logged at the latest when the server stops.
     server.terminate().await;
     let lines = server.log("error");
