@@ -143,11 +143,10 @@ impl TailCache {
         }
     }
 
-    /// Forgets everything, because somebody else may have written.
+    /// Forgets everything: somebody else may have written, or the server is idle and returns its
+    /// memory.
     pub(in crate::store) fn clear(&mut self) {
-        self.tails.clear();
-        self.order.clear();
-        self.bytes = 0;
+        *self = Self::new(self.most_bytes);
     }
 
     fn forget_oldest(&mut self) {

@@ -209,6 +209,10 @@ impl Committer for PostgresCommitter {
         if let Some(before) = retention.metadata_before {
             more |= self.forget(&mut session, before).await?;
         }
+        if !more {
+            // What it holds would keep the system from getting back the memory around it.
+            self.tail_cache.clear();
+        }
         self.session = Some(session);
         Ok(Maintained {
             more,

@@ -244,7 +244,9 @@ impl Maintenance {
         if !more && self.log_used {
             checkpoint(connection)?;
             self.log_used = false;
-            // Nothing waits: release the memory of the pages that were read and written.
+            // Nothing waits: release the memory of the pages that were read and written, and that
+            // of the cache, which would keep the system from getting back what is around it.
+            cache.batches.clear();
             connection
                 .execute_batch("PRAGMA shrink_memory")
                 .map_err(write_error)?;
