@@ -188,6 +188,9 @@ fn commit(
         Ok(written) => written,
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
+            if is_good && is_full(&failure) {
+                make_room(connection);
+            }
             return (is_good.then_some(session), Err(write_error(failure).into()));
         }
     };
@@ -197,12 +200,27 @@ fn commit(
             (Some(session), Ok(outcomes))
         }
         // There was no room for the log's last page, which would complete the commit.
-        Err(failure) if is_full(&failure) => (None, Err(write_error(failure).into())),
+        Err(failure) if is_full(&failure) => {
+            make_room(connection);
+            (None, Err(write_error(failure).into()))
+        }
         // The sync failed: after a crash, what is in the log may be found there, or not.
         Err(failure) => {
             let source = failure.into();
             (None, Err(CommitError::Unknown { outcomes, source }))
         }
+    }
+}
+
+/// Empties the log after a commit for which the disk had no room: the log may be all that fills
+/// it, and acknowledgements, which free the database's pages, need a little of it.
+fn make_room(connection: &Connection) {
+    // If that fails too, the next commit says so.
+    if let Err(error) = checkpoint(connection) {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "The log of the database cannot be emptied"
+        );
     }
 }
 
@@ -244,9 +262,8 @@ impl Maintenance {
         if !more && self.log_used {
             checkpoint(connection)?;
             self.log_used = false;
-            // Nothing waits: release the memory of the pages that were read and written, and that
-            // of the cache, which would keep the system from getting back what is around it.
-            cache.batches.clear();
+            // Nothing waits: release the memory of the pages that were read and written.
+            cache.batches.shrink();
             connection
                 .execute_batch("PRAGMA shrink_memory")
                 .map_err(write_error)?;
