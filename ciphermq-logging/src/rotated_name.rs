@@ -1,7 +1,7 @@
 //! Names of the old files of a log: the log's name, a day or an hour if it has one, and a number.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -40,9 +40,7 @@ impl Age {
             "" => String::new(),
             period => format!(".{period}"),
         };
-        let mut expected =
-            fit_name(folder, stem, &format!("{end}{NUMBER_ROOM}")).into_encoded_bytes();
-        expected.truncate(expected.len().saturating_sub(NUMBER_ROOM.len()));
+        let mut expected = without_number(folder, stem, &end);
         if let Some(number) = number {
             expected.extend_from_slice(format!(".{number}").as_bytes());
         }
@@ -72,16 +70,20 @@ fn is_period(text: &[u8]) -> bool {
     has_form(b"0000-00-00") || has_form(b"0000-00-00-00")
 }
 
+/// Returns the name of an old file, shortened so that a number fits behind it as well.
+fn without_number(folder: &Path, stem: &OsStr, date: &str) -> Vec<u8> {
+    let end = format!("{date}{NUMBER_ROOM}");
+    let mut name = fit_name(folder, stem, &end).into_encoded_bytes();
+    name.truncate(name.len().saturating_sub(NUMBER_ROOM.len()));
+    name
+}
+
 /// Returns the next free name for an old file of the log at `place`. `date` is empty, or a full
 /// stop and the day or hour.
 pub(super) fn next_free(place: &Path, date: &str) -> io::Result<PathBuf> {
     let folder = parent(place);
     let stem = place.file_name().unwrap_or_default();
-    // The number must fit as well.
-    let end = format!("{date}{NUMBER_ROOM}");
-    let name = fit_name(folder, stem, &end).into_encoded_bytes();
-    let name = name.strip_suffix(NUMBER_ROOM.as_bytes()).unwrap_or(&name);
-    let mut name = OsStr::from_bytes(name).to_owned();
+    let mut name = OsString::from_vec(without_number(folder, stem, date));
     // Without a date the bare name is that of the current file.
     let mut next = u64::from(date.is_empty());
     for entry in fs::read_dir(folder)? {

@@ -1,6 +1,4 @@
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, sync::Arc};
-
-use std::path::Path;
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use super::*;
 

@@ -70,11 +70,11 @@ pub use tls::Tls;
 use file::File;
 use validator::Validator;
 
-/// The target of warnings about the configuration, which are logged at every `[logging] level`.
-pub const WARNINGS: &str = "ciphermq_server::config";
-
 use crate::authorization::Policy;
 use crate::quota::Quotas;
+
+/// The target of warnings about the configuration, which are logged at every `[logging] level`.
+pub const WARNINGS: &str = "ciphermq_server::config";
 
 /// The size limit of the configuration file, so that a path such as `/dev/zero` is an error.
 const MAX_FILE_BYTES: u64 = 1 << 20;

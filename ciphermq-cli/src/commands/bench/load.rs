@@ -42,8 +42,8 @@ pub(super) async fn run(
         None => String::new(),
     };
 
-    let mut ready = consumers(&routes, plan, &keyring).await?;
-    ready = warm_up(&publishers, ready, plan, run).await?;
+    let cold = consumers(&routes, plan, &keyring).await?;
+    let mut ready = warm_up(&publishers, cold, plan, run).await?;
     if plan.mode != Mode::EndToEnd {
         for consumer in ready.drain(..) {
             consumer.close().await;

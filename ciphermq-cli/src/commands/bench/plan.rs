@@ -99,7 +99,7 @@ impl PlanArgs {
     ///
     /// [`Failure`] if there are fewer messages than pairs.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let pairs = u64::from(self.senders.get()) * u64::from(self.receivers.get());
+        let pairs = self.pairs();
         if self.messages >= pairs {
             return Ok(());
         }
@@ -112,9 +112,19 @@ impl PlanArgs {
         ))
     }
 
+    /// The number of pairs of a sender and a receiver.
+    fn pairs(&self) -> u64 {
+        u64::from(self.senders.get()) * u64::from(self.receivers.get())
+    }
+
+    /// The part of a sender's window that each of its receivers has.
+    pub(super) fn window_of_pair(&self) -> u32 {
+        self.window.get().div_ceil(self.receivers.get())
+    }
+
     /// The number of messages that a sender sends to a receiver, both by their numbers.
     pub(super) fn share(&self, sender: u32, receiver: u32) -> u64 {
-        let pairs = u64::from(self.senders.get()) * u64::from(self.receivers.get());
+        let pairs = self.pairs();
         let pair = u64::from(sender) * u64::from(self.receivers.get()) + u64::from(receiver);
         self.messages / pairs + u64::from(pair < self.messages % pairs)
     }

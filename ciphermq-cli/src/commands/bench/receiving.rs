@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ciphermq_client::{Consumer, Keyring};
+use ciphermq_client::{Consumer, Keyring, Message};
 use tokio::task::JoinSet;
 
 use super::latencies::{self, Latencies};
@@ -48,22 +48,7 @@ async fn receive_all(
 ) -> Result<Latencies, Failure> {
     let mut latencies = latencies::empty()?;
     while latencies.len() < expected {
-        let next = tokio::time::timeout(STALL_TIMEOUT, consumer.next()).await;
-        let message = match next {
-            Ok(Some(message)) => message.map_err(|error| unopenable_failure(&error))?,
-            Ok(None) => return Err(Failure::plain("A receiver's connection was closed.")),
-            Err(_) => {
-                return Err(Failure::new(
-                    format!(
-                        "No message has arrived for {} s, after {} of {}.",
-                        STALL_TIMEOUT.as_secs(),
-                        latencies.len(),
-                        expected
-                    ),
-                    "See the server's log. Is somebody else receiving from the benchmark's queues?",
-                ));
-            }
-        };
+        let message = next(&mut consumer, latencies.len(), expected).await?;
         if let Some(age) = run.age(message.payload()) {
             latencies::record(&mut latencies, age);
         }
@@ -73,6 +58,25 @@ async fn receive_all(
     match summary.failures.into_iter().next() {
         None => Ok(latencies),
         Some((_, error)) => Err(error.into()),
+    }
+}
+
+/// Waits for a receiver's next message, after `received` of `expected`.
+pub(super) async fn next(
+    consumer: &mut Consumer,
+    received: u64,
+    expected: u64,
+) -> Result<Message, Failure> {
+    match tokio::time::timeout(STALL_TIMEOUT, consumer.next()).await {
+        Ok(Some(message)) => message.map_err(|error| unopenable_failure(&error)),
+        Ok(None) => Err(Failure::plain("A receiver's connection was closed.")),
+        Err(_) => Err(Failure::new(
+            format!(
+                "No message has arrived for {} s, after {received} of {expected}.",
+                STALL_TIMEOUT.as_secs()
+            ),
+            "See the server's log. Is somebody else receiving from the benchmark's queues?",
+        )),
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Report {
     messages: u64,
     size: u32,
     window: u32,
+    #[serde(skip)]
+    window_of_pair: u32,
     batch: u32,
     senders: u32,
     receivers: u32,
@@ -84,6 +86,7 @@ impl Report {
             messages: plan.messages,
             size: plan.size,
             window: plan.window.get(),
+            window_of_pair: plan.window_of_pair(),
             batch: plan.batch.get(),
             senders: plan.senders.get(),
             receivers: plan.receivers.get(),
@@ -140,11 +143,7 @@ impl Report {
             format!(
                 "{} sending, {} receiving, a window of {} for each sender, {} for each of its \
                  receivers, batches of {}",
-                self.senders,
-                self.receivers,
-                self.window,
-                self.window.div_ceil(self.receivers),
-                self.batch
+                self.senders, self.receivers, self.window, self.window_of_pair, self.batch
             ),
         );
         line("time", format!("{:.3} s", self.seconds));

@@ -23,9 +23,7 @@ pub(super) async fn publishers(
     plan: &PlanArgs,
     ack_latencies: Option<&Arc<AckLatencies>>,
 ) -> Result<Vec<Vec<Publisher>>, Failure> {
-    let window = usize::try_from(plan.window.get())
-        .unwrap_or(usize::MAX)
-        .div_ceil(routes.len().max(1));
+    let window = usize::try_from(plan.window_of_pair()).unwrap_or(usize::MAX);
     let limits = BatchLimits {
         messages: usize::try_from(plan.batch.get()).unwrap_or(usize::MAX),
         ..BatchLimits::default()

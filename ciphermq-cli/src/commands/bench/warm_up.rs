@@ -3,18 +3,13 @@
 //! The first message of a session costs both sides signatures and key exchanges, a thousand times
 //! what the next one costs. With many pairs a benchmark would measure little else.
 
-use std::time::Duration;
-
 use ciphermq_client::{Consumer, Publisher};
 use tokio::task::JoinSet;
 
 use super::payload::{Payload, RunClock};
 use super::plan::PlanArgs;
-use super::receiver_route::unopenable_failure;
+use super::receiving::next;
 use crate::exit::Failure;
-
-/// The time without any message after which the set-up fails.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends one message from each sender to each receiver, and waits until all of them are opened.
 /// Returns the consumers, whose sessions are known from then on.
@@ -47,13 +42,8 @@ pub(super) async fn warm_up(
 /// Receives the first message of each sender.
 async fn receive(mut consumer: Consumer, senders: u32, run: RunClock) -> Result<Consumer, Failure> {
     let mut received = 0;
-    while received < senders {
-        let Ok(next) = tokio::time::timeout(STALL_TIMEOUT, consumer.next()).await else {
-            let text = format!("After {received} of {senders} senders nothing more arrives.");
-            return Err(Failure::new(text, "See the server's log."));
-        };
-        let message = next.ok_or_else(|| Failure::plain("A receiver's connection was closed."))?;
-        let message = message.map_err(|error| unopenable_failure(&error))?;
+    while received < u64::from(senders) {
+        let message = next(&mut consumer, received, senders.into()).await?;
         if run.age(message.payload()).is_some() {
             received += 1;
         }

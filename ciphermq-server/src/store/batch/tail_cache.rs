@@ -16,6 +16,10 @@ use super::settlement::Settlement;
 /// flight, in batches of a few messages each.
 const MOST_BYTES: usize = 4 << 20;
 
+/// The same for an idle server: some 256 batches. What comes next often follows one of them, and
+/// more would keep the allocator from giving back what is around it.
+const IDLE_BYTES: usize = 256 << 10;
+
 /// The batches at the ends of streams.
 pub(in crate::store) struct TailCache {
     tails: HashMap<Stream, Tail>,
@@ -135,33 +139,38 @@ impl TailCache {
                 }
             }
         }
-        while self.bytes > self.most_bytes {
-            self.forget_oldest();
-        }
+        self.forget_beyond(self.most_bytes);
         // An empty tail is not kept: clients could fill the cache with streams that do not exist.
         for range in ends {
             self.forget_empty(&range.stream);
         }
     }
 
-    /// Forgets everything: somebody else may have written, or the server is idle and returns its
-    /// memory.
+    /// Forgets everything, because somebody else may have written.
     pub(in crate::store) fn clear(&mut self) {
         *self = Self::new(self.most_bytes);
     }
 
-    fn forget_oldest(&mut self) {
-        let Some((stream, position)) = self.order.pop_front() else {
-            self.bytes = 0;
-            return;
-        };
-        if let Some(tail) = self.tails.get_mut(&stream)
-            && let Some(batch) = tail.batches.remove(&position)
+    /// Forgets what an idle server need not remember, and returns its memory.
+    pub(in crate::store) fn shrink(&mut self) {
+        self.forget_beyond(IDLE_BYTES);
+        self.tails.shrink_to_fit();
+        self.order.shrink_to_fit();
+    }
+
+    /// Forgets the oldest batches until the others take at most this many bytes.
+    fn forget_beyond(&mut self, bytes: usize) {
+        while self.bytes > bytes
+            && let Some((stream, position)) = self.order.pop_front()
         {
-            self.bytes -= memory(&batch);
-            tail.from = tail.from.max(end(&batch));
+            if let Some(tail) = self.tails.get_mut(&stream)
+                && let Some(batch) = tail.batches.remove(&position)
+            {
+                self.bytes -= memory(&batch);
+                tail.from = tail.from.max(end(&batch));
+            }
+            self.forget_empty(&stream);
         }
-        self.forget_empty(&stream);
     }
 
     fn forget_empty(&mut self, stream: &Stream) {
@@ -259,6 +268,7 @@ mod tests {
     enum Step {
         Commit(Commit),
         Reopen,
+        Idle,
     }
 
     /// A transaction about consecutive positions of a stream, and one more.
@@ -287,6 +297,7 @@ mod tests {
                 Step::Commit(Commit { stream, first, messages, also, settles, fails })
             }),
             1 => Just(Step::Reopen),
+            1 => Just(Step::Idle),
         ]
     }
 
@@ -298,11 +309,19 @@ mod tests {
             steps in prop::collection::vec(step(), 1..60), most in 1..6usize
         ) {
             let streams = streams();
-            let (mut table, mut tail_cache) = (Table::default(), TailCache::new(most * memory(&batch(&streams[0], 1, 1))));
+            let mut table = Table::default();
+            let mut tail_cache = TailCache::new(most * memory(&batch(&streams[0], 1, 1)));
             for (mark, step) in (0..).zip(steps) {
-                let Step::Commit(Commit { stream, first, messages, also, settles, fails }) = step else {
-                    tail_cache.clear();
-                    continue;
+                let Commit { stream, first, messages, also, settles, fails } = match step {
+                    Step::Commit(commit) => commit,
+                    Step::Reopen => {
+                        tail_cache.clear();
+                        continue;
+                    }
+                    Step::Idle => {
+                        tail_cache.shrink();
+                        continue;
+                    }
                 };
                 let stream = &streams[stream];
                 let mut wanted: Vec<i64> = match stream {
@@ -397,5 +416,25 @@ mod tests {
         );
         tail_cache.clear();
         assert!(asked(&tail_cache, &stream, 8) && asked(&tail_cache, &alone, NO_POSITION));
+    }
+
+    #[test]
+    fn an_idle_server_remembers_the_last_batches() {
+        let [stream, ..] = streams();
+        let mut tail_cache = TailCache::default();
+        let id = |position| message_id(&stream.to_string(), position).unwrap();
+        for position in 0..2000 {
+            let (mut settlement, ends) = tail_cache.recall([&id(position)].into_iter());
+            settlement.add(batch(&stream, position, 1)).unwrap();
+            tail_cache.keep(settlement, ends);
+        }
+        let before = tail_cache.bytes;
+        assert!(before > IDLE_BYTES);
+        tail_cache.shrink();
+        assert!((IDLE_BYTES / 2..=IDLE_BYTES).contains(&tail_cache.bytes));
+        let (known, unknown) = tail_cache.recall([&id(1999)].into_iter());
+        assert!(known.find(&id(1999)).is_some() && unknown.is_empty());
+        let (_, unknown) = tail_cache.recall([&id(0)].into_iter());
+        assert_eq!(unknown.len(), 1);
     }
 }

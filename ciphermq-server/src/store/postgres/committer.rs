@@ -210,8 +210,7 @@ impl Committer for PostgresCommitter {
             more |= self.forget(&mut session, before).await?;
         }
         if !more {
-            // What it holds would keep the system from getting back the memory around it.
-            self.tail_cache.clear();
+            self.tail_cache.shrink();
         }
         self.session = Some(session);
         Ok(Maintained {
