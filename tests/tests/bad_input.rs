@@ -558,3 +558,63 @@ async fn replies_that_are_not_read_take_bounded_memory() {
     }
     server.terminate().await;
 }
+
+/// Deliveries of long messages that their receivers do not read wait in the database, too, and
+/// others get theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_that_are_not_read_take_bounded_memory() {
+    const RECEIVERS: usize = 10;
+    const EACH: usize = 2;
+    let options = Options::sqlite()
+        .set("limits", "max_unread_bytes", "16MiB")
+        .set("limits", "max_ready_bytes", "16MiB");
+    let mut server = Server::start(options).await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    for number in 0..RECEIVERS {
+        let queue = format!("q{number}");
+        sender.declare_and_bind(&queue, "e", &queue).await;
+        for index in 0..EACH {
+            let id = format!("m-{number}-{index}");
+            let envelope = EnvelopeText::older(&id, &format!("receiver-{number}"))
+                .set("ciphertext", "x".repeat(12 * MIB));
+            let publish = format!("publish e {queue} {envelope}");
+            sender.ask(&publish, &format!("ACK {id}")).await;
+        }
+    }
+    let before = server.rss_bytes();
+    let mut receivers = Vec::new();
+    for number in 0..RECEIVERS {
+        let mut receiver = RawClient::connect(&server, &format!("receiver-{number}")).await;
+        receiver
+            .send_bytes(format!("consume q{number} 1000\n"))
+            .await;
+        receivers.push(receiver);
+    }
+    // By then the server has read and buffered as much as it does.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let grown = server.rss_bytes().saturating_sub(before);
+    assert!(
+        grown < 100 << 20,
+        "{} MiB for unread deliveries",
+        grown >> 20
+    );
+
+    sender.declare_and_bind("small", "e", "small").await;
+    let mut other = RawClient::connect(&server, "other").await;
+    other.ask("consume small 10", "Subscribed to queue").await;
+    let envelope = EnvelopeText::older("small-1", "other");
+    let publish = format!("publish e small {envelope}");
+    sender.ask(&publish, "ACK small-1").await;
+    other.expect_prefix("Message: small-1 ").await;
+
+    // One of them reads after all, and nothing is missing.
+    let mut slow = RawClient::connect(&server, "receiver-3").await;
+    drop(receivers);
+    slow.ask("consume q3 1000", "Subscribed to queue").await;
+    for index in 0..EACH {
+        let envelope = slow.expect_prefix(&format!("Message: m-3-{index} ")).await;
+        assert!(envelope.len() > 12 * MIB, "{}", envelope.len());
+        slow.ack(&format!("m-3-{index}")).await;
+    }
+    server.terminate().await;
+}

@@ -14,7 +14,7 @@ use super::settlement::Settlement;
 
 /// The most memory of the cached batches, in bytes: what hundreds of senders and receivers have in
 /// flight, in batches of a few messages each.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 8 << 20;
 
 /// The same for an idle server: some 256 batches. What comes next often follows one of them, and
 /// more would keep the allocator from giving back what is around it.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use ciphermq_protocol::ClientId;
 use sqlx::{Connection as _, PgConnection};
 
 use super::change::change;
@@ -13,6 +14,7 @@ use super::error::{decode, error, is_definite};
 use super::removal;
 use super::session::answer;
 use super::sql::{FORGET, FORGET_REJECTED};
+use super::unresolved::{Before, UnresolvedStep};
 use super::write::{Advance, Position, existing, look_up, set_aside, write};
 use crate::model::{
     Change, ChangeOutcome, CommitNumber, HeldBySender, Outcomes, Publish, Time, Transaction,
@@ -40,6 +42,8 @@ pub(super) struct PostgresCommitter {
     last_deletion: LastDeletion,
     /// What maintenance has changed and not reported yet.
     held: HeldBySender,
+    /// A step of maintenance in whose commit the session was lost.
+    unresolved: Option<UnresolvedStep>,
 }
 
 impl PostgresCommitter {
@@ -56,6 +60,7 @@ impl PostgresCommitter {
             forget_cursor: ForgetCursor::default(),
             last_deletion: LastDeletion::default(),
             held: HeldBySender::default(),
+            unresolved: None,
         })
     }
 
@@ -177,6 +182,14 @@ impl Committer for PostgresCommitter {
         self.last_deletion.prolong();
         let mut session = self.connector.reconnect().await?;
         self.position = current_position(&mut session).await?;
+        if let Some(step) = &self.unresolved
+            && answer(step.is_committed(&mut session))
+                .await
+                .map_err(error)?
+        {
+            self.held.extend(step.changes.clone());
+        }
+        self.unresolved = None;
         self.session = Some(session);
         Ok(self.position.commit())
     }
@@ -189,21 +202,23 @@ impl Committer for PostgresCommitter {
     async fn maintain(&mut self, retention: &Retention) -> Result<Maintained, Error> {
         // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
-        let removal = removal::step(&mut session, self.position, &mut self.held);
-        let mut more = answer(removal).await.map_err(error)?;
-        if more {
+        let removal = removal::step(&mut session, self.position, &mut self.unresolved);
+        let removed = answer(removal).await.map_err(error)?;
+        let mut more = removed.is_some();
+        if let Some(changes) = removed {
+            self.held.extend(changes);
             self.tail_cache.clear();
         }
         let mut rejected = RejectedStep::default();
         for (sender, before) in &retention.rejected_before {
             let Some(limit) = rejected.limit() else { break };
-            let forget = sqlx::query_as(FORGET_REJECTED)
-                .bind(sender.as_str())
-                .bind(before.to_string())
-                .bind(limit)
-                .fetch_all(&mut session);
-            let gone = answer(forget).await.map_err(error)?;
-            rejected.removed(sender, gone, &mut self.held);
+            let forget = forget_rejected(
+                &mut session,
+                (sender, *before, limit),
+                &mut rejected,
+                &mut self.unresolved,
+            );
+            self.held.extend(answer(forget).await.map_err(error)?);
         }
         more |= rejected.limit().is_none();
         if let Some(before) = retention.metadata_before {
@@ -244,6 +259,42 @@ impl PostgresCommitter {
         let looked = ForgetStep { last, batches, old };
         Ok(self.forget_cursor.advance(looked))
     }
+}
+
+/// Forgets rejected messages of a sender that are older than a time, at most so many. Returns what
+/// the sender holds less then.
+///
+/// While that is committed, it is in `unresolved`.
+async fn forget_rejected(
+    session: &mut PgConnection,
+    (sender, before, limit): (&ClientId, Time, i64),
+    rejected: &mut RejectedStep,
+    unresolved: &mut Option<UnresolvedStep>,
+) -> Result<HeldBySender, sqlx::Error> {
+    // Rolled back when it is dropped.
+    let mut transaction = session.begin().await?;
+    let gone: Vec<(String, i64, String, String)> = sqlx::query_as(FORGET_REJECTED)
+        .bind(sender.as_str())
+        .bind(before.to_string())
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+    let mut changes = HeldBySender::default();
+    let Some((_, _, message_id, time)) = gone.first().cloned() else {
+        return Ok(changes);
+    };
+    let sizes = gone
+        .into_iter()
+        .map(|(receiver, bytes, ..)| (receiver, bytes));
+    rejected.removed(sender, sizes.collect(), &mut changes);
+    let step = unresolved.insert(UnresolvedStep {
+        changes,
+        row: Before::Rejected { message_id, time },
+    });
+    transaction.commit().await?;
+    let changes = std::mem::take(&mut step.changes);
+    *unresolved = None;
+    Ok(changes)
 }
 
 /// Returns the database's position, for certain.

@@ -29,6 +29,7 @@ mod removal;
 mod session;
 mod sql;
 mod topology;
+mod unresolved;
 mod write;
 
 use std::sync::Arc;

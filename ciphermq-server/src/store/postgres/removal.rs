@@ -4,20 +4,22 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::error::decode;
 use super::sql::{BATCH, LEAVE, REMOVABLE, REMOVAL, WAITS_IN};
+use super::unresolved::{Before, UnresolvedStep};
 use super::write::{Advance, Position, batch_row, set_aside, write};
 use crate::model::{HeldBySender, Time};
 use crate::store::batch::removal::{Candidate, Removal, STEP_BATCHES};
 use crate::store::batch::settlement::Settlement;
 
-/// Makes the next step, and adds what senders hold more or less then. Returns whether there was
-/// one.
+/// Makes the next step. Returns what senders hold more or less then, if there was one.
+///
+/// While it is committed, it is in `unresolved`.
 pub(super) async fn step(
     session: &mut PgConnection,
     position: Position,
-    held: &mut HeldBySender,
-) -> Result<bool, sqlx::Error> {
+    unresolved: &mut Option<UnresolvedStep>,
+) -> Result<Option<HeldBySender>, sqlx::Error> {
     let Some(row) = sqlx::query(REMOVAL).fetch_optional(&mut *session).await? else {
-        return Ok(false);
+        return Ok(None);
     };
     let removal = Removal {
         queue: row.try_get(0)?,
@@ -106,7 +108,16 @@ pub(super) async fn step(
                 .await?;
         }
     }
+    let step = unresolved.insert(UnresolvedStep {
+        changes,
+        row: Before::Removal {
+            queue: removal.queue,
+            up_to: removal.up_to,
+            after: removal.after,
+        },
+    });
     transaction.commit().await?;
-    held.extend(changes);
-    Ok(true)
+    let changes = std::mem::take(&mut step.changes);
+    *unresolved = None;
+    Ok(Some(changes))
 }

@@ -90,12 +90,12 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      length(envelope)::int8";
 
 /// Removes rejected messages of a sender, older than a time: at most so many. Returns the receiver
-/// and the size of each.
+/// and the size of each, its id, and when it was rejected.
 pub(super) const FORGET_REJECTED: &str = "DELETE FROM rejected_messages m USING \
      (SELECT message_id, rejected_time FROM rejected_messages WHERE client_id = $1 \
      AND rejected_time < $2 ORDER BY rejected_time LIMIT $3) AS old \
      WHERE m.message_id = old.message_id AND m.rejected_time = old.rejected_time \
-     RETURNING m.receiver_client_id, length(m.envelope)::int8";
+     RETURNING m.receiver_client_id, length(m.envelope)::int8, m.message_id, m.rejected_time";
 
 /// Counts what waits by sender: messages that are not settled, and the bytes of the batches that
 /// hold them.

@@ -1,6 +1,7 @@
 //! Behaviour that only a remote server needs.
 
 mod advice;
+mod maintenance;
 mod opening;
 mod outages;
 
