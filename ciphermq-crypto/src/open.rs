@@ -259,10 +259,9 @@ impl Opener {
             session_time: message.session.time,
         }
         .write(&mut self.aad);
-        let mut payload = message.ciphertext;
-        session
+        let payload = session
             .cipher
-            .open(message.nonce, &self.aad, &mut payload, message.tag)
+            .open(message.nonce, &self.aad, &message.ciphertext, message.tag)
             .ok_or(OpenError::NotAuthentic)?;
 
         // The message is authentic from here on; what remains is policy.

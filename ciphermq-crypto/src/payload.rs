@@ -11,9 +11,7 @@
 //! Every field is authenticated as the text that the envelope has. The envelope, a JSON object,
 //! need not be serialized again to be checked.
 
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ciphermq_protocol::{ExchangeName, MessageId, RoutingKey};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -80,11 +78,14 @@ pub(crate) fn hash(enc_session_key: &[u8]) -> [u8; 32] {
 }
 
 /// AES-256-GCM with one session key, which is wiped on drop.
-pub(crate) struct PayloadCipher(Aes256Gcm);
+pub(crate) struct PayloadCipher(LessSafeKey);
 
 impl PayloadCipher {
     pub(crate) fn new(key: &SessionKey) -> Self {
-        Self(Aes256Gcm::new((&**key).into()))
+        // A key of another length is the only error.
+        #[expect(clippy::expect_used, reason = "a session key has the cipher's length")]
+        let key = UnboundKey::new(&AES_256_GCM, &**key).expect("a key of 32 bytes");
+        Self(LessSafeKey::new(key))
     }
 
     /// Seals `payload` in place; `None` if it is longer than the cipher allows.
@@ -94,22 +95,27 @@ impl PayloadCipher {
         aad: &[u8],
         payload: &mut [u8],
     ) -> Option<[u8; TAG_BYTES]> {
-        self.0
-            .encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(payload))
-            .ok()
-            .map(Into::into)
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), payload)
+            .ok()?;
+        tag.as_ref().try_into().ok()
     }
 
-    /// Opens `payload` in place; `None` if anything was altered, which leaves `payload` unchanged.
+    /// Opens a ciphertext; `None` if anything was altered.
     pub(crate) fn open(
         &self,
         nonce: [u8; NONCE_BYTES],
         aad: &[u8],
-        payload: &mut [u8],
+        ciphertext: &[u8],
         tag: [u8; TAG_BYTES],
-    ) -> Option<()> {
+    ) -> Option<Vec<u8>> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let mut payload = vec![0; ciphertext.len()];
         self.0
-            .decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(payload), &tag.into())
-            .ok()
+            .open_separate_gather(nonce, Aad::from(aad), ciphertext, &tag, &mut payload)
+            .ok()?;
+        Some(payload)
     }
 }

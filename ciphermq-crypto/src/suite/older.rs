@@ -112,14 +112,10 @@ pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, O
             .find_map(|key| Some((kind, sealed_box::open(kind, key, &sealed)?)))
     })?;
     if let (Kind::Libsodium, Some(tag)) = (kind, stated)
-        && let Some(length) = payload.strip_suffix(&tag).map(<[u8]>::len)
-        && let Some(sealed) = payload.get_mut(..length)
-        && PayloadCipher::new(&session_key)
-            .open(nonce, b"", sealed, tag)
-            .is_some()
+        && let Some(sealed) = payload.strip_suffix(&tag)
+        && let Some(opened) = PayloadCipher::new(&session_key).open(nonce, b"", sealed, tag)
     {
-        payload.truncate(length);
-        return Some((payload, OlderForm::Zero));
+        return Some((opened, OlderForm::Zero));
     }
     let tag = match stated {
         Some(tag) => tag,
