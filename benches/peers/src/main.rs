@@ -1,27 +1,35 @@
-//! The workload of `ciphermq-cli bench` with other brokers: a sender seals messages with one
-//! session key and publishes them with confirms, with at most a window of them in flight; a
-//! receiver opens and acknowledges them. The time is measured from the first publish until the last
-//! message was opened and acknowledged.
+//! The workload of `ciphermq-cli bench` with other brokers: senders seal messages with a session
+//! key for each receiver and publish them with confirms, with at most a window of them in flight;
+//! receivers open and acknowledge them. Connections, queues and keys are made, and each pair has
+//! exchanged a message, before the clock starts. The time is measured from the first publish until
+//! the last message was opened and acknowledged.
 //!
 //! `scripts/compare` starts the brokers and runs this program, which prints one JSON object for
 //! each run.
 
+mod broker;
 mod cost;
+mod inbox;
 mod nats;
+mod plan;
 mod plot;
 mod rabbitmq;
 mod redis_streams;
+mod sealing;
 mod summary;
 mod workload;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_nats::jetstream::stream::RetentionPolicy;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use workload::{MessageCipher, Settings};
+use broker::Address;
+use nats::Nats;
+use plan::Plan;
+use rabbitmq::RabbitMq;
+use redis_streams::Redis;
 
 #[derive(Debug, Parser)]
 enum Command {
@@ -37,20 +45,12 @@ enum Command {
 struct Args {
     #[arg(long)]
     broker: Broker,
-    /// TLS port of the broker on localhost
-    #[arg(long)]
-    port: u16,
-    /// Folder with `ca.crt`, `client.crt` and `client.key`
-    #[arg(long)]
-    certs: PathBuf,
-    #[arg(long, default_value_t = 100_000)]
-    messages: u64,
-    /// Size of a payload before it is sealed, in bytes
-    #[arg(long, default_value_t = 256)]
-    size: usize,
-    #[arg(long, default_value_t = 1000)]
-    window: usize,
-    /// Process id of the broker, for measuring its CPU time and memory
+    #[command(flatten)]
+    address: Address,
+    #[command(flatten)]
+    plan: Plan,
+    /// Process id of the broker, for measuring its CPU time, with that of its children, and its
+    /// memory
     #[arg(long)]
     server_pid: Option<u32>,
     #[arg(long, default_value = "")]
@@ -80,20 +80,22 @@ async fn main() -> anyhow::Result<()> {
     };
     // Several of the clients bring rustls providers; one has to be chosen.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let settings = Settings {
-        port: args.port,
-        certs: args.certs.clone(),
-        messages: args.messages,
-        window: args.window,
-        server_pid: args.server_pid,
+    let (address, plan, pid) = (&args.address, &args.plan, args.server_pid);
+    plan.check()?;
+    let nats = async |retention| {
+        let broker = Nats::new(address, plan, retention).await?;
+        workload::run(broker, plan, pid).await
     };
-    let cipher = Arc::new(MessageCipher::new(args.size)?);
+    let rabbitmq = async |kind| {
+        let broker = RabbitMq::new(address, plan, kind).await?;
+        workload::run(broker, plan, pid).await
+    };
     let measured = match args.broker {
-        Broker::Nats => nats::run(&settings, &cipher, RetentionPolicy::Limits).await?,
-        Broker::NatsWorkqueue => nats::run(&settings, &cipher, RetentionPolicy::WorkQueue).await?,
-        Broker::Redis => redis_streams::run(&settings, &cipher).await?,
-        Broker::RabbitmqQuorum => rabbitmq::run(&settings, &cipher, "quorum").await?,
-        Broker::RabbitmqClassic => rabbitmq::run(&settings, &cipher, "classic").await?,
+        Broker::Nats => nats(RetentionPolicy::Limits).await?,
+        Broker::NatsWorkqueue => nats(RetentionPolicy::WorkQueue).await?,
+        Broker::Redis => workload::run(Redis::new(address, plan).await?, plan, pid).await?,
+        Broker::RabbitmqQuorum => rabbitmq("quorum").await?,
+        Broker::RabbitmqClassic => rabbitmq("classic").await?,
     };
     let name = args.system.or_else(|| {
         let value = args.broker.to_possible_value()?;
@@ -105,12 +107,14 @@ async fn main() -> anyhow::Result<()> {
         "system": name,
         "server_version": args.server_version,
         "mode": "end-to-end",
-        "messages": args.messages,
-        "size": args.size,
-        "window": args.window,
+        "messages": plan.messages,
+        "size": plan.size,
+        "window": plan.window,
+        "senders": plan.senders,
+        "receivers": plan.receivers,
         "seconds": seconds,
-        "messages_per_second": args.messages as f64 / seconds,
-        "payload_bytes_per_second": args.messages as f64 * args.size as f64 / seconds,
+        "messages_per_second": plan.messages as f64 / seconds,
+        "payload_bytes_per_second": plan.messages as f64 * f64::from(plan.size) / seconds,
         "latency_ms": {
             "min": millis(latency.min()),
             "mean": latency.mean() / 1e6,

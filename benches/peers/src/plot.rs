@@ -18,7 +18,7 @@ struct Series {
     x: &'static str,
 }
 
-const SERIES: [Series; 5] = [
+const SERIES: [Series; 6] = [
     Series {
         name: "backlog",
         title: "Messages that wait in another queue",
@@ -44,9 +44,19 @@ const SERIES: [Series; 5] = [
         title: "Messages under way",
         x: "window",
     },
+    Series {
+        name: "pairs",
+        title: "Pairs of a sender and a receiver",
+        x: "pairs: senders times receivers, as many of one as of the other",
+    },
 ];
 
-/// Draws one plot per series into a folder, from a file of JSON lines.
+/// CPU time per message in microseconds.
+fn cost(run: &Value, seconds: &Value) -> Option<f64> {
+    Some(seconds.as_f64()? * 1e6 / run["messages"].as_f64()?)
+}
+
+/// Draws one plot per series of which there are runs into a folder, from a file of JSON lines.
 pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(measurements)?;
     let runs: Vec<Value> = text
@@ -55,6 +65,9 @@ pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
         .collect::<Result<_, _>>()?;
     for series in SERIES {
         let of_series = || runs.iter().filter(|run| run["series"] == series.name);
+        if of_series().next().is_none() {
+            continue;
+        }
         let lines = |value: fn(&Value) -> Option<f64>| -> anyhow::Result<Lines> {
             let mut lines = Lines::new();
             for run in of_series() {
@@ -74,15 +87,29 @@ pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
             "size" => ("MB of payloads a second", |run| {
                 Some(run["payload_bytes_per_second"].as_f64()? / 1e6)
             }),
+            "pairs" => ("CPU of the server, µs a message", |run| {
+                cost(run, &run["server_cpu_seconds"])
+            }),
             _ => ("messages a second", |run| {
                 run["messages_per_second"].as_f64()
             }),
         };
+        let mut drawn = lines(value)?;
+        if series.name == "pairs" {
+            // SQLite is a part of the server, PostgreSQL is not.
+            let database = lines(|run| {
+                let database = run["database_cpu_seconds"].as_f64().unwrap_or_default();
+                let seconds = run["server_cpu_seconds"].as_f64()? + database;
+                cost(run, &seconds.into())
+            })?;
+            let postgres = database.into_iter().filter(|(on, _)| on == "postgres");
+            drawn.extend(postgres.map(|(on, line)| (format!("{on}, and the database's"), line)));
+        }
         chart(
             &folder.join(format!("{}.svg", series.name)),
             &series,
             y,
-            &lines(value)?,
+            &drawn,
         )?;
         if series.name == "window" {
             let p50 = lines(|run| run["latency_ms"]["p50"].as_f64())?;

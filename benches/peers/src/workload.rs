@@ -1,34 +1,15 @@
 //! The part of the workload that does not depend on the broker.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aes_gcm::aead::{Aead as _, KeyInit as _};
-use aes_gcm::{Aes256Gcm, Nonce};
 use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
 
-use crate::cost::{Cost, cost};
-
-/// Settings of a run.
-#[derive(Debug)]
-pub struct Settings {
-    pub port: u16,
-    pub certs: PathBuf,
-    pub messages: u64,
-    pub window: usize,
-    pub server_pid: Option<u32>,
-}
-
-impl Settings {
-    pub fn read(&self, name: &str) -> anyhow::Result<Vec<u8>> {
-        Ok(std::fs::read(self.certs.join(name))?)
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.certs.join(name)
-    }
-}
+use crate::broker::{Broker, Receiver, Sender};
+use crate::cost::{Cost, family_cost, own_cost};
+use crate::inbox::{Inbox, Progress, histogram};
+use crate::plan::Plan;
+use crate::sealing::{RunClock, Sealer, SessionKeys};
 
 /// Results of a run.
 pub struct Measurement {
@@ -37,85 +18,58 @@ pub struct Measurement {
     pub server: Option<Cost>,
     /// Cost of this process during the run, if known.
     pub client: Option<Cost>,
-    /// Times from sealing a message to having opened it, in nanoseconds.
     pub latencies: Histogram<u64>,
 }
 
-/// Seals and opens messages with AES-256-GCM and one session key for the whole run. A sealed
-/// message contains the nonce and the tag.
-pub struct MessageCipher {
-    cipher: Aes256Gcm,
-    size: usize,
-    start: Instant,
-    next: AtomicU64,
-}
-
-const NONCE: usize = 12;
-
-impl MessageCipher {
-    pub fn new(size: usize) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            size >= 8,
-            "a payload has at least 8 bytes, which hold the time of sending"
-        );
-        let cipher = Aes256Gcm::new(&[7; 32].into());
-        Ok(Self {
-            cipher,
-            size,
-            start: Instant::now(),
-            next: AtomicU64::new(0),
-        })
-    }
-
-    pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// Creates and seals the next message.
-    pub fn seal(&self) -> anyhow::Result<Vec<u8>> {
-        let mut payload = vec![0x5a; self.size];
-        payload[..8].copy_from_slice(&nanos(self.elapsed()).to_be_bytes());
-        let mut message = [0; NONCE];
-        message[4..].copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        let sealed = self.cipher.encrypt(&Nonce::from(message), &payload[..]);
-        let sealed = sealed.map_err(|_| anyhow::anyhow!("cannot seal"))?;
-        Ok([&message[..], &sealed].concat())
-    }
-
-    /// Opens a message, and returns its age in nanoseconds.
-    pub fn open(&self, message: &[u8]) -> anyhow::Result<u64> {
-        let (nonce, sealed) = message
-            .split_first_chunk::<NONCE>()
-            .ok_or_else(|| anyhow::anyhow!("too short"))?;
-        let payload = self.cipher.decrypt(&Nonce::from(*nonce), sealed);
-        let payload = payload.map_err(|_| anyhow::anyhow!("cannot open"))?;
-        let sent = payload
-            .first_chunk()
-            .ok_or_else(|| anyhow::anyhow!("too short"))?;
-        Ok(nanos(self.elapsed()).saturating_sub(u64::from_be_bytes(*sent)))
-    }
-}
-
-/// Runs a sender and a receiver in separate tasks, so that neither blocks the other one, and
-/// measures until both have finished.
-pub async fn measure(
-    settings: &Settings,
-    send: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    receive: impl Future<Output = anyhow::Result<Histogram<u64>>> + Send + 'static,
+/// Connects all senders and receivers, sends one message from each sender to each receiver, and
+/// then measures until all messages of the plan are confirmed, opened and acknowledged.
+pub async fn run<B: Broker>(
+    broker: B,
+    plan: &Plan,
+    server_pid: Option<u32>,
 ) -> anyhow::Result<Measurement> {
-    let costs = || (settings.server_pid.and_then(cost), cost(std::process::id()));
+    let progress = Progress::default();
+    let measured = tokio::select! {
+        measured = connect_and_measure(&broker, plan, server_pid, &progress) => measured?,
+        error = progress.clone().stalls() => return Err(error),
+    };
+    broker.check_empty().await?;
+    Ok(measured)
+}
+
+async fn connect_and_measure<B: Broker>(
+    broker: &B,
+    plan: &Plan,
+    server_pid: Option<u32>,
+    progress: &Progress,
+) -> anyhow::Result<Measurement> {
+    let (keys, clock, warm_up) = (SessionKeys::new(plan), RunClock::start(), plan.warm_up());
+    let mut parties = Parties::<B> {
+        senders: Vec::new(),
+        receivers: Vec::new(),
+    };
+    for number in 0..plan.receivers {
+        let connection = broker.receiver(plan, number as usize).await?;
+        let opener = keys.opener(number, clock);
+        let inbox = Inbox::new(opener, warm_up.expected(number), progress.clone())?;
+        parties.receivers.push((connection, inbox));
+    }
+    for number in 0..plan.senders {
+        let connection = broker.sender(plan).await?;
+        parties
+            .senders
+            .push((connection, keys.sealer(number, plan.size, clock)));
+    }
+    parties.exchange(&warm_up).await?;
+    parties.expect(plan)?;
+
+    let costs = || (server_pid.and_then(family_cost), own_cost());
     let before = costs();
     let began = Instant::now();
-    let (send, receive) = (tokio::spawn(send), tokio::spawn(receive));
-    let ((), latencies) = tokio::try_join!(async { send.await? }, async { receive.await? })?;
+    parties.exchange(plan).await?;
+    let latencies = parties.settle().await?;
     let seconds = began.elapsed().as_secs_f64();
     let after = costs();
-    anyhow::ensure!(
-        latencies.len() == settings.messages,
-        "{} of {} messages were received",
-        latencies.len(),
-        settings.messages
-    );
     Ok(Measurement {
         seconds,
         server: spent(before.0, after.0),
@@ -124,35 +78,99 @@ pub async fn measure(
     })
 }
 
+/// All senders and receivers, by their numbers.
+struct Parties<B: Broker> {
+    senders: Vec<(B::Sender, Sealer)>,
+    receivers: Vec<(B::Receiver, Inbox)>,
+}
+
+impl<B: Broker> Parties<B> {
+    /// Lets the receivers expect the messages of this plan from now on.
+    fn expect(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        for (number, (_, inbox)) in (0..).zip(&mut self.receivers) {
+            inbox.restart(plan.expected(number))?;
+        }
+        Ok(())
+    }
+
+    /// Sends, receives and acknowledges all messages of a plan, in a task for each connection, so
+    /// that none of them blocks another one.
+    async fn exchange(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let (mut sending, mut receiving) = (JoinSet::new(), JoinSet::new());
+        for (number, (mut connection, mut inbox)) in self.receivers.drain(..).enumerate() {
+            receiving.spawn(async move {
+                connection.receive(&mut inbox).await?;
+                anyhow::Ok((number, connection, inbox))
+            });
+        }
+        for (number, (connection, sealer)) in (0..).zip(self.senders.drain(..)) {
+            let shares = plan.shares(number);
+            sending.spawn(async move {
+                let (connection, sealer) = send(connection, sealer, &shares).await?;
+                anyhow::Ok((number, connection, sealer))
+            });
+        }
+        let (mut senders, mut receivers) =
+            tokio::try_join!(all_of(&mut sending), all_of(&mut receiving))?;
+        senders.sort_unstable_by_key(|(number, ..)| *number);
+        receivers.sort_unstable_by_key(|(number, ..)| *number);
+        self.senders.extend(
+            senders
+                .into_iter()
+                .map(|(_, connection, sealer)| (connection, sealer)),
+        );
+        self.receivers.extend(
+            receivers
+                .into_iter()
+                .map(|(_, connection, inbox)| (connection, inbox)),
+        );
+        Ok(())
+    }
+
+    /// Waits until the broker has processed all acknowledgements. Returns all latencies.
+    async fn settle(mut self) -> anyhow::Result<Histogram<u64>> {
+        let mut settling = JoinSet::new();
+        let mut all = histogram()?;
+        for (connection, mut inbox) in self.receivers.drain(..) {
+            all.add(inbox.restart(0)?)?;
+            settling.spawn(connection.settle());
+        }
+        all_of(&mut settling).await?;
+        Ok(all)
+    }
+}
+
+/// Sends a sender's messages, to the receivers in turn.
+async fn send<S: Sender>(
+    mut connection: S,
+    mut sealer: Sealer,
+    shares: &[u64],
+) -> anyhow::Result<(S, Sealer)> {
+    for round in 0..shares.iter().copied().max().unwrap_or_default() {
+        for (receiver, share) in shares.iter().enumerate() {
+            if round < *share {
+                connection.ready().await?;
+                connection.publish(receiver, sealer.seal(receiver)?).await?;
+            }
+        }
+    }
+    connection.flush().await?;
+    Ok((connection, sealer))
+}
+
+/// Waits for all tasks, or for the first error.
+async fn all_of<T: 'static>(tasks: &mut JoinSet<anyhow::Result<T>>) -> anyhow::Result<Vec<T>> {
+    let mut all = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        all.push(done??);
+    }
+    Ok(all)
+}
+
 fn spent(before: Option<Cost>, after: Option<Cost>) -> Option<Cost> {
     let (before, after) = (before?, after?);
     Some(Cost {
         cpu: after.cpu.checked_sub(before.cpu)?,
         ..after
     })
-}
-
-pub fn histogram() -> anyhow::Result<Histogram<u64>> {
-    Ok(Histogram::new(3)?)
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn opens_what_was_sealed_and_nothing_else() {
-        let cipher = MessageCipher::new(256).unwrap();
-        let mut message = cipher.seal().unwrap();
-        assert_eq!(message.len(), NONCE + 256 + 16);
-        assert_ne!(message, cipher.seal().unwrap());
-        assert!(cipher.open(&message).unwrap() <= nanos(cipher.elapsed()));
-        message[NONCE + 1] ^= 1;
-        assert!(cipher.open(&message).is_err());
-        assert!(MessageCipher::new(7).is_err());
-    }
 }

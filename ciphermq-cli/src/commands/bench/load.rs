@@ -6,6 +6,7 @@ use super::ack_latencies::AckLatencies;
 use super::background;
 use super::payload::RunClock;
 use super::plan::{Mode, PlanArgs, SpawnArgs};
+use super::processes::Processes;
 use super::receiver_route::ReceiverRoute;
 use super::receiving::{consumers, finished, receive};
 use super::report::Measurement;
@@ -21,6 +22,7 @@ pub(super) async fn run(
     server: &BenchServer,
     plan: &PlanArgs,
     spawn: &SpawnArgs,
+    processes: Processes,
     console: &Console,
 ) -> Result<Measurement, Failure> {
     let keyring = server.keyring()?;
@@ -37,7 +39,10 @@ pub(super) async fn run(
     let ack_latencies = Arc::new(AckLatencies::new(run)?);
     let measured_acks = (plan.mode == Mode::Publish).then_some(&ack_latencies);
     let publishers = publishers(&senders, &routes, plan, measured_acks).await?;
-    let suite = match publishers.first().and_then(|publishers| publishers.first()) {
+    let suite = match publishers
+        .first()
+        .and_then(|sender| sender.publishers.first())
+    {
         Some(publisher) => publisher.receiver_key().await.suite().to_string(),
         None => String::new(),
     };
@@ -49,19 +54,19 @@ pub(super) async fn run(
             consumer.close().await;
         }
     }
-    let mut stopwatch = Stopwatch::start(server, run);
+    let mut stopwatch = Stopwatch::start(processes, run);
     let receiving = receive(ready, &routes, run);
     send(publishers, plan, run, measured_acks).await?;
     let received = match plan.mode {
         Mode::EndToEnd => Some(finished(receiving).await?),
         Mode::Publish => None,
         Mode::Drain => {
-            stopwatch = Stopwatch::start(server, run);
+            stopwatch = Stopwatch::start(processes, run);
             let ready = consumers(&routes, plan, &keyring).await?;
             Some(finished(receive(ready, &routes, run)).await?)
         }
     };
-    let (time, server_usage, client_usage) = stopwatch.stop();
+    let (time, usages) = stopwatch.stop();
     let latencies = match received {
         Some(latencies) => latencies,
         None => ack_latencies.take()?,
@@ -84,7 +89,6 @@ pub(super) async fn run(
         latencies,
         suite,
         server_version,
-        server: server_usage,
-        client: client_usage,
+        usages,
     })
 }

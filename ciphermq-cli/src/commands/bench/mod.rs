@@ -5,14 +5,14 @@
 //! ```
 //!
 //! - [`plan`]: the options of a benchmark
-//! - [`server`]: the server, its clients, and the resource usage of processes
+//! - [`server`]: the server, and its clients
 //! - [`load`]: the course of a benchmark
 //! - [`receiver_route`], [`background`]: receivers with their queues, and additional queues,
 //!   messages and connections
 //! - [`warm_up`]: sessions that exist before the clock starts
-//! - [`sending`], [`receiving`], [`payload`]: senders, receivers, and payloads with the time of
-//!   sending
-//! - [`stopwatch`], [`latencies`], [`ack_latencies`]: measurements
+//! - [`sending`], [`sender_window`], [`receiving`], [`payload`]: senders, the messages that one of
+//!   them has in flight, receivers, and payloads with the time of sending
+//! - [`stopwatch`], [`processes`], [`latencies`], [`ack_latencies`]: measurements
 //! - [`report`]: a table for people, JSON for programs
 
 mod ack_latencies;
@@ -21,9 +21,11 @@ mod latencies;
 mod load;
 mod payload;
 mod plan;
+mod processes;
 mod receiver_route;
 mod receiving;
 mod report;
+mod sender_window;
 mod sending;
 mod server;
 mod stopwatch;
@@ -36,6 +38,7 @@ use crate::output::stdout;
 use crate::signals::Signals;
 
 use self::plan::{PlanArgs, SpawnArgs};
+use self::processes::Processes;
 use self::server::BenchServer;
 
 /// Measure throughput and latency of a running server, or of a temporary one
@@ -59,6 +62,10 @@ pub(crate) struct Args {
     /// memory, too
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     server_pid: Option<u32>,
+    /// The process id of the database's server, if it runs on this machine, to report its CPU time,
+    /// too, with that of its children
+    #[arg(long, value_name = "PID")]
+    database_pid: Option<u32>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -79,16 +86,22 @@ async fn measure(args: Args, console: Console) -> Result<Exit, Failure> {
     }
     let plan = args.plan;
     plan.check()?;
+    processes::check(args.server_pid, "--server-pid")?;
+    processes::check(args.database_pid, "--database-pid")?;
     let server = match args.spawn.database() {
         Some(database) => BenchServer::spawn(database, &args.spawn, &plan).await?,
         None => {
             let settings = args
                 .connection
                 .resolve(Identity::Receiver, args.private_key)?;
-            BenchServer::running(settings, args.server_pid)?
+            BenchServer::running(settings, args.server_pid)
         }
     };
-    let measurement = load::run(&server, &plan, &args.spawn, &console).await?;
+    let processes = Processes {
+        server: server.pid(),
+        database: args.database_pid,
+    };
+    let measurement = load::run(&server, &plan, &args.spawn, processes, &console).await?;
     let report = report::Report::new(&plan, &args.spawn, &server, measurement);
     if args.json {
         stdout::print(report.json()?)?;

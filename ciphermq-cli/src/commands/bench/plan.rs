@@ -14,7 +14,8 @@ pub(super) struct PlanArgs {
     /// The size of each payload in bytes; 24 of them identify the message and its time
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(24..))]
     pub(super) size: u32,
-    /// The maximum number of sent and not yet acknowledged messages of each sender
+    /// The maximum number of sent and not yet acknowledged messages of each sender, to all its
+    /// receivers together
     #[arg(long, value_name = "N", default_value = "1000")]
     pub(super) window: NonZeroU32,
     /// The maximum number of messages in one batch
@@ -117,7 +118,7 @@ impl PlanArgs {
         u64::from(self.senders.get()) * u64::from(self.receivers.get())
     }
 
-    /// The part of a sender's window that each of its receivers has.
+    /// The part of a sender's window that each of its receivers has, rounded up.
     pub(super) fn window_of_pair(&self) -> u32 {
         self.window.get().div_ceil(self.receivers.get())
     }
@@ -157,7 +158,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[derive(Debug, clap::Parser)]
@@ -166,7 +167,7 @@ mod tests {
         plan: PlanArgs,
     }
 
-    fn plan(line: &str) -> PlanArgs {
+    pub(in super::super) fn plan(line: &str) -> PlanArgs {
         let words = std::iter::once("bench").chain(line.split_whitespace());
         <Line as clap::Parser>::try_parse_from(words).unwrap().plan
     }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::latencies::Latencies;
 use super::plan::{Mode, PlanArgs, SpawnArgs};
-use super::server::{BenchServer, ResourceUsage};
+use super::processes::{ResourceUsage, Usages};
+use super::server::BenchServer;
 use crate::console::table::Table;
 use crate::exit::Failure;
 
@@ -17,10 +18,8 @@ pub(super) struct Measurement {
     pub(super) latencies: Latencies,
     pub(super) suite: String,
     pub(super) server_version: String,
-    /// The server's CPU time within `time`, and its peak memory.
-    pub(super) server: Option<ResourceUsage>,
-    /// This process's CPU time within `time`, and its peak memory.
-    pub(super) client: Option<ResourceUsage>,
+    /// CPU times within `time`, and peak memory.
+    pub(super) usages: Usages,
 }
 
 /// The fields of the JSON object; documented in docs/cli.md.
@@ -50,6 +49,7 @@ pub(super) struct Report {
     latency_ms: Latency,
     server_cpu_seconds: Option<f64>,
     server_peak_memory_bytes: Option<u64>,
+    database_cpu_seconds: Option<f64>,
     client_cpu_seconds: Option<f64>,
     client_peak_memory_bytes: Option<u64>,
 }
@@ -80,6 +80,8 @@ impl Report {
         let latencies = &measurement.latencies;
         let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
         let at = |quantile| milliseconds(latencies.value_at_quantile(quantile));
+        let usages = measurement.usages;
+        let seconds_of = |usage: Option<ResourceUsage>| usage.map(|usage| usage.cpu.as_secs_f64());
         let is_spawned = matches!(server, BenchServer::Spawned(_));
         Self {
             mode: plan.mode,
@@ -110,10 +112,11 @@ impl Report {
                 p999: at(0.999),
                 max: milliseconds(latencies.max()),
             },
-            server_cpu_seconds: measurement.server.map(|usage| usage.cpu.as_secs_f64()),
-            server_peak_memory_bytes: measurement.server.map(|usage| usage.peak_memory),
-            client_cpu_seconds: measurement.client.map(|usage| usage.cpu.as_secs_f64()),
-            client_peak_memory_bytes: measurement.client.map(|usage| usage.peak_memory),
+            server_cpu_seconds: seconds_of(usages.server),
+            server_peak_memory_bytes: usages.server.map(|usage| usage.peak_memory),
+            database_cpu_seconds: seconds_of(usages.database),
+            client_cpu_seconds: seconds_of(usages.client),
+            client_peak_memory_bytes: usages.client.map(|usage| usage.peak_memory),
         }
     }
 
@@ -141,8 +144,8 @@ impl Report {
         line(
             "load",
             format!(
-                "{} sending, {} receiving, a window of {} for each sender, {} for each of its \
-                 receivers, batches of {}",
+                "{} sending, {} receiving, a window of {} for each sender, at most {} of it for \
+                 each receiver, batches of {}",
                 self.senders, self.receivers, self.window, self.window_of_pair, self.batch
             ),
         );
@@ -173,13 +176,15 @@ impl Report {
         let per_message =
             |seconds: f64| seconds * 1e6 * self.messages_per_second.recip() / self.seconds;
         let mut process = |name: &str, cpu: Option<f64>, memory: Option<u64>| {
-            if let (Some(cpu), Some(memory)) = (cpu, memory) {
+            if let Some(cpu) = cpu {
+                let memory = memory.map_or_else(String::new, |memory| {
+                    format!("; {:.1} MB of memory at most", whole_megabytes(memory))
+                });
                 line(
                     name,
                     format!(
-                        "{cpu:.2} s of CPU, {:.2} µs a message; {:.1} MB of memory at most",
-                        per_message(cpu),
-                        whole_megabytes(memory)
+                        "{cpu:.2} s of CPU, {:.2} µs a message{memory}",
+                        per_message(cpu)
                     ),
                 );
             }
@@ -189,6 +194,7 @@ impl Report {
             self.server_cpu_seconds,
             self.server_peak_memory_bytes,
         );
+        process("database", self.database_cpu_seconds, None);
         process(
             "clients",
             self.client_cpu_seconds,

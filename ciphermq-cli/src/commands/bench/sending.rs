@@ -11,25 +11,42 @@ use super::ack_latencies::AckLatencies;
 use super::payload::{Payload, RunClock};
 use super::plan::PlanArgs;
 use super::receiver_route::ReceiverRoute;
+use super::sender_window::SenderWindow;
 use crate::exit::Failure;
 
-/// The window in bytes: large enough that only the window in messages limits a sender.
-const WINDOW_BYTES: usize = 256 << 20;
+/// The window in bytes: only the window in messages limits a sender.
+const WINDOW_BYTES: usize = usize::MAX;
 
-/// Starts the publishers of each sender, one for each receiver.
+/// A sender's publishers, one for each receiver, and the window that they share.
+pub(super) struct SenderPublishers {
+    pub(super) publishers: Vec<Publisher>,
+    window: SenderWindow,
+}
+
+impl SenderPublishers {
+    /// Waits until the window has room for a message to this receiver, and takes it: the message
+    /// must be submitted, or the room is lost.
+    pub(super) async fn take(&self, publisher: &Publisher) -> Result<(), Failure> {
+        publisher.ready().await?;
+        self.window.take().await
+    }
+}
+
+/// Starts the publishers of each sender.
 pub(super) async fn publishers(
     senders: &[Client],
     routes: &[ReceiverRoute],
     plan: &PlanArgs,
     ack_latencies: Option<&Arc<AckLatencies>>,
-) -> Result<Vec<Vec<Publisher>>, Failure> {
-    let window = usize::try_from(plan.window_of_pair()).unwrap_or(usize::MAX);
+) -> Result<Vec<SenderPublishers>, Failure> {
+    let part = usize::try_from(plan.window_of_pair()).unwrap_or(usize::MAX);
     let limits = BatchLimits {
         messages: usize::try_from(plan.batch.get()).unwrap_or(usize::MAX),
         ..BatchLimits::default()
     };
     let mut all = Vec::new();
     for sender in senders {
+        let window = SenderWindow::new(plan);
         let mut publishers = Vec::new();
         for route in routes {
             let mut publisher = sender
@@ -37,41 +54,47 @@ pub(super) async fn publishers(
                 .exchange(route.exchange.clone())
                 .routing_key(route.routing_key.clone())
                 .batch(limits)
-                .window(window, WINDOW_BYTES);
-            if let Some(ack_latencies) = ack_latencies {
-                let ack_latencies = Arc::clone(ack_latencies);
-                let number = ack_latencies.add_publisher();
-                publisher = publisher.on_outcome(move |_| ack_latencies.acknowledged(number));
+                .window(part, WINDOW_BYTES);
+            let ack_latencies = ack_latencies
+                .map(|ack_latencies| (Arc::clone(ack_latencies), ack_latencies.add_publisher()));
+            if ack_latencies.is_some() || window.is_counted() {
+                let window = window.clone();
+                publisher = publisher.on_outcome(move |_| {
+                    window.release();
+                    if let Some((ack_latencies, number)) = &ack_latencies {
+                        ack_latencies.acknowledged(*number);
+                    }
+                });
             }
             publishers.push(publisher.start().await?);
         }
-        all.push(publishers);
+        all.push(SenderPublishers { publishers, window });
     }
     Ok(all)
 }
 
 /// Sends all messages, and waits until they are acknowledged.
 pub(super) async fn send(
-    publishers: Vec<Vec<Publisher>>,
+    senders: Vec<SenderPublishers>,
     plan: &PlanArgs,
     run: RunClock,
     ack_latencies: Option<&Arc<AckLatencies>>,
 ) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     let mut first_publisher = 0;
-    for (sender, publishers) in (0..).zip(publishers) {
+    for (number, sender) in (0..).zip(senders) {
         let sending = Sending {
             shares: (0..plan.receivers.get())
-                .map(|receiver| plan.share(sender, receiver))
+                .map(|receiver| plan.share(number, receiver))
                 .collect(),
             interval: plan.interval(),
             payload: Payload::new(&run, plan.size),
             run,
             ack_latencies: ack_latencies
                 .map(|ack_latencies| (Arc::clone(ack_latencies), first_publisher)),
-            publishers,
+            sender,
         };
-        first_publisher += sending.publishers.len();
+        first_publisher += sending.sender.publishers.len();
         tasks.spawn(sending.run());
     }
     while let Some(done) = tasks.join_next().await {
@@ -82,7 +105,7 @@ pub(super) async fn send(
 
 /// The work of one sender.
 struct Sending {
-    publishers: Vec<Publisher>,
+    sender: SenderPublishers,
     /// The number of messages for each receiver.
     shares: Vec<u64>,
     interval: Option<Duration>,
@@ -98,26 +121,23 @@ impl Sending {
         let mut number = 0;
         let rounds = self.shares.iter().copied().max().unwrap_or_default();
         for round in 0..rounds {
-            for (index, (publisher, share)) in self.publishers.iter().zip(&self.shares).enumerate()
-            {
+            let publishers = self.sender.publishers.iter().zip(&self.shares);
+            for (index, (publisher, share)) in publishers.enumerate() {
                 if round >= *share {
                     continue;
                 }
-                let time = match self.interval {
-                    Some(interval) => {
-                        let due = start + interval.mul_f64(f64_of(number));
-                        let early = due.saturating_sub(self.run.elapsed());
-                        if !early.is_zero() {
-                            tokio::time::sleep(early).await;
-                        }
-                        due
+                let due = self
+                    .interval
+                    .map(|interval| start + interval.mul_f64(f64_of(number)));
+                if let Some(due) = due {
+                    let early = due.saturating_sub(self.run.elapsed());
+                    if !early.is_zero() {
+                        tokio::time::sleep(early).await;
                     }
-                    None => {
-                        // Waiting for room in the window does not count.
-                        publisher.ready().await?;
-                        self.run.elapsed()
-                    }
-                };
+                }
+                self.sender.take(publisher).await?;
+                // Without a rate, waiting for room in the window does not count.
+                let time = due.unwrap_or_else(|| self.run.elapsed());
                 if let Some((ack_latencies, first)) = &self.ack_latencies {
                     ack_latencies.sent(first + index, time);
                 }
@@ -125,7 +145,7 @@ impl Sending {
                 number += 1;
             }
         }
-        for publisher in self.publishers {
+        for publisher in self.sender.publishers {
             acknowledged(publisher).await?;
         }
         Ok(())

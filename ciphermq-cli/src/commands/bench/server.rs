@@ -1,7 +1,4 @@
-//! The server of a benchmark, its clients, and the resource usage of processes.
-
-use std::path::Path;
-use std::time::Duration;
+//! The server of a benchmark, and its clients.
 
 use ciphermq_client::{Client, Keyring, keys};
 use keygen::KeysArgs;
@@ -42,19 +39,11 @@ pub(super) enum Role {
 }
 
 impl BenchServer {
-    pub(super) fn running(settings: ConnectionSettings, pid: Option<u32>) -> Result<Self, Failure> {
-        if let Some(pid) = pid {
-            usage(pid).ok_or_else(|| {
-                Failure::usage(
-                    format!("There is no process {pid} on this machine whose times can be read."),
-                    "Name the server's process id, or leave --server-pid out.",
-                )
-            })?;
-        }
-        Ok(Self::Running {
+    pub(super) fn running(settings: ConnectionSettings, pid: Option<u32>) -> Self {
+        Self::Running {
             settings: Box::new(settings),
             pid,
-        })
+        }
     }
 
     /// Creates certificates, keys and configuration for a server and its clients, and starts it.
@@ -127,13 +116,12 @@ impl BenchServer {
         }
     }
 
-    /// The resources that the server's process has used so far; `None` if they are unknown.
-    pub(super) fn usage(&self) -> Option<ResourceUsage> {
-        let pid = match self {
+    /// The server's process, if it is known.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match self {
             Self::Running { pid, .. } => *pid,
             Self::Spawned(spawned) => spawned.server.id(),
-        };
-        usage(pid?)
+        }
     }
 
     /// Ends a temporary server.
@@ -153,66 +141,5 @@ impl Role {
             Self::Receiver(number) => format!("bench_{run}_receiver_{}", number + 1),
             Self::Absent => format!("bench_{run}_absent"),
         }
-    }
-}
-
-/// The resources that a process has used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct ResourceUsage {
-    pub(super) cpu: Duration,
-    /// Peak resident memory in bytes.
-    pub(super) peak_memory: u64,
-}
-
-/// The resources that this process has used so far.
-pub(super) fn own_usage() -> Option<ResourceUsage> {
-    usage(std::process::id())
-}
-
-/// Reads the resource usage of a process from Linux (proc(5)).
-fn usage(pid: u32) -> Option<ResourceUsage> {
-    let folder = Path::new("/proc").join(pid.to_string());
-    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-    let status = std::fs::read_to_string(folder.join("status")).ok()?;
-    parse(&stat, &status, rustix::param::clock_ticks_per_second())
-}
-
-fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<ResourceUsage> {
-    // The program's name, in parentheses, may contain any characters. After it, `utime` is the 12th
-    // field and `stime` the 13th.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
-    let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(ResourceUsage {
-        cpu: Duration::from_millis(ticks * 1000 / ticks_per_second.max(1)),
-        peak_memory: kibibytes * 1024,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn usage_is_parsed_from_proc() {
-        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 5 0 0 0 150 75 0 0 20 0 4 0 100 1 1";
-        let status = "Name:\ta) b\nVmPeak:\t  9999 kB\nVmHWM:\t    2048 kB\n";
-        let expected = ResourceUsage {
-            cpu: Duration::from_millis(2250),
-            peak_memory: 2 << 20,
-        };
-        assert_eq!(parse(stat, status, 100), Some(expected));
-        assert_eq!(parse("42 (a) S", status, 100), None);
-        assert_eq!(parse(stat, "Name:\ta\n", 100), None);
-    }
-
-    #[test]
-    fn this_process_uses_memory() {
-        assert!(own_usage().unwrap().peak_memory > 1 << 20);
-        assert_eq!(usage(u32::MAX), None);
     }
 }

@@ -3,43 +3,29 @@
 use std::time::Duration;
 
 use super::payload::RunClock;
-use super::server::{BenchServer, ResourceUsage, own_usage};
+use super::processes::{Processes, Usages};
 
 /// A running measurement.
-pub(super) struct Stopwatch<'a> {
-    server: &'a BenchServer,
+pub(super) struct Stopwatch {
+    processes: Processes,
     run: RunClock,
     start: Duration,
-    server_usage: Option<ResourceUsage>,
-    client_usage: Option<ResourceUsage>,
+    before: Usages,
 }
 
-impl<'a> Stopwatch<'a> {
-    pub(super) fn start(server: &'a BenchServer, run: RunClock) -> Self {
+impl Stopwatch {
+    pub(super) fn start(processes: Processes, run: RunClock) -> Self {
         Self {
-            server,
+            processes,
             run,
-            server_usage: server.usage(),
-            client_usage: own_usage(),
+            before: processes.usages(),
             start: run.elapsed(),
         }
     }
 
-    /// Ends the measurement. Returns the time, and the resources that the server and this process
-    /// have used in it.
-    pub(super) fn stop(self) -> (Duration, Option<ResourceUsage>, Option<ResourceUsage>) {
+    /// Ends the measurement. Returns the time, and the resources that were used in it.
+    pub(super) fn stop(self) -> (Duration, Usages) {
         let time = self.run.elapsed() - self.start;
-        let since = |before: Option<ResourceUsage>, now: Option<ResourceUsage>| {
-            let (before, now) = (before?, now?);
-            Some(ResourceUsage {
-                cpu: now.cpu - before.cpu,
-                ..now
-            })
-        };
-        (
-            time,
-            since(self.server_usage, self.server.usage()),
-            since(self.client_usage, own_usage()),
-        )
+        (time, self.processes.usages().since(self.before))
     }
 }

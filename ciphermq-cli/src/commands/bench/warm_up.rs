@@ -3,18 +3,19 @@
 //! The first message of a session costs both sides signatures and key exchanges, a thousand times
 //! what the next one costs. With many pairs a benchmark would measure little else.
 
-use ciphermq_client::{Consumer, Publisher};
+use ciphermq_client::Consumer;
 use tokio::task::JoinSet;
 
 use super::payload::{Payload, RunClock};
 use super::plan::PlanArgs;
 use super::receiving::next;
+use super::sending::SenderPublishers;
 use crate::exit::Failure;
 
 /// Sends one message from each sender to each receiver, and waits until all of them are opened.
 /// Returns the consumers, whose sessions are known from then on.
 pub(super) async fn warm_up(
-    publishers: &[Vec<Publisher>],
+    senders: &[SenderPublishers],
     consumers: Vec<Consumer>,
     plan: &PlanArgs,
     run: RunClock,
@@ -25,10 +26,13 @@ pub(super) async fn warm_up(
         tasks.spawn(async move { receiving.await.map(|consumer| (number, consumer)) });
     }
     let mut payload = Payload::new(&run, plan.size);
-    for publisher in publishers.iter().flatten() {
-        publisher.submit(payload.warm_up()).await?;
+    for sender in senders {
+        for publisher in &sender.publishers {
+            sender.take(publisher).await?;
+            publisher.submit(payload.warm_up()).await?;
+        }
     }
-    for publisher in publishers.iter().flatten() {
+    for publisher in senders.iter().flat_map(|sender| &sender.publishers) {
         publisher.flush().await?;
     }
     let mut ready = Vec::new();
