@@ -7,7 +7,7 @@ use ciphermq_protocol::ClientId;
 use rusqlite::{Connection, params};
 
 use super::error::{is_full, write_error};
-use super::file::{DatabaseFile, checkpoint};
+use super::file::DatabaseFile;
 use super::removal;
 use super::sql::{FORGET_BATCHES, FORGET_DISPOSITIONS, FORGET_REJECTED, FORGETTABLE};
 use super::thread::DatabaseThread;
@@ -94,7 +94,8 @@ impl Committer for SqliteCommitter {
             self.last_deletion.note();
         }
         let checks_queues = self.last_deletion.is_recent();
-        let work = move || commit(session, &transaction, checks_queues);
+        let file = Arc::clone(&self.file);
+        let work = move || commit(&file, session, &transaction, checks_queues);
         let (session, outcomes) = self.thread.run(work).await?;
         self.session = session;
         outcomes
@@ -137,8 +138,9 @@ impl Committer for SqliteCommitter {
             removed: Vec::new(),
         };
         let retention = retention.clone();
+        let file = Arc::clone(&self.file);
         let work = move || {
-            let more = step.run(&mut session, &retention);
+            let more = step.run(&file, &mut session, &retention);
             (session, step, more)
         };
         let (session, step, more) = self.thread.run(work).await?;
@@ -158,9 +160,10 @@ impl Committer for SqliteCommitter {
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
             // If the log is not emptied now, the next start empties it.
+            let file = self.file;
             let _ = self
                 .thread
-                .run(move || checkpoint(&session.connection))
+                .run(move || file.empty_log(&session.connection))
                 .await;
         }
     }
@@ -168,13 +171,15 @@ impl Committer for SqliteCommitter {
 
 fn open(file: &DatabaseFile) -> Result<WriteSession, Error> {
     let session = WriteSession::open(file).map_err(write_error)?;
-    checkpoint(&session.connection)?;
+    file.empty_log(&session.connection)?;
     file.sync_names()?;
+    file.set_space_aside();
     Ok(session)
 }
 
 /// Commits, and returns the session if it is still good.
 fn commit(
+    file: &DatabaseFile,
     mut session: WriteSession,
     transaction: &Transaction,
     checks_queues: bool,
@@ -189,7 +194,7 @@ fn commit(
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
             if is_good && is_full(&failure) {
-                make_room(connection);
+                make_room(file, connection);
             }
             return (is_good.then_some(session), Err(write_error(failure).into()));
         }
@@ -201,7 +206,7 @@ fn commit(
         }
         // There was no room for the log's last page, which would complete the commit.
         Err(failure) if is_full(&failure) => {
-            make_room(connection);
+            make_room(file, connection);
             (None, Err(write_error(failure).into()))
         }
         // The sync failed: after a crash, what is in the log may be found there, or not.
@@ -214,9 +219,9 @@ fn commit(
 
 /// Empties the log after a commit for which the disk had no room: the log may be all that fills
 /// it, and acknowledgements, which free the database's pages, need a little of it.
-fn make_room(connection: &Connection) {
+fn make_room(file: &DatabaseFile, connection: &Connection) {
     // If that fails too, the next commit says so.
-    if let Err(error) = checkpoint(connection) {
+    if let Err(error) = file.empty_log(connection) {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             "The log of the database cannot be emptied"
@@ -235,7 +240,12 @@ struct Maintenance {
 
 impl Maintenance {
     /// Runs the step. Returns whether there is more to do.
-    fn run(&mut self, session: &mut WriteSession, retention: &Retention) -> Result<bool, Error> {
+    fn run(
+        &mut self,
+        file: &DatabaseFile,
+        session: &mut WriteSession,
+        retention: &Retention,
+    ) -> Result<bool, Error> {
         let WriteSession { connection, cache } = session;
         let mut more = removal::step(connection, &mut self.held).map_err(write_error)?;
         if more {
@@ -260,7 +270,8 @@ impl Maintenance {
         }
         more |= self.shrink(connection).map_err(write_error)?;
         if !more && self.log_used {
-            checkpoint(connection)?;
+            file.empty_log(connection)?;
+            file.set_space_aside();
             self.log_used = false;
             // Nothing waits: release the memory of the pages that were read and written.
             cache.batches.shrink();

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::{error, is_not_a_database, write_error};
+use super::set_aside::SpaceSetAside;
 use crate::store::{Error, Space, TABLES, described, lacks_table};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
@@ -23,18 +24,21 @@ const APPLICATION_ID: i64 = 0x434d_5131;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The free disk space that a start needs: for the schema, the log, and the shared memory of the
-/// connections.
+/// connections; more if a long log was left.
 const START_BYTES: u64 = 1 << 20;
+
+/// The size of a page of the database.
+const PAGE_BYTES: u32 = 8 * 1024;
 
 /// The settings of the connection that writes.
 /// - One fsync of the log for each commit, before the commit returns; on macOS, one that also
 ///   empties the disk's own cache.
-/// - 16 MiB of log before it is copied into the database.
+/// - At most 16 MiB of log before it is copied into the database; see [`log_pages`].
 /// - 16 MiB of cache. What is written is at the tables' ends, or was a moment ago; more would be
 ///   wasted memory.
 const WRITING: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = on; PRAGMA \
                        checkpoint_fullfsync = on; \
-                       PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864; \
+                       PRAGMA journal_size_limit = 67108864; \
                        PRAGMA cache_size = -16384; PRAGMA temp_store = memory";
 
 /// More than the committer has.
@@ -48,6 +52,7 @@ pub(super) struct DatabaseFile {
     /// Absolute and without symbolic links, so that every path to the file leads to the same lock.
     path: PathBuf,
     disk_reserve: u64,
+    set_aside: SpaceSetAside,
     /// Locked as long as it is open; the operating system releases the lock with the process.
     _lock: File,
 }
@@ -64,11 +69,51 @@ impl DatabaseFile {
             ))
         })?;
         let lock = lock(&path)?;
-        Ok(Self {
+        let file = Self {
+            set_aside: SpaceSetAside::new(&path, disk_reserve),
             path,
             disk_reserve,
             _lock: lock,
-        })
+        };
+        // SQLite copies the log into the database when it opens it. That must not come to an end in
+        // the middle.
+        if file
+            .free_bytes()
+            .is_some_and(|free| free < file.start_bytes())
+        {
+            file.use_space_set_aside();
+        }
+        Ok(file)
+    }
+
+    /// Copies the log into the database, syncs both, and empties the log: whatever was found in it
+    /// is durable then, even if an earlier sync of it had failed. Uses the space that is set aside
+    /// if there is no other.
+    pub(super) fn empty_log(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
+        match checkpoint(connection) {
+            Err(Error::Full(_)) if self.use_space_set_aside() => checkpoint(connection),
+            done => done,
+        }
+    }
+
+    /// Sets space aside for acknowledgements, unless it is or the disk is short of it.
+    pub(super) fn set_space_aside(&self) {
+        let bytes = self.set_aside.bytes();
+        let needed = self.disk_reserve.saturating_mul(2).saturating_add(bytes);
+        if self.free_bytes().is_some_and(|free| free >= needed)
+            && let Err(error) = self.set_aside.take()
+        {
+            tracing::debug!(%error, "No disk space can be set aside for acknowledgements");
+        }
+    }
+
+    /// Gives up the space that is set aside. Returns whether there was any.
+    fn use_space_set_aside(&self) -> bool {
+        let released = self.set_aside.release();
+        if released {
+            tracing::warn!("The disk is full: the space set aside for acknowledgements is used");
+        }
+        released
     }
 
     /// Returns whether more than the reserve is free on the file's disk.
@@ -87,13 +132,22 @@ impl DatabaseFile {
         let Some(limit) = limit else {
             return Some(free);
         };
+        let database = fs::metadata(&self.path).map_or(0, |file| file.len());
+        let longest = database.max(self.log_bytes());
+        Some(free.min(limit.saturating_sub(longest)))
+    }
+
+    /// Returns the length of the log.
+    fn log_bytes(&self) -> u64 {
         let mut log = std::ffi::OsString::from(&self.path);
         log.push("-wal");
-        let longest = [self.path.as_os_str(), &log]
-            .into_iter()
-            .filter_map(|file| Some(fs::metadata(file).ok()?.len()))
-            .max();
-        Some(free.min(limit.saturating_sub(longest.unwrap_or(0))))
+        fs::metadata(log).map_or(0, |file| file.len())
+    }
+
+    /// Returns the free bytes with which a start succeeds. The database grows by its log's length
+    /// at most.
+    fn start_bytes(&self) -> u64 {
+        START_BYTES.max(self.log_bytes() + START_BYTES / 4)
     }
 
     /// Explains an error of the start if the disk is full: SQLite does not say so in every case,
@@ -102,7 +156,7 @@ impl DatabaseFile {
         let free = self.free_bytes();
         let is_full = match &error {
             Error::Full(_) => true,
-            Error::Unavailable(_) => free.is_some_and(|free| free < START_BYTES),
+            Error::Unavailable(_) => free.is_some_and(|free| free < self.start_bytes()),
             _ => false,
         };
         if !is_full {
@@ -110,13 +164,14 @@ impl DatabaseFile {
         }
         Error::Unusable(format!(
             "the disk of {} is full: {} bytes are free\nFree space there: the server starts with \
-             {START_BYTES} bytes, \
+             {} bytes, \
              and takes messages with {} ([limits] disk_reserve). Or move the database to a larger \
              disk and name it \
              in [database] url.",
             self.path.display(),
             free.unwrap_or_default(),
-            self.disk_reserve.max(START_BYTES),
+            self.start_bytes(),
+            self.disk_reserve.max(self.start_bytes()),
         ))
     }
 
@@ -155,6 +210,8 @@ impl DatabaseFile {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(WRITING)?;
+        let pages = log_pages(self.disk_reserve);
+        connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {pages}"))?;
         Ok(connection)
     }
 
@@ -166,7 +223,7 @@ impl DatabaseFile {
             // usual size, each with its own costs. Still larger pages make older clients' ids
             // expensive, which are spread over the whole index.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
-            .page_size(8 * 1024)
+            .page_size(PAGE_BYTES)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .connect()
@@ -285,9 +342,18 @@ impl DatabaseFile {
     }
 }
 
-/// Copies the log into the database, syncs both, and empties the log: whatever was found in it is
-/// durable then, even if an earlier sync of it had failed.
-pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error> {
+/// Returns the number of pages after which the log is copied into the database: 16 MiB, or a
+/// quarter of a smaller reserve, so that what is set aside suffices for it.
+fn log_pages(disk_reserve: u64) -> u64 {
+    const MOST: u64 = 2000;
+    match disk_reserve {
+        0 => MOST,
+        reserve => (reserve / 4 / u64::from(PAGE_BYTES)).clamp(16, MOST),
+    }
+}
+
+/// Copies the log into the database, syncs both, and empties the log.
+fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error> {
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(write_error)?;

@@ -4,6 +4,7 @@
 //! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction, on the one thread that writes (`thread`); `write` for its
 //!   messages, `change` and `topology` for its rare parts
+//! - `set_aside`: disk space for acknowledgements
 //! - `removal`: what remains to be done for deleted and purged queues
 //! - `reader`: reads that bypass the committer; `list` for queues, exchanges and bindings
 //! - `error`: the meaning of SQLite's result codes
@@ -19,6 +20,7 @@ mod file;
 mod list;
 mod reader;
 mod removal;
+mod set_aside;
 mod sql;
 mod thread;
 mod topology;
