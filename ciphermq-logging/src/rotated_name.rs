@@ -83,7 +83,7 @@ fn without_number(folder: &Path, stem: &OsStr, date: &str) -> Vec<u8> {
 pub(super) fn next_free(place: &Path, date: &str) -> io::Result<PathBuf> {
     let folder = parent(place);
     let stem = place.file_name().unwrap_or_default();
-    let mut name = OsString::from_vec(without_number(folder, stem, date));
+    let name = OsString::from_vec(without_number(folder, stem, date));
     // Without a date the bare name is that of the current file.
     let mut next = u64::from(date.is_empty());
     for entry in fs::read_dir(folder)? {
@@ -91,10 +91,20 @@ pub(super) fn next_free(place: &Path, date: &str) -> io::Result<PathBuf> {
             next = next.max(number.saturating_add(1));
         }
     }
-    if next > 0 {
-        name.push(format!(".{next}"));
+    if next == 0 {
+        return Ok(place.with_file_name(name));
     }
-    Ok(place.with_file_name(name))
+    loop {
+        let mut numbered = name.clone();
+        numbered.push(format!(".{next}"));
+        let found = place.with_file_name(numbered);
+        match fs::symlink_metadata(&found) {
+            // Somebody has used up the numbers: any free one will do.
+            Ok(_) => next = next.wrapping_add(1).max(1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Returns the number at the end of a rotated file's name, 0 if it has none; `None` if it is not
@@ -118,6 +128,22 @@ fn number(found: &OsString, name: &OsString) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_file_is_overwritten_when_the_numbers_are_used_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("i.log");
+        for date in ["", ".2026-11-27"] {
+            let last = folder.path().join(format!("i.log{date}.{}", u64::MAX));
+            std::fs::write(&last, "somebody's").unwrap();
+            for _ in 0..3 {
+                let next = next_free(&place, date).unwrap();
+                assert!(!next.exists(), "{}", next.display());
+                std::fs::write(next, "lines").unwrap();
+            }
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 8);
+    }
 
     #[test]
     fn shortened_names_are_recognised() {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::source::Source;
 
-/// The time over which failures are counted, and after which an address is like any other.
+/// The time over which failures are counted.
 const PERIOD: Duration = Duration::from_secs(10);
 /// The failures of an address in that time that have no consequence.
 const TOLERATED: u32 = 20;
@@ -25,11 +25,12 @@ const MOST_SOURCES: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct FailingSources(Mutex<HashMap<Source, Failures>>);
 
+/// The failures of an address in the current period and in the one before.
 #[derive(Debug)]
 struct Failures {
     since: Instant,
     count: u32,
-    last: Instant,
+    before: u32,
 }
 
 impl FailingSources {
@@ -37,7 +38,7 @@ impl FailingSources {
     pub(super) fn failed(&self, source: Source, now: Instant) {
         let mut sources = self.0.lock();
         if sources.len() >= MOST_SOURCES && !sources.contains_key(&source) {
-            sources.retain(|_, failures| !failures.is_over(now));
+            sources.retain(|_, failures| failures.goes_on(now));
             if sources.len() >= MOST_SOURCES {
                 return;
             }
@@ -45,37 +46,40 @@ impl FailingSources {
         let failures = sources.entry(source).or_insert(Failures {
             since: now,
             count: 0,
-            last: now,
+            before: 0,
         });
-        if failures.is_over(now) {
-            (failures.since, failures.count) = (now, 0);
-        }
-        failures.last = now;
+        failures.goes_on(now);
         failures.count = failures.count.saturating_add(1);
     }
 
     /// Returns how long a handshake of this address has to wait.
     pub(super) fn pause(&self, source: Source, now: Instant) -> Duration {
         let mut sources = self.0.lock();
-        match sources.get(&source) {
-            Some(failures) if failures.is_over(now) => {
-                sources.remove(&source);
-                Duration::ZERO
-            }
-            Some(failures) if failures.count > TOLERATED => PAUSE,
-            _ => Duration::ZERO,
+        let Some(failures) = sources.get_mut(&source) else {
+            return Duration::ZERO;
+        };
+        if !failures.goes_on(now) {
+            sources.remove(&source);
+            return Duration::ZERO;
+        }
+        match failures.count.max(failures.before) > TOLERATED {
+            true => PAUSE,
+            false => Duration::ZERO,
         }
     }
 }
 
 impl Failures {
-    /// Whether they no longer count: too few came in the period, or none has come since.
-    fn is_over(&self, now: Instant) -> bool {
-        let since = match self.count > TOLERATED {
-            true => self.last,
-            false => self.since,
-        };
-        now.saturating_duration_since(since) >= PERIOD
+    /// Begins the next period if it is time. Returns whether there were failures in the last two.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed >= PERIOD {
+            let next_to_last = elapsed >= 2 * PERIOD;
+            self.before = if next_to_last { 0 } else { self.count };
+            self.count = 0;
+            self.since = now;
+        }
+        self.count > 0 || self.before > 0
     }
 }
 
@@ -102,11 +106,28 @@ mod tests {
         failing.failed(bad, at(9));
         assert_eq!(failing.pause(bad, at(9)), PAUSE);
         assert_eq!(failing.pause(good, at(9)), Duration::ZERO);
-        // It goes on for as long as some fail.
+        // For another period, in which few fail.
         failing.failed(bad, at(18));
+        assert_eq!(failing.pause(bad, at(19)), PAUSE);
+        failing.failed(bad, at(20));
         assert_eq!(failing.pause(bad, at(27)), PAUSE);
         assert_eq!(failing.pause(bad, at(28)), Duration::ZERO);
+        assert_eq!(failing.pause(bad, at(48)), Duration::ZERO);
         assert!(failing.0.lock().is_empty());
+    }
+
+    #[test]
+    fn an_address_waits_for_as_long_as_many_fail() {
+        let failing = FailingSources::default();
+        let start = Instant::now();
+        for second in 0..100 {
+            let now = start + Duration::from_secs(second);
+            for _ in 0..5 {
+                failing.failed(source(1), now);
+            }
+            let expected = if second < 4 { Duration::ZERO } else { PAUSE };
+            assert_eq!(failing.pause(source(1), now), expected, "{second}");
+        }
     }
 
     #[test]
@@ -128,7 +149,7 @@ mod tests {
             failing.failed(source(number), start);
         }
         assert_eq!(failing.0.lock().len(), MOST_SOURCES);
-        let later = start + PERIOD;
+        let later = start + 2 * PERIOD;
         failing.failed(source(10_000), later);
         assert_eq!(failing.0.lock().len(), 1);
     }

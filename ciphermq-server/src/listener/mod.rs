@@ -140,6 +140,14 @@ fn admission(limits: &Limits) -> Arc<Admission> {
     Admission::new(capacity.handshakes, per_source, connections)
 }
 
+/// Waits until a client that has sent nothing has gone.
+async fn closed(stream: &TcpStream) {
+    match stream.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
+}
+
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
@@ -154,13 +162,15 @@ async fn serve(
     let pause = context.failing.pause(source, Instant::now());
     let accept = async {
         if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+            // One whose client has gone takes no other's place meanwhile.
+            let _ = tokio::time::timeout(pause, closed(&stream)).await;
         }
         tokio::time::timeout(limit, accept(stream, &context.acceptor)).await
     };
     let accepted = tokio::select! {
         accepted = accept => accepted,
         () = handshake.must_give_way() => {
+            context.failing.failed(source, Instant::now());
             return refused(address, &HandshakeFailure::gave_way(), &context.broker);
         }
         () = context.stop.requested() => return,
@@ -175,7 +185,10 @@ async fn serve(
                 &context.broker,
             );
         }
-        Err(_) => return refused(address, &HandshakeFailure::timed_out(), &context.broker),
+        Err(_) => {
+            context.failing.failed(source, Instant::now());
+            return refused(address, &HandshakeFailure::timed_out(), &context.broker);
+        }
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
