@@ -43,7 +43,7 @@ impl SpaceSetAside {
     ///
     /// # Errors
     ///
-    /// [`std::io::Error`] if the disk has too little, or its file system cannot; there is none then.
+    /// [`std::io::Error`] if the disk has too little or its file system cannot; none is set aside.
     pub(super) fn take(&self) -> std::io::Result<()> {
         if self.bytes == 0 {
             self.release();
