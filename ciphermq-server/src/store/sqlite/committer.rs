@@ -221,7 +221,7 @@ fn commit(
 /// it, and acknowledgements, which free the database's pages, need a little of it.
 fn make_room(file: &DatabaseFile, connection: &Connection) {
     // If that fails too, the next commit says so.
-    if let Err(error) = file.empty_log(connection) {
+    if let Err(error) = file.make_room(connection) {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             "The log of the database cannot be emptied"

@@ -90,10 +90,27 @@ impl DatabaseFile {
     /// is durable then, even if an earlier sync of it had failed. Uses the space that is set aside
     /// if there is no other.
     pub(super) fn empty_log(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
-        match checkpoint(connection) {
-            Err(Error::Full(_)) if self.use_space_set_aside() => checkpoint(connection),
-            done => done,
+        let done = checkpoint(connection);
+        // SQLite does not say in every case that the disk is full.
+        let is_full = match &done {
+            Ok(()) => false,
+            Err(Error::Full(_)) => true,
+            Err(_) => self.free_bytes().is_some_and(|free| free < START_BYTES),
+        };
+        if is_full && self.use_space_set_aside() {
+            return checkpoint(connection);
         }
+        done
+    }
+
+    /// Makes room after a commit for which there was none: empties the log, and uses the space that
+    /// is set aside if the disk is still full.
+    pub(super) fn make_room(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
+        let emptied = self.empty_log(connection);
+        if self.free_bytes().is_some_and(|free| free < START_BYTES) {
+            self.use_space_set_aside();
+        }
+        emptied
     }
 
     /// Sets space aside for acknowledgements, unless it is or the disk is short of it.
