@@ -170,35 +170,25 @@ async fn serve(
     let accepted = tokio::select! {
         accepted = accept => accepted,
         () = handshake.must_give_way() => {
-            context.failing.failed(source, Instant::now());
-            return refused(address, &HandshakeFailure::gave_way(), &context.broker);
+            return refused(address, &HandshakeFailure::gave_way(), &context);
         }
         () = context.stop.requested() => return,
     };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            context.failing.failed(source, Instant::now());
-            return refused(
-                address,
-                &HandshakeFailure::from_error(&error),
-                &context.broker,
-            );
+            return refused(address, &HandshakeFailure::from_error(&error), &context);
         }
-        Err(_) => {
-            context.failing.failed(source, Instant::now());
-            return refused(address, &HandshakeFailure::timed_out(), &context.broker);
-        }
+        Err(_) => return refused(address, &HandshakeFailure::timed_out(), &context),
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
         // The verifier has checked this during the handshake.
         Err(error) => {
-            context.failing.failed(source, Instant::now());
             return refused(
                 address,
                 &HandshakeFailure::names_no_client(&error),
-                &context.broker,
+                &context,
             );
         }
     };
@@ -275,7 +265,9 @@ async fn session(
 }
 
 /// Logs why a client was refused, and what to do; only the first time for each address and reason.
-fn refused(address: SocketAddr, failure: &HandshakeFailure, broker: &Broker) {
+fn refused(address: SocketAddr, failure: &HandshakeFailure, context: &ConnectionContext) {
+    let source = Source::from(address.ip());
+    context.failing.failed(source, Instant::now());
     let HandshakeFailure {
         what: error,
         advice,
@@ -286,8 +278,8 @@ fn refused(address: SocketAddr, failure: &HandshakeFailure, broker: &Broker) {
     } else {
         Event::HandshakeFailed
     };
-    let source = Source::from(address.ip()).to_string();
-    if !broker.repeated().is_first(event, &source, error) {
+    let repeated = context.broker.repeated();
+    if !repeated.is_first(event, &source.to_string(), error) {
         return;
     }
     if *names_no_client {

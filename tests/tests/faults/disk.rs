@@ -1,6 +1,7 @@
 //! Failing disks and full disks: only durable messages are acknowledged, the error is clear, and
 //! work resumes once there is room.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -59,7 +60,7 @@ async fn traced_many_failing_syncs() {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(folder: &Path, mebibytes: usize) -> Result<Self, String> {
+    fn mount(folder: &Path, mebibytes: usize) -> Self {
         let path = folder.join("disk");
         std::fs::create_dir(&path).unwrap();
         let output = Command::new("mount")
@@ -68,12 +69,18 @@ impl SmallDisk {
             .arg("none")
             .arg(&path)
             .output()
-            .map_err(|error| format!("mount cannot be started: {error}"))?;
-        if output.status.success() {
-            Ok(Self(path))
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-        }
+            .expect("mount cannot be started");
+        assert!(
+            output.status.success(),
+            "nothing can be mounted on this machine, so the test cannot run: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Self(path)
+    }
+
+    /// The URL of a database on it.
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.0.join("ciphermq.db").display())
     }
 
     /// Fills this number of bytes, or all that are left.
@@ -100,16 +107,51 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A line that publishes a message of some 20 kB.
+fn line(number: usize) -> String {
+    let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver")
+        .set("ciphertext", "A".repeat(20_000));
+    format!("publish e k {envelope}")
+}
+
+/// Connects the receiver, and waits until these messages are delivered to it.
+async fn consumer(server: &Server, messages: Range<usize>) -> RawClient {
+    let mut receiver = RawClient::connect(server, "receiver").await;
+    receiver.ask("consume q 1000", "Subscribed to queue").await;
+    for number in messages {
+        receiver
+            .expect_prefix(&format!("Message: m-{number} "))
+            .await;
+    }
+    receiver
+}
+
+/// Expects that hardly an acknowledgement had to wait for room since the server's start.
+fn expect_few_full(server: &Server) {
+    let console = server.console().text();
+    let full = console.matches("The database's disk is full").count();
+    assert!(full <= 3, "{full} acknowledgements had no room:\n{console}");
+}
+
+/// Ends the server, and expects its database to be intact.
+async fn intact(server: &mut Server, url: &str) -> Database {
+    let database = Database::connect(url).await;
+    server.terminate().await;
+    assert_eq!(
+        database.rows("PRAGMA integrity_check").await,
+        [[Some("ok".to_owned())]]
+    );
+    database
+}
+
 /// The disk is filled by messages up to the reserve, and then by another file to the last byte.
 /// Publishes are refused, and acknowledged messages are delivered. Acks succeed, even after a
 /// restart, and drain the queue. With enough room, publishes do too.
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_full_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path(), 12).unwrap_or_else(|reason| {
-        panic!("nothing can be mounted on this machine, so the test cannot run: {reason}")
-    });
-    let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
+    let disk = SmallDisk::mount(folder.path(), 12);
+    let url = disk.url();
     let options = Options::sqlite().set("database", "url", url.as_str()).set(
         "limits",
         "disk_reserve",
@@ -118,11 +160,6 @@ async fn mounted_full_disk() {
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
     sender.declare_and_bind("q", "e", "k").await;
-    let line = |number: usize| {
-        let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver")
-            .set("ciphertext", "A".repeat(20_000));
-        format!("publish e k {envelope}")
-    };
     let mut accepted = 0;
     let refusal = loop {
         sender.send_line(&line(accepted)).await;
@@ -141,13 +178,7 @@ async fn mounted_full_disk() {
     disk.fill(None);
     sender.send_line(&line(accepted)).await;
     sender.expect_prefix("Error: storage_full: ").await;
-    let mut receiver = RawClient::connect(&server, "receiver").await;
-    receiver.ask("consume q 1000", "Subscribed to queue").await;
-    for number in 0..accepted {
-        receiver
-            .expect_prefix(&format!("Message: m-{number} "))
-            .await;
-    }
+    let mut receiver = consumer(&server, 0..accepted).await;
     // An ack has the space that was set aside.
     receiver.ack("m-0").await;
     disk.free();
@@ -155,26 +186,13 @@ async fn mounted_full_disk() {
     disk.fill(Some(1024 * 1024));
     server.kill9().await;
     server.restart().await;
-    let mut receiver = RawClient::connect(&server, "receiver").await;
-    receiver.ask("consume q 1000", "Subscribed to queue").await;
-    for number in 1..accepted {
-        receiver
-            .expect_prefix(&format!("Message: m-{number} "))
-            .await;
-    }
+    let mut receiver = consumer(&server, 1..accepted).await;
     let mut sender = RawClient::connect(&server, "sender").await;
     for number in 1..accepted {
-        receiver
-            .ask(
-                &format!("ack m-{number}"),
-                &format!("ACK_CONFIRMED m-{number}"),
-            )
-            .await;
+        receiver.ack(&format!("m-{number}")).await;
     }
     // The log of the database fills what is left, perhaps. It is emptied then, at once.
-    let console = server.console().text();
-    let full = console.matches("The database's disk is full").count();
-    assert!(full <= 3, "{full} acknowledgements had no room:\n{console}");
+    expect_few_full(&server);
     disk.free();
     // The server releases space in small steps, while it is otherwise idle.
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -194,18 +212,8 @@ async fn mounted_full_disk() {
     receiver
         .expect_prefix(&format!("Message: m-{accepted} "))
         .await;
-    receiver
-        .ask(
-            &format!("ack m-{accepted}"),
-            &format!("ACK_CONFIRMED m-{accepted}"),
-        )
-        .await;
-    let database = Database::connect(&url).await;
-    server.terminate().await;
-    assert_eq!(
-        database.rows("PRAGMA integrity_check").await,
-        [[Some("ok".to_owned())]]
-    );
+    receiver.ack(&format!("m-{accepted}")).await;
+    let database = intact(&mut server, &url).await;
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
     assert_eq!(
         database
@@ -219,19 +227,12 @@ async fn mounted_full_disk() {
 /// the database has to grow for. Acknowledgements go on all the same.
 async fn others_fill_the_disk(restarts: bool) {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path(), 220).unwrap_or_else(|reason| {
-        panic!("nothing can be mounted on this machine, so the test cannot run: {reason}")
-    });
-    let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
+    let disk = SmallDisk::mount(folder.path(), 220);
+    let url = disk.url();
     let options = Options::sqlite().set("database", "url", url.as_str());
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
     sender.declare_and_bind("q", "e", "k").await;
-    let line = |number: usize| {
-        let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver")
-            .set("ciphertext", "A".repeat(20_000));
-        format!("publish e k {envelope}")
-    };
     let wal = disk.0.join("ciphermq.db-wal");
     let mut accepted = 0;
     while std::fs::metadata(&wal).unwrap().len() < 10 << 20 {
@@ -248,30 +249,17 @@ async fn others_fill_the_disk(restarts: bool) {
         server.kill9().await;
         server.restart().await;
     }
-    let mut receiver = RawClient::connect(&server, "receiver").await;
-    receiver.ask("consume q 1000", "Subscribed to queue").await;
-    for number in 0..accepted {
-        receiver
-            .expect_prefix(&format!("Message: m-{number} "))
-            .await;
-    }
+    let mut receiver = consumer(&server, 0..accepted).await;
     for number in 0..accepted {
         receiver.ack(&format!("m-{number}")).await;
     }
-    let console = server.console().text();
-    let full = console.matches("The database's disk is full").count();
-    assert!(full <= 3, "{full} acknowledgements had no room:\n{console}");
+    expect_few_full(&server);
     disk.free();
     let mut sender = RawClient::connect(&server, "sender").await;
     sender
         .ask(&line(accepted), &format!("ACK m-{accepted}"))
         .await;
-    let database = Database::connect(&url).await;
-    server.terminate().await;
-    assert_eq!(
-        database.rows("PRAGMA integrity_check").await,
-        [[Some("ok".to_owned())]]
-    );
+    let database = intact(&mut server, &url).await;
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 1);
 }
 
@@ -290,11 +278,9 @@ async fn mounted_a_server_that_is_restarted_on_a_disk_that_others_fill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_logs_leave_the_reserve_to_the_database() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path(), 64).unwrap_or_else(|reason| {
-        panic!("nothing can be mounted on this machine, so the test cannot run: {reason}")
-    });
+    let disk = SmallDisk::mount(folder.path(), 64);
     let log = disk.0.join("info.log");
-    let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
+    let url = disk.url();
     let options = Options::sqlite()
         .set("database", "url", url.as_str())
         .set("limits", "disk_reserve", "8MiB")

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use ciphermq_tests::faults::backlog::{self, MAX_MEMORY};
+use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
 
 pub(super) async fn a_long_queue_uses_little_memory_heavy(backend: Backend) {
@@ -112,4 +113,67 @@ async fn the_disk_space_of_a_drained_queue_is_released_heavy() {
         assert!(Instant::now() < end, "{} of {full} bytes are left", size());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Of long messages that a receiver does not read, one is on its way to it, and one is ready; the
+/// others wait in the database. Other receivers get theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_that_are_not_read_take_bounded_memory() {
+    const RECEIVERS: usize = 6;
+    const EACH: usize = 6;
+    const LENGTH: usize = 8 << 20;
+    let options = Options::sqlite()
+        .set("limits", "max_unread_bytes", "16MiB")
+        .set("limits", "max_ready_bytes", "16MiB");
+    let mut server = Server::start(options).await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    for number in 0..RECEIVERS {
+        let queue = format!("q{number}");
+        sender.declare_and_bind(&queue, "e", &queue).await;
+        for index in 0..EACH {
+            let id = format!("m-{number}-{index}");
+            let envelope = EnvelopeText::older(&id, &format!("receiver-{number}"))
+                .set("ciphertext", "x".repeat(LENGTH));
+            let publish = format!("publish e {queue} {envelope}");
+            sender.ask(&publish, &format!("ACK {id}")).await;
+        }
+    }
+    let before = server.rss_bytes();
+    let mut receivers = Vec::new();
+    for number in 0..RECEIVERS {
+        let mut receiver = RawClient::connect(&server, &format!("receiver-{number}")).await;
+        receiver
+            .send_bytes(format!("consume q{number} 1000\n"))
+            .await;
+        receivers.push(receiver);
+    }
+    // By then the server has read and buffered as much as it does.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let grown = server.rss_bytes().saturating_sub(before);
+    assert!(
+        grown < 100 << 20,
+        "{} MiB for unread deliveries",
+        grown >> 20
+    );
+
+    sender.declare_and_bind("small", "e", "small").await;
+    let mut other = RawClient::connect(&server, "other").await;
+    other.ask("consume small 10", "Subscribed to queue").await;
+    let envelope = EnvelopeText::older("small-1", "other");
+    let publish = format!("publish e small {envelope}");
+    sender.ask(&publish, "ACK small-1").await;
+    other.expect_prefix("Message: small-1 ").await;
+
+    // One of them reads after all, and nothing is missing.
+    let mut slow = RawClient::connect(&server, "receiver-3").await;
+    drop(receivers);
+    slow.ask("consume q3 1000", "Subscribed to queue").await;
+    for index in 0..EACH {
+        let envelope = slow.expect_prefix(&format!("Message: m-3-{index} ")).await;
+        assert!(envelope.len() > LENGTH, "{}", envelope.len());
+    }
+    for index in 0..EACH {
+        slow.ack(&format!("m-3-{index}")).await;
+    }
+    server.terminate().await;
 }

@@ -194,7 +194,7 @@ fn commit(
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
             if is_good && is_full(&failure) {
-                make_room(file, connection);
+                file.make_room(connection);
             }
             return (is_good.then_some(session), Err(write_error(failure).into()));
         }
@@ -206,7 +206,7 @@ fn commit(
         }
         // There was no room for the log's last page, which would complete the commit.
         Err(failure) if is_full(&failure) => {
-            make_room(file, connection);
+            file.make_room(connection);
             (None, Err(write_error(failure).into()))
         }
         // The sync failed: after a crash, what is in the log may be found there, or not.
@@ -214,18 +214,6 @@ fn commit(
             let source = failure.into();
             (None, Err(CommitError::Unknown { outcomes, source }))
         }
-    }
-}
-
-/// Empties the log after a commit for which the disk had no room: the log may be all that fills
-/// it, and acknowledgements, which free the database's pages, need a little of it.
-fn make_room(file: &DatabaseFile, connection: &Connection) {
-    // If that fails too, the next commit says so.
-    if let Err(error) = file.make_room(connection) {
-        tracing::debug!(
-            error = &error as &dyn std::error::Error,
-            "The log of the database cannot be emptied"
-        );
     }
 }
 

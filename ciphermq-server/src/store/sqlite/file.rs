@@ -103,14 +103,19 @@ impl DatabaseFile {
         done
     }
 
-    /// Makes room after a commit for which there was none: empties the log, and uses the space that
-    /// is set aside if the disk is still full.
-    pub(super) fn make_room(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
-        let emptied = self.empty_log(connection);
+    /// Makes room after a commit for which there was none: empties the log, which may be all that
+    /// fills the disk, and uses the space that is set aside if the disk is still full.
+    pub(super) fn make_room(&self, connection: &rusqlite::Connection) {
+        // If that fails, the next commit says so.
+        if let Err(error) = self.empty_log(connection) {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "The log of the database cannot be emptied"
+            );
+        }
         if self.free_bytes().is_some_and(|free| free < START_BYTES) {
             self.use_space_set_aside();
         }
-        emptied
     }
 
     /// Sets space aside for acknowledgements, unless it is or the disk is short of it.

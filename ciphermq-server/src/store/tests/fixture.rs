@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::config::{self, Secret, Target};
 use crate::model::{
-    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Time, Transaction,
+    Ack, Change, ConnectionId, LaneKey, Outcomes, PageLimit, Publish, QueueId, Requester, Seq,
+    Time, Transaction,
 };
 use crate::store::{DatabaseSettings, Store, open};
 
@@ -264,6 +265,26 @@ pub(in crate::store) fn declare(queue: &str, made_by: &str) -> Change {
     Change::DeclareQueue {
         queue: QueueName::new(queue).unwrap(),
         made_by: client(made_by),
+    }
+}
+
+/// Names who asks for a change; `admin` is an administrator.
+pub(in crate::store) fn by(name: &str) -> Requester {
+    Requester {
+        client_id: client(name),
+        is_administrator: name == "admin",
+    }
+}
+
+/// Deletes a queue, whatever its name.
+pub(in crate::store) fn delete(queue: QueueId, if_empty: bool, who: &str) -> Change {
+    Change::DeleteQueue {
+        queue,
+        name: QueueName::new("doomed").unwrap(),
+        if_empty,
+        by: by(who),
+        connection: ConnectionId(1),
+        time: time("2025-09-08T08:00:00Z"),
     }
 }
 

@@ -58,3 +58,42 @@ async fn until(connection: &mut PgConnection, sql: &str) {
         .await
         .expect(sql);
 }
+
+/// Makes commits wait, when they are durable on this server, for a standby that does not exist.
+async fn require_a_standby(observer: &mut PgConnection) {
+    for sql in [
+        "SET synchronous_commit = local",
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+        "SELECT pg_reload_conf()",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut *observer).await.unwrap();
+    }
+    until(
+        observer,
+        "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'",
+    )
+    .await;
+}
+
+/// Undoes [`require_a_standby`].
+async fn require_no_standby(observer: &mut PgConnection) {
+    for sql in [
+        "ALTER SYSTEM RESET synchronous_standby_names",
+        "SELECT pg_reload_conf()",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut *observer).await.unwrap();
+    }
+}
+
+/// Waits until a session of the server waits in its commit, and ends it.
+async fn end_stuck_sessions(observer: &mut PgConnection) {
+    let stuck = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'ciphermq-server%' \
+                 AND wait_event IN ('SyncRep', 'PgSleep')";
+    until(observer, stuck).await;
+    sqlx::query(AssertSqlSafe(format!(
+        "SELECT pg_terminate_backend(pid) FROM ({stuck}) AS stuck"
+    )))
+    .execute(observer)
+    .await
+    .unwrap();
+}

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ciphermq_protocol::ClientId;
 use ciphermq_protocol::message_id::StreamId;
-use ciphermq_protocol::{ClientId, QueueName};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::migrate::Migrator;
@@ -13,8 +13,8 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::fixture::*;
 use crate::model::{
-    Amount, Change, ChangeOutcome, ConnectionId, HeldBySender, Publish, PublishOutcome, QueueId,
-    Refusal, Rejection, Requester, SenderHeld, Transaction,
+    Amount, Change, ChangeOutcome, HeldBySender, Publish, PublishOutcome, QueueId, Refusal,
+    Rejection, SenderHeld, Transaction,
 };
 use crate::quota::{Excess, Quota, Room, Rooms};
 use crate::store::{Retention, Store};
@@ -99,19 +99,8 @@ async fn what_senders_hold_is_what_a_start_counts(database: &Database) {
         sum.extend(commit(&mut store, transaction).await.held);
         if round % 10 == 9 {
             let doomed = queue.remove(0);
-            let delete = Change::DeleteQueue {
-                queue: doomed,
-                name: QueueName::new("doomed").unwrap(),
-                if_empty: false,
-                by: Requester {
-                    client_id: client("admin"),
-                    is_administrator: true,
-                },
-                connection: ConnectionId(1),
-                time: time("2025-09-08T08:00:00Z"),
-            };
             let transaction = Transaction {
-                changes: vec![delete],
+                changes: vec![delete(doomed, false, "admin")],
                 ..Transaction::default()
             };
             sum.extend(commit(&mut store, transaction).await.held);

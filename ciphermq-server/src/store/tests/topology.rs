@@ -12,8 +12,8 @@ use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
 
 use super::fixture::*;
 use crate::model::{
-    AckOutcome, Binding, Change, ChangeOutcome, ConnectionId, ListScope, Publish, PublishOutcome,
-    QueueId, Refusal, Requester, RouteLimits, Seq, Transaction,
+    AckOutcome, Binding, Change, ChangeOutcome, ListScope, Publish, PublishOutcome, QueueId,
+    Refusal, RouteLimits, Seq, Transaction,
 };
 use crate::store::{Retention, Store};
 
@@ -27,13 +27,6 @@ const NO_LIMITS: RouteLimits = RouteLimits {
     queues: 0,
     of_client: 0,
 };
-
-fn by(name: &str) -> Requester {
-    Requester {
-        client_id: client(name),
-        is_administrator: name == "admin",
-    }
-}
 
 fn exchange(name: &str) -> ExchangeName {
     ExchangeName::new(name).unwrap()
@@ -66,17 +59,6 @@ fn unbind(queue: QueueId, exchange: &str, key: &str, who: &str) -> Change {
     Change::Unbind {
         binding: binding(queue, exchange, key),
         by: by(who),
-    }
-}
-
-fn delete(queue: QueueId, if_empty: bool, who: &str) -> Change {
-    Change::DeleteQueue {
-        queue,
-        name: QueueName::new("doomed").unwrap(),
-        if_empty,
-        by: by(who),
-        connection: ConnectionId(1),
-        time: time("2025-09-08T08:00:00Z"),
     }
 }
 

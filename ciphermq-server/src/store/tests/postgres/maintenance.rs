@@ -1,11 +1,8 @@
 //! Sessions that are lost while a step of maintenance is committed.
 
 use super::*;
-use crate::model::{Change, ConnectionId, HeldBySender, QueueId, Requester};
+use crate::model::HeldBySender;
 use crate::store::Maintained;
-
-const STUCK: &str = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE \
-                     'ciphermq-server%' AND wait_event IN ('SyncRep', 'PgSleep')";
 
 /// What becomes of the step.
 #[derive(Clone, Copy)]
@@ -28,15 +25,7 @@ async fn hang(database: &Database, observer: &mut PgConnection, fate: Fate) {
                 .await;
         }
         Fate::Committed => {
-            for sql in [
-                "SET synchronous_commit = local",
-                "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
-                "SELECT pg_reload_conf()",
-            ] {
-                sqlx::raw_sql(sql).execute(&mut *observer).await.unwrap();
-            }
-            let set = "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'";
-            until(observer, set).await;
+            require_a_standby(observer).await;
         }
     }
 }
@@ -45,14 +34,7 @@ async fn hang(database: &Database, observer: &mut PgConnection, fate: Fate) {
 async fn release(database: &Database, observer: &mut PgConnection, fate: Fate) {
     match fate {
         Fate::RolledBack => database.execute("DROP FUNCTION hang CASCADE").await,
-        Fate::Committed => {
-            for sql in [
-                "ALTER SYSTEM RESET synchronous_standby_names",
-                "SELECT pg_reload_conf()",
-            ] {
-                sqlx::raw_sql(sql).execute(&mut *observer).await.unwrap();
-            }
-        }
+        Fate::Committed => require_no_standby(observer).await,
     }
 }
 
@@ -65,35 +47,13 @@ async fn lose_a_step(
     fate: Fate,
 ) {
     hang(database, observer, fate).await;
-    let (step, ()) = tokio::join!(store.committer.maintain(retention), async {
-        until(observer, STUCK).await;
-        let kill = format!("SELECT pg_terminate_backend(pid) FROM ({STUCK}) AS stuck");
-        sqlx::query(AssertSqlSafe(kill))
-            .execute(&mut *observer)
-            .await
-            .unwrap();
-    });
+    let (step, ()) = tokio::join!(
+        store.committer.maintain(retention),
+        end_stuck_sessions(observer)
+    );
     assert!(matches!(step, Err(Error::Unavailable(_))), "{step:?}");
     release(database, observer, fate).await;
     store.committer.reopen().await.unwrap();
-}
-
-fn delete(queue: QueueId) -> Transaction {
-    let delete = Change::DeleteQueue {
-        queue,
-        name: "doomed".parse().unwrap(),
-        if_empty: false,
-        by: Requester {
-            client_id: client("admin"),
-            is_administrator: true,
-        },
-        connection: ConnectionId(1),
-        time: time("2025-09-08T08:00:00Z"),
-    };
-    Transaction {
-        changes: vec![delete],
-        ..Transaction::default()
-    }
 }
 
 async fn what_senders_hold_is_known_afterwards(fate: Fate) {
@@ -105,7 +65,11 @@ async fn what_senders_hold_is_known_afterwards(fate: Fate) {
     let messages = ["a", "b"].map(|name| message(name, queue));
     let published = publish_all(&mut store, messages.to_vec()).await;
     sum.extend(published.held);
-    sum.extend(commit(&mut store, delete(queue)).await.held);
+    let deletion = Transaction {
+        changes: vec![delete(queue, false, "admin")],
+        ..Transaction::default()
+    };
+    sum.extend(commit(&mut store, deletion).await.held);
 
     let forget = Retention {
         rejected_before: vec![(client("s"), time("2100-01-01T00:00:00Z"))],

@@ -146,17 +146,10 @@ async fn killed_in_its_commit(
     transaction: &Transaction,
     observer: &mut PgConnection,
 ) -> CommitError {
-    let stuck = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'ciphermq-server%' \
-                 AND wait_event IN ('SyncRep', 'PgSleep')";
-    let (outcome, ()) = tokio::join!(store.committer.commit(transaction), async {
-        until(observer, stuck).await;
-        sqlx::query(AssertSqlSafe(format!(
-            "SELECT pg_terminate_backend(pid) FROM ({stuck}) AS stuck"
-        )))
-        .execute(observer)
-        .await
-        .unwrap();
-    });
+    let (outcome, ()) = tokio::join!(
+        store.committer.commit(transaction),
+        end_stuck_sessions(observer)
+    );
     outcome.unwrap_err()
 }
 
@@ -199,19 +192,7 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
     let mut observer = connect(&database).await;
-    // Keeps the commit waiting, when it is durable here, for a standby that does not exist.
-    for sql in [
-        "SET synchronous_commit = local",
-        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
-        "SELECT pg_reload_conf()",
-    ] {
-        sqlx::raw_sql(sql).execute(&mut observer).await.unwrap();
-    }
-    until(
-        &mut observer,
-        "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'",
-    )
-    .await;
+    require_a_standby(&mut observer).await;
     let transaction = publishing(message("a", queue));
     let error = killed_in_its_commit(&mut store, &transaction, &mut observer).await;
     assert!(
@@ -221,12 +202,7 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
     // It is on this disk, and on no standby's: nobody may rely on it yet.
     let reopened = tokio::time::timeout(Duration::from_secs(2), store.committer.reopen()).await;
     assert!(reopened.is_err(), "{reopened:?}");
-    for sql in [
-        "ALTER SYSTEM RESET synchronous_standby_names",
-        "SELECT pg_reload_conf()",
-    ] {
-        sqlx::raw_sql(sql).execute(&mut observer).await.unwrap();
-    }
+    require_no_standby(&mut observer).await;
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     assert_eq!(
