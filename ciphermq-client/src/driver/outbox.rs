@@ -48,8 +48,12 @@ pub(crate) struct Outbox<T> {
     resend: BTreeSet<u64>,
     /// The current attempts, ordered by their ends.
     attempts: VecDeque<Attempt>,
-    /// Unanswered lines on this connection.
-    lines_in_flight: usize,
+    /// The times at which the unanswered lines of this connection were sent.
+    lines_in_flight: VecDeque<Instant>,
+    /// The time that the last answer took.
+    answer_time: Duration,
+    /// The shortest time that an answer took on this connection.
+    least_answer_time: Duration,
     /// Entries before this number do not wait for a full batch.
     flush_to: u64,
     offline_since: Option<Instant>,
@@ -111,7 +115,9 @@ impl<T> Outbox<T> {
             unsent_bytes: 0,
             resend: BTreeSet::new(),
             attempts: VecDeque::new(),
-            lines_in_flight: 0,
+            lines_in_flight: VecDeque::new(),
+            answer_time: Duration::ZERO,
+            least_answer_time: Duration::MAX,
             flush_to: 0,
             offline_since: Some(now),
             paused_until: None,
@@ -200,7 +206,7 @@ impl<T> Outbox<T> {
             }
         }
         self.start_attempts(now, &numbers);
-        self.lines_in_flight += 1;
+        self.lines_in_flight.push_back(now);
         Some(numbers)
     }
 
@@ -219,12 +225,12 @@ impl<T> Outbox<T> {
         };
         next < self.unsent
             || next < self.flush_to
-            || self.lines_in_flight == 0
+            || self.lines_in_flight.is_empty()
             || self.unsent_bytes >= self.limits.bytes
             || self.end() - self.unsent >= u64::try_from(self.limits.messages).unwrap_or(u64::MAX)
             || self
                 .entry(next)
-                .is_some_and(|entry| entry.queued + self.limits.time <= now)
+                .is_some_and(|entry| entry.queued + self.longest_wait() <= now)
     }
 
     /// Returns the item to send next: retries come before the item at the cursor. Settled items are
@@ -241,7 +247,7 @@ impl<T> Outbox<T> {
 
     /// Whether the next line waits for the answer to the last one.
     fn waits_for_answer(&self) -> bool {
-        self.slow_until.is_some() && self.lines_in_flight > 0
+        self.slow_until.is_some() && !self.lines_in_flight.is_empty()
     }
 
     /// Starts the first attempt of the items that have none.
@@ -263,9 +269,31 @@ impl<T> Outbox<T> {
         self.attempts.push_back(Attempt { end, numbers: new });
     }
 
-    /// Records that a line was answered completely.
-    pub(crate) fn line_answered(&mut self) {
-        self.lines_in_flight = self.lines_in_flight.saturating_sub(1);
+    /// Records that a line was answered completely. Lines are answered in order.
+    pub(crate) fn line_answered(&mut self, now: Instant) {
+        if let Some(sent) = self.lines_in_flight.pop_front() {
+            self.answer_time = now.saturating_duration_since(sent);
+            self.least_answer_time = self.least_answer_time.min(self.answer_time);
+        }
+    }
+
+    /// Records that the line that was taken last is not sent.
+    pub(crate) fn line_dropped(&mut self) {
+        self.lines_in_flight.pop_back();
+    }
+
+    /// Returns the longest time that an item waits for a full line.
+    ///
+    /// A busy server answers late: then it is the time by which the last answer came later than the
+    /// fastest one. Otherwise lines that are sent as soon as the window has room for an item would
+    /// hold fewer and fewer items, and give the server more and more work. A long way to the server
+    /// delays all answers, and does not count.
+    fn longest_wait(&self) -> Duration {
+        if self.limits.time.is_zero() {
+            return Duration::ZERO;
+        }
+        let late = self.answer_time.saturating_sub(self.least_answer_time);
+        self.limits.time.max(late)
     }
 
     /// Takes an item out; `None` if it was settled before.
@@ -336,7 +364,9 @@ impl<T> Outbox<T> {
     /// Starts a new connection: everything unanswered is sent again, in order.
     pub(crate) fn connected(&mut self) {
         self.offline_since = None;
-        self.lines_in_flight = 0;
+        self.lines_in_flight.clear();
+        self.answer_time = Duration::ZERO;
+        self.least_answer_time = Duration::MAX;
         self.resend.clear();
         self.cursor = self.first;
     }
@@ -344,7 +374,7 @@ impl<T> Outbox<T> {
     /// Records the loss of the connection.
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.offline_since.get_or_insert(now);
-        self.lines_in_flight = 0;
+        self.lines_in_flight.clear();
         self.resend.clear();
         // Those that wait for the end of a pause do not wait for ever without a connection.
         let sent: Vec<u64> = (self.first..self.unsent)
@@ -440,7 +470,7 @@ impl<T> Outbox<T> {
         }
         let batch_end = self
             .entry(self.unsent)
-            .map(|entry| entry.queued + self.limits.time);
+            .map(|entry| entry.queued + self.longest_wait());
         let wanted = match self.paused_until {
             Some(until) if !self.resend.is_empty() => Some(until),
             until => batch_end.map(|end| until.map_or(end, |until| until.max(end))),

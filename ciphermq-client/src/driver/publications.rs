@@ -289,7 +289,7 @@ impl Publication {
             if let [number] = numbers[..]
                 && self.outbox.bytes(number) > room.saturating_add(1)
             {
-                self.outbox.line_answered();
+                self.outbox.line_dropped();
                 let what = format!(
                     "The message is too large: the server takes lines of {max_line_bytes} bytes \
                      now."

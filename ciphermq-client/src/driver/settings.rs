@@ -82,6 +82,10 @@ pub struct BatchLimits {
     pub bytes: usize,
     /// The longest time that a message waits for a full batch while earlier ones are in flight.
     /// Default: 5 ms.
+    ///
+    /// A busy server answers later than it did before: then it is the time by which the last answer
+    /// was later than the fastest one on the connection, so that batches stay large when many
+    /// clients share a server. Zero: no message waits.
     pub time: Duration,
 }
 

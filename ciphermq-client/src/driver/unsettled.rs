@@ -85,7 +85,7 @@ impl<S: Settle> Unsettled<S> {
             is_last,
         } = answer;
         if is_last {
-            self.outbox.line_answered();
+            self.outbox.line_answered(now);
         }
         match about {
             ReplyScope::One(number, id) => {

@@ -72,13 +72,71 @@ fn a_lone_item_is_sent_at_once_and_later_ones_are_batched() {
     push(&mut outbox, 6..7, now);
     for _ in 0..4 {
         assert_eq!(lines(&mut outbox, now), [[0; 0]; 0]);
-        outbox.line_answered();
+        outbox.line_answered(now);
     }
     assert_eq!(
         lines(&mut outbox, now),
         [[6]],
         "and what is there when nothing is under way any more"
     );
+}
+
+#[test]
+fn when_answers_come_late_items_wait_longer_for_a_full_batch() {
+    let mut now = Instant::now();
+    let far = SECOND / 10;
+    let mut outbox = outbox(3, 6, now);
+    assert_eq!(lines(&mut outbox, now), [[0, 1, 2], [3, 4, 5]]);
+    now += far;
+    outbox.line_answered(now);
+    push(&mut outbox, 6..7, now);
+    assert_eq!(
+        outbox.deadline(true),
+        Some(now + Duration::from_millis(5)),
+        "the server is far away, and not busy"
+    );
+    now += SECOND;
+    outbox.line_answered(now);
+    assert_eq!(lines(&mut outbox, now), [[6]], "nothing is under way");
+    push(&mut outbox, 7..8, now);
+    let waited = now + SECOND;
+    assert_eq!(outbox.deadline(true), Some(waited), "the last one was late");
+    let almost = waited - Duration::from_millis(1);
+    assert_eq!(lines(&mut outbox, almost), [[0; 0]; 0]);
+    assert_eq!(lines(&mut outbox, waited), [[7]]);
+    push(&mut outbox, 8..11, waited);
+    assert_eq!(
+        lines(&mut outbox, waited),
+        [[8, 9, 10]],
+        "a full batch goes"
+    );
+    for item in 0..6 {
+        outbox.settle(item);
+    }
+    outbox.connected();
+    assert_eq!(lines(&mut outbox, waited), [vec![6, 7, 8], vec![9, 10]]);
+    push(&mut outbox, 11..12, waited);
+    assert_eq!(
+        outbox.deadline(true),
+        Some(waited + Duration::from_millis(5)),
+        "a new connection may be another way"
+    );
+}
+
+#[test]
+fn without_a_time_for_batches_nothing_waits() {
+    let now = Instant::now();
+    let limits = BatchLimits {
+        time: Duration::ZERO,
+        ..limits(3, 1000)
+    };
+    let mut outbox = Outbox::new(limits, RETRY, now);
+    outbox.connected();
+    push(&mut outbox, 0..6, now);
+    assert_eq!(lines(&mut outbox, now), [[0, 1, 2], [3, 4, 5]]);
+    outbox.line_answered(now + SECOND);
+    push(&mut outbox, 6..7, now + SECOND);
+    assert_eq!(lines(&mut outbox, now + SECOND), [[6]]);
 }
 
 #[test]
@@ -246,7 +304,7 @@ fn an_unknown_outcome_waits_for_the_end_of_its_attempt() {
         0,
         ErrorReply::new(ErrorCode::StorageUnavailable, "the store is away"),
     );
-    outbox.line_answered();
+    outbox.line_answered(now);
     assert_eq!(lines(&mut outbox, now + 9 * SECOND), [[0; 0]; 0]);
     outbox.expire(now + 10 * SECOND);
     assert_eq!(lines(&mut outbox, now + 10 * SECOND), [[0]]);
@@ -310,7 +368,7 @@ proptest! {
                     if let Some(item) = outbox.settle(u64::from(number)) {
                         prop_assert!(settled.insert(item));
                     }
-                    outbox.line_answered();
+                    outbox.line_answered(now);
                 }
                 Step::Lose => outbox.disconnected(now),
                 Step::Connect => {
