@@ -14,7 +14,7 @@ use super::topology::NoRoute;
 use super::{Broker, ClientSession, write_error_reply};
 use crate::model::{Publish, PublishOutcome, QueueId, Time};
 use crate::quota::Excess;
-use crate::store::writer::{Parts, WriteError};
+use crate::store::writer::{Deadlines, Parts, WriteError};
 
 /// Messages that are submitted to the store and not answered yet.
 pub(crate) struct Publishing {
@@ -32,8 +32,8 @@ pub(crate) struct Publishing {
 impl ClientSession {
     /// Submits messages to the store, but those that are refused.
     ///
-    /// It waits for room in the store's queue, and then for the answer, together at most
-    /// `limits.storage_wait`.
+    /// It waits for room in the store's queue, at most half of `limits.storage_wait`, and then for
+    /// the answer, together at most `limits.storage_wait`.
     pub(super) async fn publish(
         &self,
         exchange: &ExchangeName,
@@ -42,7 +42,7 @@ impl ClientSession {
         mut refusals: Refusals,
         is_batch: bool,
     ) -> Publishing {
-        let deadline = Instant::now() + self.broker.limits.storage_wait;
+        let deadlines = Deadlines::within(self.broker.limits.storage_wait);
         let sent_time = Time::now();
         if let Err(error) = self.admit(&envelopes) {
             return self.refuse_all(envelopes, &error, is_batch);
@@ -70,19 +70,19 @@ impl ClientSession {
                     messages.push((message_id, None));
                     let row = self.row(exchange, routing_key, queues, envelope, sent_time);
                     if let Some(part) = parts.push(Arc::new(row)) {
-                        outcomes.push(part.len(), self.writer.publish(part, deadline).await);
+                        outcomes.push(part.len(), self.writer.publish(part, deadlines).await);
                     }
                 }
                 Err(error) => messages.push((message_id, Some(error))),
             }
         }
         if let Some(part) = parts.last() {
-            outcomes.push(part.len(), self.writer.publish(part, deadline).await);
+            outcomes.push(part.len(), self.writer.publish(part, deadlines).await);
         }
         Publishing {
             messages,
             outcomes,
-            deadline,
+            deadline: deadlines.commit(),
             is_batch,
             broker: Arc::clone(&self.broker),
             sender: self.client_id.clone(),

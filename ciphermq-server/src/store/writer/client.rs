@@ -1,6 +1,7 @@
 //! What one client submits, and its share of the room.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ciphermq_protocol::ClientId;
 use tokio::sync::oneshot;
@@ -14,6 +15,36 @@ use crate::shared_budget::{ClientBudget, SharedBudget};
 
 /// The memory of a message that waits for its commit, apart from its envelope.
 pub(super) const MESSAGE_BYTES: usize = 512;
+
+/// The times by which messages are submitted, and by which they are committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// When waiting for the client's own room ends.
+    room: Instant,
+    /// When waiting for the commit ends.
+    commit: Instant,
+}
+
+impl Deadlines {
+    /// Returns deadlines for messages that are committed within `wait`, from now on.
+    ///
+    /// Half of it is for room: a client that uses up its own share has much work waiting already,
+    /// and the rest of a long line would keep the database busy when its sender has long gone.
+    #[must_use]
+    pub fn within(wait: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            room: now + wait / 2,
+            commit: now + wait,
+        }
+    }
+
+    /// Returns when waiting for the commit ends.
+    #[must_use]
+    pub fn commit(&self) -> Instant {
+        self.commit
+    }
+}
 
 /// A handle for the submissions of one client.
 ///
@@ -29,12 +60,12 @@ pub struct ClientWriter {
 impl ClientWriter {
     /// Submits messages, and returns when there was room for them or the deadline has passed.
     ///
-    /// The answers are in their order. Messages that are not committed by the deadline are answered
-    /// with [`WriteError::Unavailable`]. They are committed in one transaction: see [`Parts`].
+    /// The answers are in their order. Messages for which there is no room in time, or that are not
+    /// committed in time, are answered with [`WriteError::Unavailable`]. They are committed in one transaction: see [`Parts`].
     pub async fn publish(
         &self,
         publishes: Vec<Arc<Publish>>,
-        deadline: Instant,
+        deadlines: Deadlines,
     ) -> Pending<Vec<Result<PublishOutcome, WriteError>>> {
         let (answer, pending) = oneshot::channel();
         let bytes: usize = publishes
@@ -42,12 +73,12 @@ impl ClientWriter {
             .map(|publish| publish.envelope.raw().len() + MESSAGE_BYTES)
             .sum();
         let room = self.share.bytes.take(bytes);
-        let error = match tokio::time::timeout_at(deadline, room).await {
+        let error = match tokio::time::timeout_at(deadlines.room, room).await {
             Ok(Some(room)) => {
                 self.submit(Submission::Publish {
                     cost: cost::publishes(&publishes).sum(),
                     publishes,
-                    deadline,
+                    deadline: deadlines.commit,
                     answer: Some(answer),
                     room,
                 });

@@ -53,7 +53,7 @@ use crate::model::{
 };
 use crate::quota::Rooms;
 use client::Shares;
-pub use client::{ClientWriter, Parts};
+pub use client::{ClientWriter, Deadlines, Parts};
 use queue::Submission;
 pub use thread::WriterThread;
 

@@ -60,6 +60,11 @@ impl Submission {
         }
     }
 
+    /// Whether it may be committed a moment later: nobody waits for it to go on.
+    fn can_wait(&self) -> bool {
+        matches!(self, Self::Ack { .. } | Self::Deliver { .. })
+    }
+
     /// Returns the time by which it has to be answered.
     fn deadline(&self) -> Option<Instant> {
         match self {
@@ -125,6 +130,24 @@ impl Queue {
             self.gather();
         }
         true
+    }
+
+    /// Whether everything that waits may be committed a moment later.
+    pub(super) fn can_wait(&self) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.all(|waiting| waiting.submission.can_wait())
+    }
+
+    /// Waits for a submission that cannot be committed later, or for the end of all submitters.
+    pub(super) async fn urgent(&mut self) {
+        while let Some((submitter, submission)) = self.incoming.recv().await {
+            let can_wait = submission.can_wait();
+            self.push(submitter, submission);
+            if !can_wait {
+                break;
+            }
+        }
+        self.gather();
     }
 
     /// Takes in all submissions that have arrived.

@@ -30,6 +30,13 @@ use crate::store::{CommitError, Committer, Error, Retention, Space};
 /// The time without work after which maintenance starts.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// How long after a commit of messages acks wait for the next ones.
+///
+/// A sender that waits for each answer publishes its next message a moment after the last one was
+/// committed, and the receiver acks that one at the same time. An ack that came first and was
+/// committed alone would hold up the message for a sync.
+const COMPANY: Duration = Duration::from_millis(1);
+
 /// The interval of maintenance steps of a writer that is never idle, and of an idle one's search
 /// for metadata that has become old enough to be forgotten.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -68,6 +75,8 @@ struct Writer {
     closing: Closing,
     /// The number of the last successful commit; `None` before the first.
     last_commit: Option<CommitNumber>,
+    /// The end of the last commit, if it had messages.
+    published: Option<Instant>,
     /// The space on the database's disk before the last commit.
     space: Space,
     /// The time of the last step of maintenance.
@@ -102,6 +111,7 @@ pub(super) async fn run(
         },
         settings,
         last_commit: None,
+        published: None,
         space: Space::Enough,
         maintained: Instant::now(),
         // A deletion that another process has begun goes on.
@@ -141,6 +151,7 @@ pub(super) async fn run(
 impl Writer {
     async fn run(&mut self) -> Result<(), Exit> {
         while self.wait().await? {
+            self.wait_for_company().await;
             self.queue.expire(Instant::now());
             self.space = self.committer.space();
             let has_room = self.space != Space::None;
@@ -150,7 +161,9 @@ impl Writer {
             let (transaction, batch) = self.queue.batch(&self.settings);
             if len(&transaction) > 0 {
                 self.has_worked = true;
+                let publishes = !transaction.publishes.is_empty();
                 self.commit(transaction, batch).await?;
+                self.published = publishes.then(Instant::now);
             } else {
                 batch.answer(Results::default());
             }
@@ -191,6 +204,17 @@ impl Writer {
                 }
                 MAINTENANCE_INTERVAL
             };
+        }
+    }
+
+    /// Waits for messages a moment if only acks wait, and messages were committed just now.
+    async fn wait_for_company(&mut self) {
+        let Some(until) = self.published.map(|published| published + COMPANY) else {
+            return;
+        };
+        if Instant::now() < until && self.queue.can_wait() {
+            // Without messages the acks are committed alone.
+            let _ = tokio::time::timeout_at(until, self.queue.urgent()).await;
         }
     }
 

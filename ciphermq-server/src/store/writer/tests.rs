@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{CommitObserver, Pending, Settled, WriteError, WriterHandle, WriterSettings, spawn};
+use super::{
+    CommitObserver, Deadlines, Pending, Settled, WriteError, WriterHandle, WriterSettings, spawn,
+};
 use crate::model::*;
 use crate::store::{CommitError, Committer, Error, Maintained, Retention, Space};
 
@@ -328,10 +330,10 @@ async fn ack_all(handle: &WriterHandle, ids: &[&str]) -> Acked {
 type Published = Pending<Vec<Result<PublishOutcome, WriteError>>>;
 
 async fn publish(handle: &WriterHandle, ids: &[&str]) -> Published {
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let deadlines = Deadlines::within(Duration::from_secs(8));
     handle
         .client(&client("s"))
-        .publish(ids.iter().map(|id| message(id)).collect(), deadline)
+        .publish(ids.iter().map(|id| message(id)).collect(), deadlines)
         .await
 }
 

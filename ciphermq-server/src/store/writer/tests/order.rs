@@ -49,6 +49,31 @@ async fn submissions_during_a_commit_are_committed_together_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn acks_wait_a_moment_for_the_next_message() {
+    let (scripted, handle, _task) = start(WriterSettings::default());
+    scripted.gate.add_permits(10);
+    soon(publish(&handle, &["a"]).await).await.unwrap();
+    let acked = ack_all(&handle, &["a"]).await;
+    settle().await;
+    let next = publish(&handle, &["b"]).await;
+    soon(acked).await.unwrap();
+    soon(next).await.unwrap();
+    // No message comes: the ack is committed alone, and the one after it does not wait.
+    let started = Instant::now();
+    soon(ack_all(&handle, &["b"]).await).await.unwrap();
+    assert!(started.elapsed() <= Duration::from_millis(2));
+    let started = Instant::now();
+    soon(ack_all(&handle, &["c"]).await).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    let commits: Vec<String> = scripted.events();
+    let commits: Vec<&str> = commits
+        .iter()
+        .filter_map(|event| event.strip_prefix("commit "))
+        .collect();
+    assert_eq!(commits, ["p:a", "p:b a:a", "a:b", "a:c"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_answered_before_the_commit_and_the_observer() {
     let (scripted, handle, _task) = start(WriterSettings::default());
     let mut a = publish(&handle, &["a"]).await;
