@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use crate::exit::Failure;
 
+/// The most sending connections, and the most receiving ones.
+const MAX_CLIENTS: u32 = 10_000;
+
+/// The most pairs of a sender and a receiver: each takes some kilobytes of this process.
+const MAX_PAIRS: u64 = 1_000_000;
+
+/// The largest payload, in bytes: the longest line that a server can be configured to take.
+const MAX_SIZE: i64 = 256 << 20;
+
 /// The options of the load.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PlanArgs {
@@ -12,7 +21,7 @@ pub(super) struct PlanArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) messages: u64,
     /// The size of each payload in bytes; 24 of them identify the message and its time
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(24..))]
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(24..=MAX_SIZE))]
     pub(super) size: u32,
     /// The maximum number of sent and not yet acknowledged messages of each sender, to all its
     /// receivers together
@@ -22,10 +31,10 @@ pub(super) struct PlanArgs {
     #[arg(long, value_name = "N", default_value = "250")]
     pub(super) batch: NonZeroU32,
     /// The number of sending connections
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clients)]
     pub(super) senders: NonZeroU32,
     /// The number of receiving connections, each with its own queue
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clients)]
     pub(super) receivers: NonZeroU32,
     /// The part of the delivery to measure
     #[arg(long, value_enum, default_value_t = Mode::EndToEnd)]
@@ -76,7 +85,13 @@ pub(super) struct SpawnArgs {
     #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
     pub(super) idle_queues: u32,
     /// The number of additional idle connections
-    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "spawn",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_CLIENTS)),
+    )]
     pub(super) idle_connections: u32,
 }
 
@@ -94,13 +109,20 @@ impl SpawnArgs {
 }
 
 impl PlanArgs {
-    /// Refuses a load in which a pair of a sender and a receiver has nothing to do.
+    /// Refuses a load in which a pair of a sender and a receiver has nothing to do, or that has too
+    /// many pairs.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if there are fewer messages than pairs.
+    /// [`Failure`] if there are fewer messages than pairs, or more than a million pairs.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let pairs = self.pairs();
+        if pairs > MAX_PAIRS {
+            return Err(Failure::usage(
+                format!("{pairs} pairs of a sender and a receiver are more than {MAX_PAIRS}."),
+                "Use fewer --senders or fewer --receivers.",
+            ));
+        }
         if self.messages >= pairs {
             return Ok(());
         }
@@ -145,6 +167,13 @@ fn database(text: &str) -> Result<String, String> {
         }
         _ => Err("it is neither `sqlite` nor a postgres:// URL".to_owned()),
     }
+}
+
+fn clients(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().and_then(NonZeroU32::new);
+    number
+        .filter(|number| number.get() <= MAX_CLIENTS)
+        .ok_or_else(|| format!("it is not a number from 1 to {MAX_CLIENTS}"))
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -200,6 +229,27 @@ pub(super) mod tests {
                 .check()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn loads_that_would_take_all_memory_are_refused() {
+        let parsed = |line: &str| {
+            <Line as clap::Parser>::try_parse_from(std::iter::once("bench").chain(line.split(' ')))
+        };
+        assert!(parsed("--senders 10000 --size 268435456").is_ok());
+        for line in [
+            "--senders 10001",
+            "--receivers 4294967295",
+            "--receivers 0",
+            "--size 268435457",
+            "--size 23",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+        let most = plan("--senders 1000 --receivers 1000 --messages 9000000");
+        assert!(most.check().is_ok());
+        let more = plan("--senders 1000 --receivers 1001 --messages 9000000");
+        assert!(more.check().is_err());
     }
 
     #[test]
