@@ -115,7 +115,7 @@ impl Machine {
             Op::Finish(id, done) => self.publications.flush(id, FlushWaiter::Finish(done)),
             Op::FlushAcks(done) => self.acks.flush(done),
             Op::Close(done) => {
-                self.is_closing = true;
+                self.close_when_drained();
                 self.closing.push(done);
             }
         }
@@ -128,8 +128,11 @@ impl Machine {
         }
     }
 
-    /// Ends the connection when everything is settled; no further operation is expected.
+    /// Sends everything at once, and ends the connection when everything is settled; no further
+    /// operation is expected.
     pub(crate) fn close_when_drained(&mut self) {
+        self.publications.flush_all();
+        self.acks.outbox().flush();
         self.is_closing = true;
     }
 

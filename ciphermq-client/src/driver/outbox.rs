@@ -34,6 +34,8 @@ const SLOW: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
     limits: BatchLimits,
+    /// The longest time that an item waits for a full line while answers are late.
+    late_wait: Duration,
     retry: Retry,
     entries: VecDeque<Entry<T>>,
     /// The number of the first entry.
@@ -104,9 +106,18 @@ pub(crate) struct Expired<T> {
 
 impl<T> Outbox<T> {
     /// Creates an empty outbox without a connection.
-    pub(crate) fn new(limits: BatchLimits, retry: Retry, now: Instant) -> Self {
+    ///
+    /// While answers are late, items wait longer for a full line than `limits` say, but never longer
+    /// than `late_wait`.
+    pub(crate) fn new(
+        limits: BatchLimits,
+        late_wait: Duration,
+        retry: Retry,
+        now: Instant,
+    ) -> Self {
         Self {
             limits,
+            late_wait,
             retry,
             entries: VecDeque::new(),
             first: 0,
@@ -293,7 +304,7 @@ impl<T> Outbox<T> {
             return Duration::ZERO;
         }
         let late = self.answer_time.saturating_sub(self.least_answer_time);
-        self.limits.time.max(late)
+        self.limits.time.max(late.min(self.late_wait))
     }
 
     /// Takes an item out; `None` if it was settled before.
@@ -471,8 +482,12 @@ impl<T> Outbox<T> {
         let batch_end = self
             .entry(self.unsent)
             .map(|entry| entry.queued + self.longest_wait());
+        // These wait for the end of a pause only.
+        let is_due = !self.resend.is_empty()
+            || self.cursor < self.unsent
+            || self.lines_in_flight.is_empty() && self.unsent < self.end();
         let wanted = match self.paused_until {
-            Some(until) if !self.resend.is_empty() => Some(until),
+            Some(until) if is_due => Some(until),
             until => batch_end.map(|end| until.map_or(end, |until| until.max(end))),
         };
         // Nothing is sent before the answer, which comes by itself, or the end of the slowness.

@@ -52,6 +52,7 @@ impl Settle for Messages {
     const NAME: &'static str = "message";
     const CONFIRMED: &'static str = "acknowledged";
     const CLOSED: &'static str = "The client was closed.";
+    const LATE_WAIT: Duration = Duration::from_secs(1);
 
     fn message_id(item: &Outgoing) -> &MessageId {
         &item.envelope.message_id
@@ -150,6 +151,12 @@ impl Publications {
         if let Some(publication) = self.publishers.get_mut(&id) {
             publication.flush(waiter);
         }
+    }
+
+    /// Sends all messages at once.
+    pub(crate) fn flush_all(&mut self) {
+        let publishers = self.publishers.values_mut();
+        publishers.for_each(|publication| publication.outbox.flush());
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -84,8 +84,8 @@ pub struct BatchLimits {
     /// Default: 5 ms.
     ///
     /// A busy server answers later than it did before: then it is the time by which the last answer
-    /// was later than the fastest one on the connection, so that batches stay large when many
-    /// clients share a server. Zero: no message waits.
+    /// was later than the fastest one on the connection, up to a second, so that batches stay large
+    /// when many clients share a server. Zero: no message waits.
     pub time: Duration,
 }
 

@@ -4,6 +4,7 @@
 //! the flushes. [`Settle`] is what differs.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ pub(super) trait Settle {
     const CONFIRMED: &'static str;
     /// The error of an item whose connection was closed for good.
     const CLOSED: &'static str;
+    /// The longest time that an item waits for a full line while answers are late.
+    const LATE_WAIT: Duration = Duration::ZERO;
 
     fn message_id(item: &Self::Item) -> &MessageId;
     /// Whether a reply confirms one item.
@@ -60,7 +63,7 @@ pub(super) struct Unsettled<S: Settle> {
 impl<S: Settle> Unsettled<S> {
     pub(super) fn new(sender: S, limits: BatchLimits, retry: Retry, now: Instant) -> Self {
         Self {
-            outbox: Outbox::new(limits, retry, now),
+            outbox: Outbox::new(limits, S::LATE_WAIT, retry, now),
             sender,
             waiters: VecDeque::new(),
         }

@@ -32,8 +32,8 @@ pub(crate) struct Publishing {
 impl ClientSession {
     /// Submits messages to the store, but those that are refused.
     ///
-    /// It waits for room in the store's queue, at most half of `limits.storage_wait`, and then for
-    /// the answer, together at most `limits.storage_wait`.
+    /// It waits for room in the store's queue, and then for the answer, together at most
+    /// `limits.storage_wait`.
     pub(super) async fn publish(
         &self,
         exchange: &ExchangeName,
@@ -42,7 +42,7 @@ impl ClientSession {
         mut refusals: Refusals,
         is_batch: bool,
     ) -> Publishing {
-        let deadlines = Deadlines::within(self.broker.limits.storage_wait);
+        let mut deadlines = Deadlines::within(self.broker.limits.storage_wait);
         let sent_time = Time::now();
         if let Err(error) = self.admit(&envelopes) {
             return self.refuse_all(envelopes, &error, is_batch);
@@ -71,6 +71,7 @@ impl ClientSession {
                     let row = self.row(exchange, routing_key, queues, envelope, sent_time);
                     if let Some(part) = parts.push(Arc::new(row)) {
                         outcomes.push(part.len(), self.writer.publish(part, deadlines).await);
+                        deadlines = deadlines.further_parts();
                     }
                 }
                 Err(error) => messages.push((message_id, Some(error))),

@@ -1,11 +1,14 @@
 //! The reading half of a connection: from lines to commands.
 
 use std::fmt;
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use ciphermq_protocol::{Command, ErrorCode, ErrorReply, LineDecoder};
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::QueuedAnswer;
 use super::memory::{ConnectionLines, ConnectionReplies, Exhausted, LinePermit, TooSlow};
@@ -14,6 +17,9 @@ use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
 const CHUNK: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
+
+/// How long a line waits for memory until it is worth a look whether its client is still there.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// The reason why a connection has ended.
 #[derive(Debug)]
@@ -161,7 +167,11 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             if let Some(error) = self.session.closing.last_line_now() {
                 return Err(Ended::Dismissed(error));
             }
+            let received = Instant::now();
             let permit = self.lines.reserve_for_answer(&line).await?;
+            if received.elapsed() >= LONG_WAIT && self.is_client_gone() {
+                return Err(Ended::Lost);
+            }
             let queued = match Command::parse(&line) {
                 Ok(command) => self.execute(command, permit).await?,
                 Err(error) => QueuedAnswer {
@@ -173,6 +183,27 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             self.answers.send(queued).await.map_err(|_| Ended::Lost)?;
         }
         Ok(self.lines.reserve_for_buffer(self.buffer.len()).await?)
+    }
+
+    /// Whether the client has gone without ending its connection, as far as this can be read without
+    /// waiting: then nobody waits for the answers to its lines, and nothing was promised.
+    ///
+    /// A client that has ended only its sending side reads its answers.
+    fn is_client_gone(&mut self) -> bool {
+        let mut room = *CHUNK.end();
+        while room > 0 {
+            self.buffer.reserve(*CHUNK.start());
+            let mut buffer = (&mut self.buffer).limit(room);
+            match self.input.read_buf(&mut buffer).now_or_never() {
+                None | Some(Ok(0)) => return false,
+                Some(Ok(count)) => {
+                    self.session.touch();
+                    room -= count;
+                }
+                Some(Err(_)) => return true,
+            }
+        }
+        false
     }
 
     async fn execute(&mut self, command: Command, line: LinePermit) -> Result<QueuedAnswer, Ended> {

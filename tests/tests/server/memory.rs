@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use ciphermq_tests::faults::campaign::lock_tables;
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{EnvelopeText, RawClient, Server};
+use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
 
 const MIB: u64 = 1 << 20;
 
@@ -105,6 +106,52 @@ async fn many_long_lines_at_once_are_all_answered() {
         });
     }
     clients.join_all().await;
+}
+
+/// The line of a client that has died is not stored when its turn comes seconds later, so that it
+/// keeps nobody waiting. One of a client that has ended its sending side is.
+#[tokio::test]
+async fn a_line_that_waited_is_not_stored_for_a_client_that_has_gone() {
+    let backend = Backend::postgres().await;
+    let options = backend.options().await;
+    // Room for the messages of one line.
+    let options = options
+        .set("limits", "max_line_bytes", "1MiB")
+        .set("limits", "max_buffered_bytes", "4MiB")
+        .set("limits", "storage_wait", "60s");
+    let server = Server::start(options).await;
+    let database = server.database().await;
+    let mut first = RawClient::connect(&server, "many").await;
+    first.declare_and_bind("q", "e", "k").await;
+    let line = |name: &str| {
+        let envelope = |number| EnvelopeText::older(&format!("{name}-{number}"), "r").to_string();
+        let envelopes: Vec<String> = (0..700).map(envelope).collect();
+        format!("publish_batch e k [{}]", envelopes.join(","))
+    };
+    let lock = lock_tables(&database).await;
+    first.send_line(&line("first")).await;
+    let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    database.eventually(waits, 1).await;
+    let mut dying = RawClient::connect(&server, "many").await;
+    dying.send_line(&line("dying")).await;
+    let dying = tokio::spawn(dying.close_abruptly());
+    let mut ending = RawClient::connect(&server, "many").await;
+    ending.send_line(&line("ending")).await;
+    let ending = tokio::spawn(ending.end());
+    // More than the second from which on the server looks whether the client is still there.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    drop(lock);
+    for number in 0..700 {
+        first.expect(&format!("ACK first-{number}")).await;
+    }
+    dying.await.unwrap();
+    ending.await.unwrap();
+    for (name, expected) in [("first", 700), ("ending", 700), ("dying", 0)] {
+        let sql = format!("SELECT COUNT(*) FROM message_metadata WHERE message_id LIKE '{name}-%'");
+        let found = database.number(&sql).await;
+        assert_eq!(found, expected, "{name}");
+    }
 }
 
 /// What a client says of itself takes no more memory than is kept of it.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const LATE_WAIT: Duration = Duration::from_secs(2);
 const RETRY: Retry = Retry {
     attempts: 3,
     timeout: Duration::from_secs(10),
@@ -21,7 +22,7 @@ fn limits(messages: usize, bytes: usize) -> BatchLimits {
 
 /// Creates a connected outbox of numbers, each item 10 bytes long.
 fn outbox(messages: usize, count: u64, now: Instant) -> Outbox<u64> {
-    let mut outbox = Outbox::new(limits(messages, 1000), RETRY, now);
+    let mut outbox = Outbox::new(limits(messages, 1000), LATE_WAIT, RETRY, now);
     outbox.connected();
     push(&mut outbox, 0..count, now);
     outbox
@@ -124,13 +125,51 @@ fn when_answers_come_late_items_wait_longer_for_a_full_batch() {
 }
 
 #[test]
+fn the_wait_for_a_full_batch_is_bounded() {
+    let mut now = Instant::now();
+    let mut outbox = outbox(3, 6, now);
+    lines(&mut outbox, now);
+    outbox.line_answered(now);
+    now += 600 * SECOND;
+    outbox.line_answered(now);
+    push(&mut outbox, 6..7, now);
+    lines(&mut outbox, now);
+    push(&mut outbox, 7..8, now);
+    assert_eq!(outbox.send_time(true), Some(now + LATE_WAIT));
+}
+
+#[test]
+fn what_is_due_is_sent_at_the_end_of_a_pause() {
+    let now = Instant::now();
+    let mut outbox = outbox(3, 3, now);
+    lines(&mut outbox, now);
+    outbox.slow_down(now, 0, SECOND);
+    outbox.line_answered(now);
+    outbox.disconnected(now);
+    outbox.connected();
+    assert_eq!(outbox.send_time(true), Some(now + SECOND), "sent before");
+    let mut outbox = self::outbox(3, 1, now);
+    lines(&mut outbox, now);
+    outbox.slow_down(now, 0, SECOND);
+    outbox.settle(0);
+    outbox.line_answered(now + SECOND);
+    push(&mut outbox, 1..2, now + SECOND);
+    outbox.slow_down(now + SECOND, 1, SECOND);
+    assert_eq!(
+        outbox.send_time(true),
+        Some(now + 2 * SECOND),
+        "nothing is under way"
+    );
+}
+
+#[test]
 fn without_a_time_for_batches_nothing_waits() {
     let now = Instant::now();
     let limits = BatchLimits {
         time: Duration::ZERO,
         ..limits(3, 1000)
     };
-    let mut outbox = Outbox::new(limits, RETRY, now);
+    let mut outbox = Outbox::new(limits, LATE_WAIT, RETRY, now);
     outbox.connected();
     push(&mut outbox, 0..6, now);
     assert_eq!(lines(&mut outbox, now), [[0, 1, 2], [3, 4, 5]]);
@@ -142,7 +181,7 @@ fn without_a_time_for_batches_nothing_waits() {
 #[test]
 fn batches_respect_the_byte_limit_and_a_larger_item_is_sent_alone() {
     let now = Instant::now();
-    let mut outbox = Outbox::new(limits(100, 35), RETRY, now);
+    let mut outbox = Outbox::new(limits(100, 35), LATE_WAIT, RETRY, now);
     outbox.connected();
     push(&mut outbox, 0..4, now);
     outbox.push(now, 4, 500, 1);
@@ -344,7 +383,7 @@ proptest! {
     #[test]
     fn every_item_is_settled_exactly_once(steps in proptest::collection::vec(step(), 0..120)) {
         let mut now = Instant::now();
-        let mut outbox = Outbox::new(limits(3, 1000), RETRY, now);
+        let mut outbox = Outbox::new(limits(3, 1000), LATE_WAIT, RETRY, now);
         let (mut pushed, mut settled, mut released) = (0u64, std::collections::BTreeSet::new(), 0);
         let mut newest = None;
         for step in steps {

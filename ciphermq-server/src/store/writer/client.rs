@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use ciphermq_protocol::ClientId;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use super::cost::{self, Rows};
 use super::queue::Submission;
 use super::{Pending, Submitter, WriteError, WriterHandle, WriterSettings};
 use crate::model::{Ack, AckOutcome, Change, ChangeOutcome, Publish, PublishOutcome, Rejection};
-use crate::shared_budget::{ClientBudget, SharedBudget};
+use crate::shared_budget::{ClientBudget, SharedBudget, Taken};
 
 /// The memory of a message that waits for its commit, apart from its envelope.
 pub(super) const MESSAGE_BYTES: usize = 512;
@@ -21,25 +22,37 @@ pub(super) const MESSAGE_BYTES: usize = 512;
 pub struct Deadlines {
     /// When waiting for the client's own room ends.
     room: Instant,
-    /// When waiting for the commit ends.
+    /// When all waiting ends.
     commit: Instant,
+    wait: Duration,
 }
 
 impl Deadlines {
-    /// Returns deadlines for messages that are committed within `wait`, from now on.
-    ///
-    /// Half of it is for room: a client that uses up its own share has much work waiting already,
-    /// and the rest of a long line would keep the database busy when its sender has long gone.
+    /// Returns the deadlines for the first part of a line, which is committed within `wait`, from
+    /// now on.
     #[must_use]
     pub fn within(wait: Duration) -> Self {
-        let now = Instant::now();
+        let commit = Instant::now() + wait;
         Self {
-            room: now + wait / 2,
-            commit: now + wait,
+            room: commit,
+            commit,
+            wait,
         }
     }
 
-    /// Returns when waiting for the commit ends.
+    /// Returns the deadlines for the further parts of the line: half of the time is for room.
+    ///
+    /// A client that uses up its own share has much work waiting already, and the rest of a long
+    /// line would keep the database busy when its sender has long gone.
+    #[must_use]
+    pub fn further_parts(self) -> Self {
+        Self {
+            room: self.commit - self.wait / 2,
+            ..self
+        }
+    }
+
+    /// Returns when all waiting ends.
     #[must_use]
     pub fn commit(&self) -> Instant {
         self.commit
@@ -72,23 +85,32 @@ impl ClientWriter {
             .iter()
             .map(|publish| publish.envelope.raw().len() + MESSAGE_BYTES)
             .sum();
-        let room = self.share.bytes.take(bytes);
-        let error = match tokio::time::timeout_at(deadlines.room, room).await {
-            Ok(Some(room)) => {
-                self.submit(Submission::Publish {
-                    cost: cost::publishes(&publishes).sum(),
-                    publishes,
-                    deadline: deadlines.commit,
-                    answer: Some(answer),
-                    room,
-                });
-                return Pending(pending);
+        match self.room(bytes, deadlines).await {
+            Ok(room) => self.submit(Submission::Publish {
+                cost: cost::publishes(&publishes).sum(),
+                publishes,
+                deadline: deadlines.commit,
+                answer: Some(answer),
+                room,
+            }),
+            Err(error) => {
+                let _ = answer.send(Err(error));
             }
-            Ok(None) => WriteError::Closed,
-            Err(_elapsed) => WriteError::Unavailable,
-        };
-        let _ = answer.send(Err(error));
+        }
         Pending(pending)
+    }
+
+    /// Waits for room for messages.
+    async fn room(&self, bytes: usize, deadlines: Deadlines) -> Result<Taken, WriteError> {
+        // Also if there is room again: what was refused would be overtaken.
+        if deadlines.room <= Instant::now() {
+            return Err(WriteError::Unavailable);
+        }
+        let unavailable = |_: Elapsed| WriteError::Unavailable;
+        let own = timeout_at(deadlines.room, self.share.bytes.take_own(bytes)).await;
+        let own = own.map_err(unavailable)?.ok_or(WriteError::Closed)?;
+        let room = timeout_at(deadlines.commit, own.take_common()).await;
+        room.map_err(unavailable)?.ok_or(WriteError::Closed)
     }
 
     /// Submits `count` acks, which `acks` makes once there is room for them; returns when they are

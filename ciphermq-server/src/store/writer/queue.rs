@@ -60,7 +60,7 @@ impl Submission {
         }
     }
 
-    /// Whether it may be committed a moment later: nobody waits for it to go on.
+    /// Whether it may be committed a moment later.
     fn can_wait(&self) -> bool {
         matches!(self, Self::Ack { .. } | Self::Deliver { .. })
     }

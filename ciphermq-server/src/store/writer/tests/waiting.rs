@@ -31,10 +31,10 @@ async fn submitting_waits_for_room() {
     let (scripted, handle, _task) = start(settings);
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
-    // No room: it is not even submitted, half of the time.
+    // No room: it is not even submitted, up to its deadline.
     let started = Instant::now();
     let b = publish(&handle, &["b"]).await;
-    assert_eq!(started.elapsed().as_secs(), 4);
+    assert_eq!(started.elapsed().as_secs(), 8);
     assert_eq!(soon(b).await, Err(WriteError::Unavailable));
     assert_eq!(soon(a).await, Err(WriteError::Unavailable));
     // Answered, but still in its commit: it keeps its room until it is resolved.
@@ -55,6 +55,30 @@ async fn submitting_waits_for_room() {
         soon(ack_all(&handle, &["x"]).await).await.unwrap(),
         [Ok(done())]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_line_waits_half_as_long_for_room() {
+    let (scripted, handle, _task) = start(WriterSettings {
+        max_pending_bytes: message("a").envelope.raw().len() + 513,
+        client_part: 1,
+        ..WriterSettings::default()
+    });
+    let writer = handle.client(&client("s"));
+    let started = Instant::now();
+    let first = Deadlines::within(Duration::from_secs(8));
+    let a = writer.publish(vec![message("a")], first).await;
+    begun(&scripted).await;
+    let b = writer.publish(vec![message("b")], first.further_parts());
+    assert_eq!(soon(b.await).await, Err(WriteError::Unavailable));
+    assert_eq!(started.elapsed().as_secs(), 4);
+    scripted.gate.add_permits(10);
+    assert_eq!(soon(a).await.unwrap(), [stored(1)]);
+    // There is room again, but what was refused is not overtaken.
+    let c = writer.publish(vec![message("c")], first.further_parts());
+    assert_eq!(soon(c.await).await, Err(WriteError::Unavailable));
+    let d = writer.publish(vec![message("d")], first).await;
+    assert_eq!(soon(d).await.unwrap(), [stored(2)]);
 }
 
 #[tokio::test(start_paused = true)]
