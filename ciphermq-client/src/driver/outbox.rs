@@ -107,8 +107,8 @@ pub(crate) struct Expired<T> {
 impl<T> Outbox<T> {
     /// Creates an empty outbox without a connection.
     ///
-    /// While answers are late, items wait longer for a full line than `limits` say, but never longer
-    /// than `late_wait`.
+    /// While answers are late, items wait longer for a full line than `limits` say, for at most
+    /// `late_wait`.
     pub(crate) fn new(
         limits: BatchLimits,
         late_wait: Duration,

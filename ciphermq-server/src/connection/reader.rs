@@ -185,8 +185,8 @@ impl<I: AsyncRead + Unpin> Reader<I> {
         Ok(self.lines.reserve_for_buffer(self.buffer.len()).await?)
     }
 
-    /// Whether the client has gone without ending its connection, as far as this can be read without
-    /// waiting: then nobody waits for the answers to its lines, and nothing was promised.
+    /// Whether the client has gone without ending its connection, as far as this can be read
+    /// without waiting: then nobody waits for the answers to its lines, and nothing was promised.
     ///
     /// A client that has ended only its sending side reads its answers.
     fn is_client_gone(&mut self) -> bool {

@@ -74,7 +74,8 @@ impl ClientWriter {
     /// Submits messages, and returns when there was room for them or the deadline has passed.
     ///
     /// The answers are in their order. Messages for which there is no room in time, or that are not
-    /// committed in time, are answered with [`WriteError::Unavailable`]. They are committed in one transaction: see [`Parts`].
+    /// committed in time, are answered with [`WriteError::Unavailable`]. They are committed in one
+    /// transaction: see [`Parts`].
     pub async fn publish(
         &self,
         publishes: Vec<Arc<Publish>>,
