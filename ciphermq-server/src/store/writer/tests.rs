@@ -108,6 +108,15 @@ impl Scripted {
     fn events(&self) -> Vec<String> {
         self.with(|database| database.events.clone())
     }
+
+    /// Returns the content of every commit, in order.
+    fn commits(&self) -> Vec<String> {
+        let events = self.events();
+        let commits = events
+            .iter()
+            .filter_map(|event| event.strip_prefix("commit "));
+        commits.map(str::to_owned).collect()
+    }
 }
 
 impl Database {

@@ -65,11 +65,7 @@ async fn acks_wait_a_moment_for_the_next_message() {
     let started = Instant::now();
     soon(ack_all(&handle, &["c"]).await).await.unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO);
-    let commits: Vec<String> = scripted.events();
-    let commits: Vec<&str> = commits
-        .iter()
-        .filter_map(|event| event.strip_prefix("commit "))
-        .collect();
+    let commits = scripted.commits();
     assert_eq!(commits, ["p:a", "p:b a:a", "a:b", "a:c"]);
 }
 

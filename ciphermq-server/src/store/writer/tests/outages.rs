@@ -63,11 +63,7 @@ async fn a_transaction_that_loses_the_database_repeatedly_is_split() {
         soon(acks).await.unwrap(),
         [Ok(done()), Ok(done()), Ok(done())]
     );
-    let commits: Vec<String> = scripted.events();
-    let commits: Vec<&str> = commits
-        .iter()
-        .filter_map(|event| event.strip_prefix("commit "))
-        .collect();
+    let commits = scripted.commits();
     assert_eq!(commits, ["a:a,b,c", "a:a,b,c", "a:a", "a:b,c"]);
 }
 

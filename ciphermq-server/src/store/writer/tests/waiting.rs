@@ -102,11 +102,7 @@ async fn clients_take_turns() {
     let last = publish(&handle, &["small"]).await;
     scripted.gate.add_permits(10);
     soon(last).await.unwrap();
-    let commits: Vec<String> = scripted.events();
-    let commits: Vec<&str> = commits
-        .iter()
-        .filter_map(|event| event.strip_prefix("commit "))
-        .collect();
+    let commits = scripted.commits();
     assert_eq!(commits[..2], ["p:first", "p:a,small,b"]);
 }
 
