@@ -28,6 +28,15 @@ pub enum Flaw {
     /// The certificate is not valid yet, or an intermediate certificate is not.
     #[error("is not valid yet{}", from(.0))]
     NotYetValid(Option<Timestamp>),
+    /// Its authority has revoked the certificate, or an intermediate certificate.
+    #[error("is revoked")]
+    Revoked,
+    /// No revocation list says whether the certificate, or an intermediate one, is revoked.
+    #[error("may be revoked: no revocation list covers it")]
+    UnknownRevocation,
+    /// The revocation list that says whether the certificate is revoked has ended.
+    #[error("may be revoked: its authority's revocation list ended{}", at(.0))]
+    OldRevocationList(Option<Timestamp>),
     /// The certificate is of version 1 or 2 of X.509.
     #[error("is of an old version of X.509, not of version 3")]
     UnsupportedVersion,
@@ -102,6 +111,19 @@ impl Flaw {
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \
                  right, wait, or issue a new one."
+            }
+            Self::Revoked => {
+                "If it was revoked by mistake or for a change of keys, issue a new one, where the \
+                 authority's `ca.key` is: `ciphermq-cli certs --force --client NAME`, with its \
+                 Common Name as NAME."
+            }
+            Self::UnknownRevocation => {
+                "Give the server a revocation list of the authority that issued the certificate, \
+                 and one of each authority above that (`[tls] crl_paths`)."
+            }
+            Self::OldRevocationList(_) => {
+                "Give the server the authority's new revocation list (`[tls] crl_paths`), and check \
+                 its clock."
             }
             Self::UnsupportedVersion => {
                 "Issue it with an extension: that makes it version 3. With OpenSSL, `openssl x509 \
@@ -201,6 +223,11 @@ impl From<&webpki::Error> for Flaw {
             Bad::CertNotValidYet { not_before, .. } => {
                 Self::NotYetValid(Some(timestamp(*not_before)))
             }
+            Bad::CertRevoked => Self::Revoked,
+            Bad::UnknownRevocationStatus => Self::UnknownRevocation,
+            Bad::CrlExpired { next_update, .. } => {
+                Self::OldRevocationList(Some(timestamp(*next_update)))
+            }
             Bad::UnsupportedCertVersion => Self::UnsupportedVersion,
             Bad::UnsupportedCriticalExtension => Self::CriticalExtension,
             Bad::CaUsedAsEndEntity => Self::IsAuthority,
@@ -252,6 +279,12 @@ impl From<&rustls::CertificateError> for Flaw {
             Bad::NotValidYet => Self::NotYetValid(None),
             Bad::NotValidYetContext { not_before, .. } => {
                 Self::NotYetValid(Some(timestamp(*not_before)))
+            }
+            Bad::Revoked => Self::Revoked,
+            Bad::UnknownRevocationStatus => Self::UnknownRevocation,
+            Bad::ExpiredRevocationList => Self::OldRevocationList(None),
+            Bad::ExpiredRevocationListContext { next_update, .. } => {
+                Self::OldRevocationList(Some(timestamp(*next_update)))
             }
             Bad::UnhandledCriticalExtension => Self::CriticalExtension,
             Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::ExtendedKeyUsage,

@@ -103,6 +103,9 @@ error_codes! {
     Blocked = "blocked", definite: true;
     /// An administrator has closed the connection, or it consumes what rules no longer allow.
     ConnectionClosed = "connection_closed", definite: true;
+    /// The client's certificate has ended or is no longer accepted; the server closes the
+    /// connection.
+    BadCertificate = "bad_certificate", definite: true;
     /// The server is stopping; the message may or may not be stored.
     ShuttingDown = "shutting_down", definite: false;
 }

@@ -31,12 +31,14 @@ pub struct SharedFile {
 /// [`SharedFile`], with the settings that name it.
 pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFile> {
     let written = written_files(config);
-    let read = [
+    let mut read = vec![
         ("the configuration", config_file.to_owned()),
         ("[tls] cert_path", config.tls.cert_path.clone()),
         ("[tls] key_path", config.tls.key_path.clone()),
         ("[tls] ca_cert_path", config.tls.ca_cert_path.clone()),
     ];
+    let lists = config.tls.crl_paths.iter().cloned();
+    read.extend(lists.map(|path| ("[tls] crl_paths", path)));
     for (index, (name, path)) in written.iter().enumerate() {
         let others = written.iter().skip(index + 1).chain(&read);
         for (other, other_path) in others.filter(|(other, _)| other != name) {

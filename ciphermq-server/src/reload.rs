@@ -1,5 +1,5 @@
-//! What the server reads again while it runs: the rules and the administrators of its
-//! configuration.
+//! What the server reads again while it runs: its certificates and authorities, and the rules and
+//! the administrators of its configuration.
 //!
 //! Everything that can be reloaded is replaced here, as a whole or not at all.
 
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::config::{self, Config};
 use crate::file_roles::{self, SharedFile};
+use crate::tls;
+use crate::tls::current::{Credentials, CurrentTls};
 
 /// The reason why the configuration was not read again.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,9 @@ pub enum Error {
     /// A file has two roles.
     #[error(transparent)]
     SharedFile(#[from] SharedFile),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The configuration came from a pipe, which can be read only once.
     #[error(
         "{} is not a file, and can be read only once\nStart the server with a file to be able to \
@@ -44,23 +49,25 @@ pub struct Reloader {
     /// The configuration that the server was started with.
     started_with: Config,
     broker: Arc<Broker>,
+    tls: Arc<CurrentTls>,
 }
 
 impl Reloader {
     /// Creates a reloader for a server that was started with this configuration.
     #[must_use]
-    pub fn new(started_with: Config, broker: Arc<Broker>) -> Self {
+    pub fn new(started_with: Config, broker: Arc<Broker>, tls: Arc<CurrentTls>) -> Self {
         Self {
             started_with,
             broker,
+            tls,
         }
     }
 
-    /// Reads the configuration again, puts its rules and administrators in force, and logs the
-    /// result. If it cannot be used, everything stays as it is.
+    /// Reads the configuration and the certificates again, puts them in force, and logs the result.
+    /// If one of them cannot be used, everything stays as it is.
     pub fn reload(&self) {
-        let config = match read(&self.started_with.path) {
-            Ok(config) => config,
+        let (config, credentials) = match read(&self.started_with.path) {
+            Ok(read) => read,
             Err(error) => return log(&error),
         };
         for warning in &config.warnings {
@@ -75,22 +82,23 @@ impl Reloader {
                 restart: {settings}"
             );
         }
+        self.tls.replace(credentials);
         let policy = config.authorization;
         let (rules, administrators) = (policy.rules.len(), policy.administrators.len());
         if *self.broker.authorization().get().0 == policy {
             tracing::info!(
                 rules,
                 administrators,
-                "The configuration is read again; rules and \
-                administrators are the same"
+                "The configuration is read again, with its certificates; \
+                rules and administrators are the same"
             );
         } else {
             self.broker.replace_rules(policy);
             tracing::info!(
                 rules,
                 administrators,
-                "The configuration is read again; its rules and \
-                administrators are in force"
+                "The configuration is read again, with its certificates; \
+                its rules and administrators are in force"
             );
         }
     }
@@ -107,8 +115,14 @@ fn says_nothing(path: &Path) -> bool {
     })
 }
 
-/// Reads the configuration as a start does.
-fn read(path: &Path) -> Result<Config, Error> {
+/// Reads the configuration and its certificates as a start does.
+fn read(path: &Path) -> Result<(Config, Credentials), Error> {
+    let config = read_config(path)?;
+    let credentials = tls::load(&config.tls)?;
+    Ok((config, credentials))
+}
+
+fn read_config(path: &Path) -> Result<Config, Error> {
     let metadata = path.metadata();
     if metadata.as_ref().is_ok_and(|file| !file.is_file()) {
         let path = path.to_owned();
@@ -143,16 +157,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         assert!(
-            matches!(read(&path), Err(Error::Config(_))),
+            matches!(read_config(&path), Err(Error::Config(_))),
             "it is missing"
         );
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(read(&path), Err(Error::Empty { .. })));
-        assert!(matches!(read(folder.path()), Err(Error::NotFile { .. })));
+        assert!(matches!(read_config(&path), Err(Error::Empty { .. })));
+        assert!(matches!(
+            read_config(folder.path()),
+            Err(Error::NotFile { .. })
+        ));
         std::fs::write(&path, "[authorization]\ndefault = \"deny\"\n").unwrap();
-        assert!(read(&path).is_ok());
+        assert!(read_config(&path).is_ok());
         let logs_to_itself = format!("[logging]\ninfo_file_path = {path:?}\n");
         std::fs::write(&path, logs_to_itself).unwrap();
-        assert!(matches!(read(&path), Err(Error::SharedFile(_))));
+        assert!(matches!(read_config(&path), Err(Error::SharedFile(_))));
     }
 }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::TlsAcceptor;
-
 use crate::at_rest::{AtRestCipher, KeyError};
 use crate::broker::{Blocks, Broker, CommitDispatcher, Dispatcher, Topology};
 use crate::config::{self, Config, Database};
@@ -14,6 +12,8 @@ use crate::reload::Reloader;
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
+use crate::tls::current::{Credentials, CurrentTls};
+use crate::tls::ends::EndWarnings;
 use crate::{listener, stop, tls};
 use ciphermq_logging::Handle;
 
@@ -43,7 +43,7 @@ pub enum Error {
 
 /// The certificates and the address of a server that has created no file yet.
 pub struct Prepared {
-    acceptor: TlsAcceptor,
+    credentials: Credentials,
     bound: listener::Bound,
 }
 
@@ -57,7 +57,7 @@ pub struct Prepared {
 /// [`Error::Tls`] and [`Error::Bind`], with what to do about it.
 pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
     Ok(Prepared {
-        acceptor: tls::acceptor(&config.tls)?,
+        credentials: tls::load(&config.tls)?,
         bound: listener::bind(&config.server.address).await?,
     })
 }
@@ -68,7 +68,7 @@ pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
 ///
 /// [`Error::Tls`] and [`Error::AtRestKey`], with what to do about it.
 pub fn check(config: &Config) -> Result<(), Error> {
-    tls::acceptor(&config.tls)?;
+    tls::load(&config.tls)?;
     config.encryption.key.check()?;
     Ok(())
 }
@@ -103,9 +103,10 @@ pub async fn run_with(
     for warning in &config.warnings {
         tracing::warn!(target: config::WARNINGS, "{warning}");
     }
-    tls::warn_of_validity(&config.tls);
     let started_with = config.clone();
-    let Prepared { acceptor, bound } = prepared;
+    let Prepared { credentials, bound } = prepared;
+    let tls = Arc::new(CurrentTls::new(credentials));
+    let end_warnings = EndWarnings::new(tls.subscribe());
     let record = config.encryption.adoption_record();
     let older_rows = config.encryption.older_rows;
     let at_rest_cipher =
@@ -165,7 +166,8 @@ pub async fn run_with(
         keys,
     );
 
-    let reloader = Reloader::new(started_with, Arc::clone(&broker));
+    let credentials = tls.subscribe();
+    let reloader = Reloader::new(started_with, Arc::clone(&broker), tls);
     if reload_later {
         reloader.reload();
     }
@@ -179,7 +181,8 @@ pub async fn run_with(
     let sweeper = tokio::spawn(Arc::clone(&broker).sweep());
     let repeated = broker.repeated().clone();
     let counter = tokio::spawn(repeated.clone().run());
-    let mut listening = tokio::spawn(listener::run(listener, acceptor, broker, stop));
+    let end_warnings = tokio::spawn(end_warnings.run());
+    let mut listening = tokio::spawn(listener::run(listener, credentials, broker, stop));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "CipherMQ is listening on \
         {address}");
 
@@ -200,6 +203,7 @@ pub async fn run_with(
     }
     sweeper.abort();
     counter.abort();
+    end_warnings.abort();
     repeated.log_all();
     writer.shutdown(deadline.max(tokio::time::Instant::now() + LAST_COMMIT));
     let ended = match ended {

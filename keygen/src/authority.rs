@@ -10,14 +10,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
-    PublicKeyData as _, SanType, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{ASN1Time, FromDer as _};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer as _};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -175,6 +175,42 @@ impl Authority {
             && leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
+    /// Returns whether this is the authority's own certificate, which it may have signed itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no certificate in the file.
+    pub fn is_own(&self, certificate_path: &Path) -> Result<bool, Error> {
+        Ok(read_certificate(certificate_path)? == self.certificate)
+    }
+
+    /// Returns whether this authority has signed a revocation list.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn has_signed(&self, list: &CertificateRevocationList<'_>) -> Result<bool, Error> {
+        let authority = self.parsed()?;
+        Ok(list.issuer().as_raw() == authority.subject().as_raw()
+            && list.verify_signature(authority.public_key()).is_ok())
+    }
+
+    /// Signs a revocation list, and returns it in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoListSigner`] if the authority's certificate does not allow it, and
+    /// [`Error::Certificate`].
+    pub fn sign_list(&self, params: CertificateRevocationListParams) -> Result<String, Error> {
+        let list = params
+            .signed_by(&self.issuer)
+            .map_err(|error| match error {
+                rcgen::Error::IssuerNotCrlSigner => Error::NoListSigner,
+                error => error.into(),
+            })?;
+        Ok(list.pem()?)
+    }
+
     /// Returns whether a certificate is what [`client`](Self::client) issues for this client and
     /// this number of days: this authority has issued it, and it is valid at `now`.
     ///
@@ -275,6 +311,29 @@ pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
     };
     X509Certificate::from_der(&certificate)
         .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
+}
+
+/// Returns the serial number of the certificate in a file.
+///
+/// # Errors
+///
+/// [`Error`] if there is no certificate in it, or its number is not a positive one.
+pub fn serial_number(certificate_path: &Path) -> Result<SerialNumber, Error> {
+    let certificate = read_certificate(certificate_path)?;
+    let (_, parsed) = X509Certificate::from_der(&certificate)
+        .map_err(|_| Error::NoCertificate(certificate_path.to_owned()))?;
+    positive(parsed.raw_serial()).ok_or_else(|| Error::Serial(certificate_path.to_owned()))
+}
+
+/// Returns a serial number as it is in DER; `None` if it is negative or has needless zeros, against
+/// RFC 5280, section 4.1.2.2: it would be another one in a list.
+pub(crate) fn positive(raw: &[u8]) -> Option<SerialNumber> {
+    let is_good = match raw {
+        [] => false,
+        [0, second, ..] => *second >= 0x80,
+        [first, ..] => *first < 0x80,
+    };
+    is_good.then(|| SerialNumber::from_slice(raw))
 }
 
 /// Returns whether a server's certificate has exactly these names.

@@ -126,6 +126,35 @@ pub enum Error {
         /// The authority's certificate.
         authority: PathBuf,
     },
+    /// The authority has not issued a certificate that it is to revoke.
+    #[error(
+        "{} was not issued by the authority {}",
+        shown(certificate),
+        shown(authority)
+    )]
+    NotIssued {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The authority's certificate.
+        authority: PathBuf,
+    },
+    /// A file is no certificate revocation list.
+    #[error("{} holds no certificate revocation list in PEM form with a number", shown(.0))]
+    NotList(PathBuf),
+    /// A certificate revocation list is from another authority.
+    #[error("the revocation list {} was not signed by this authority", shown(.0))]
+    OtherList(PathBuf),
+    /// A certificate has a serial number that no list can name.
+    #[error("the serial number of {} is negative, or has needless zeros", shown(.0))]
+    Serial(PathBuf),
+    /// The authority's name has an attribute more than once.
+    #[error(
+        "the authority's name has an attribute more than once, which a list cannot repeat here"
+    )]
+    AuthorityName,
+    /// The authority may not sign revocation lists.
+    #[error("the authority's certificate does not allow it to sign revocation lists")]
+    NoListSigner,
     /// A name is not allowed for a client or a server.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -202,6 +231,31 @@ impl Error {
             Self::OtherAuthority { .. } => {
                 "issue a new one with --force --server-name NAME, or choose another folder with \
                  --out"
+                    .to_owned()
+            }
+            Self::NotIssued { .. } => {
+                "name a certificate of this authority, or another authority's folder with --out"
+                    .to_owned()
+            }
+            Self::NotList(path) | Self::OtherList(path) => format!(
+                "put the authority's last list back from a backup, or from the server; if the \
+                 authority is new, or nothing is revoked, move {} away",
+                shown(path)
+            ),
+            Self::Serial(_) => {
+                "block its client at the server instead (`ciphermq-cli clients block`), and issue \
+                 a new certificate"
+                    .to_owned()
+            }
+            Self::AuthorityName => {
+                "make the list with the program that made the authority, such as `openssl ca \
+                 -gencrl`"
+                    .to_owned()
+            }
+            Self::NoListSigner => {
+                "its key usage lacks cRLSign; issue the authority's certificate again with it, or \
+                 create a new authority with --new-ca --force, and then new certificates for all \
+                 clients"
                     .to_owned()
             }
             Self::Name(error) => error.advice(),

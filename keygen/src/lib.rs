@@ -7,6 +7,8 @@
 //!   RotateArgs ──► rotate::run ──► new ones, and the old as receiver_private.<key id>.key ...
 //!   CertsArgs  ──► certs::run  ──► ca.crt, ca.key, server.crt, server.key,
 //!                                  <client>/client.crt, <client>/client.key
+//!   RevokeArgs ──► revocation::revoke ──► ca.crl
+//!   ListArgs   ──► revocation::renew  ──► ca.crl
 //! ```
 //!
 //! Existing files are overwritten only on request, private files are readable by their owner alone,
@@ -22,6 +24,7 @@
 //! - [`keys`]: a receiver's key pairs
 //! - [`rotate`]: new keys in place of existing ones
 //! - [`certs`]: creates, keeps and replaces certificates
+//! - [`revocation`]: the authority's certificate revocation list
 //! - [`authority`]: the certificate authority, generated or read from files
 //! - [`names`]: the rules for names of clients and servers
 //! - [`report`]: the result of a run, and the next steps
@@ -36,10 +39,12 @@ mod folders;
 pub mod keys;
 pub mod names;
 pub mod report;
+pub mod revocation;
 pub mod rotate;
 
 pub use certs::CertsArgs;
 pub use error::Error;
 pub use keys::KeysArgs;
 pub use report::Report;
+pub use revocation::{ListArgs, RevokeArgs};
 pub use rotate::RotateArgs;

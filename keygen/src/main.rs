@@ -8,7 +8,10 @@ use std::sync::Arc;
 use ciphermq_crypto::text;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use jiff::Timestamp;
-use keygen::{CertsArgs, KeysArgs, RotateArgs, arguments, certs, keys, rotate};
+use keygen::{
+    CertsArgs, KeysArgs, ListArgs, RevokeArgs, RotateArgs, arguments, certs, keys, revocation,
+    rotate,
+};
 
 /// Creates a receiver's key pair; with `rotate`, replaces it; with `certs`, creates certificates
 /// for the server and clients
@@ -27,6 +30,10 @@ enum Command {
     Rotate(RotateArgs),
     /// Creates certificates: the authority's and the server's unless they exist, and the clients'
     Certs(CertsArgs),
+    /// Revokes a client's or the server's certificate: adds it to the authority's revocation list
+    Revoke(RevokeArgs),
+    /// Signs the authority's revocation list anew, before it ends; creates it if there is none
+    Crl(ListArgs),
 }
 
 /// Exit code for an invalid name on the command line, the same as clap's.
@@ -59,6 +66,8 @@ fn main() -> ExitCode {
         None => keys::run(&args.keys),
         Some(Command::Rotate(args)) => rotate::run(args),
         Some(Command::Certs(args)) => certs::run(args, Timestamp::now()),
+        Some(Command::Revoke(args)) => revocation::revoke(args, Timestamp::now()),
+        Some(Command::Crl(args)) => revocation::renew(args, Timestamp::now()),
     };
     match result {
         // The files on standard output, the next steps on standard error.

@@ -70,7 +70,8 @@ impl Tls {
         self
     }
 
-    fn config(&self) -> ClientConfig {
+    /// Returns the configuration of rustls.
+    pub fn config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca) {
             roots.add(certificate).expect("a CA certificate");

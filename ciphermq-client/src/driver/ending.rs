@@ -10,7 +10,7 @@ use crate::error::{ConnectError, ConnectErrorKind, Error};
 pub(super) fn is_last_line(error: &ErrorReply) -> bool {
     let ends = matches!(
         error.code,
-        Some(ErrorCode::Blocked | ErrorCode::ConnectionClosed)
+        Some(ErrorCode::Blocked | ErrorCode::ConnectionClosed | ErrorCode::BadCertificate)
     );
     ends && error.message_id.is_none()
 }

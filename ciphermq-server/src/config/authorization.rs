@@ -68,8 +68,7 @@ impl Section for Authorization {
                 self.default = Some(Setting { value, location });
             }
             "administrators" => {
-                let names = value.split(',').map(|name| name.trim().to_owned());
-                let value = List(names.collect());
+                let value = List::from(value);
                 self.administrators = Some(Setting { value, location });
             }
             _ => return false,

@@ -2,7 +2,7 @@
 
 use ciphermq_logging::Settings as Logging;
 
-use super::{Config, Encryption, Server, Tls};
+use super::{Config, Encryption, Server};
 
 /// Appends the settings of a section that differ: by the name of their field, or by the one after
 /// `as` if the file has another. It does not compile if a field is left out.
@@ -21,8 +21,8 @@ macro_rules! compare {
 }
 
 impl Config {
-    /// Returns the names of the settings that differ in another configuration, except the rules
-    /// and administrators, which can be replaced while the server runs.
+    /// Returns the names of the settings that differ in another configuration, except those that
+    /// can be replaced while the server runs: `[tls]`, the rules and administrators.
     #[must_use]
     pub fn changed_settings(&self, other: &Self) -> Vec<String> {
         let mut names = Vec::new();
@@ -32,18 +32,6 @@ impl Config {
             Server { address },
             &self.server,
             &other.server
-        );
-        let (old, new) = (&self.tls, &other.tls);
-        compare!(
-            names,
-            "tls",
-            Tls {
-                cert_path,
-                key_path,
-                ca_cert_path
-            },
-            old,
-            new
         );
         compare!(
             names,

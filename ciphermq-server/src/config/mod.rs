@@ -65,7 +65,7 @@ pub use error::{Error, Origin};
 pub use limits::{ClientLimits, Limits};
 pub use secret::Secret;
 pub use server::Server;
-pub use tls::Tls;
+pub use tls::{CrlPolicy, Tls};
 
 use file::File;
 use validator::Validator;

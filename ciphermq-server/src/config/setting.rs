@@ -84,6 +84,18 @@ impl From<String> for Boolean {
     }
 }
 
+impl From<String> for List {
+    fn from(text: String) -> Self {
+        Self(text.split(',').map(|item| item.trim().to_owned()).collect())
+    }
+}
+
+impl Blank for List {
+    fn is_blank(&self) -> bool {
+        self.0.iter().all(|item| item.trim().is_empty())
+    }
+}
+
 impl Blank for Text {
     fn is_blank(&self) -> bool {
         self.0.trim().is_empty()

@@ -385,7 +385,7 @@ fn changed_settings_are_named_as_in_the_file_and_rules_are_none() {
     let names = before.changed_settings(&parse(text).unwrap()).join(", ");
     assert_eq!(
         names,
-        "[server] address, [tls] key_path, [logging] max_size_mb, [database], [encryption] \
+        "[server] address, [logging] max_size_mb, [database], [encryption] \
          aes_key, [limits] max_prefetch"
     );
     assert!(!names.contains("secret"));

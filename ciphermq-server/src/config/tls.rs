@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::setting::{Setting, Text};
 use super::{Error, file, validator::Validator};
 
 /// The section `[tls]`.
@@ -15,6 +16,21 @@ pub struct Tls {
     pub key_path: PathBuf,
     /// The PEM file of the certificate authority that verifies client certificates.
     pub ca_cert_path: PathBuf,
+    /// The files of certificate revocation lists (RFC 5280, section 5), PEM or DER.
+    pub crl_paths: Vec<PathBuf>,
+    /// What the lists are needed for.
+    pub crl_policy: CrlPolicy,
+}
+
+/// What certificate revocation lists are needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrlPolicy {
+    /// A certificate is refused if a list revokes it. One about which no list says anything is
+    /// accepted, and a list that has ended is still used.
+    IfPresent,
+    /// A certificate is accepted only if a list of its authority that has not ended says nothing
+    /// against it; so is each intermediate one.
+    Required,
 }
 
 /// Validates the section.
@@ -23,7 +39,39 @@ pub struct Tls {
 ///
 /// [`Error::Setting`] for a path that is blank, or is a key instead of its path.
 pub(super) fn validate(section: &file::Tls, validator: &Validator<'_>) -> Result<Tls, Error> {
+    let crl_policy = validator.choice(
+        ("tls", "crl_policy"),
+        section.crl_policy.as_ref(),
+        CrlPolicy::IfPresent,
+        |word| match word {
+            "if_present" => Some(CrlPolicy::IfPresent),
+            "required" => Some(CrlPolicy::Required),
+            _ => None,
+        },
+        "\"if_present\" or \"required\"",
+    )?;
+    let mut crl_paths = Vec::new();
+    if let Some(Setting { value, location }) = &section.crl_paths {
+        for path in &value.0 {
+            let path = Setting {
+                value: Text(path.clone()),
+                location: location.clone(),
+            };
+            crl_paths.push(validator.path(("tls", "crl_paths"), Some(&path), "")?);
+        }
+    }
+    if crl_policy == CrlPolicy::Required && crl_paths.is_empty() {
+        let location = section.crl_policy.as_ref().map(|setting| &setting.location);
+        return Err(validator.invalid(
+            ("tls", "crl_policy"),
+            location,
+            "it requires revocation lists, and crl_paths names none",
+            "Name the authority's list in crl_paths, or leave crl_policy out.",
+        ));
+    }
     Ok(Tls {
+        crl_paths,
+        crl_policy,
         cert_path: validator.path(
             ("tls", "cert_path"),
             section.cert_path.as_ref(),

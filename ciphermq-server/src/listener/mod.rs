@@ -7,11 +7,13 @@
 //! - `bind`: the address that is listened on
 //! - `source`: the part of an address that limits count by
 //! - `handshakes`, `connections`: the limits, without I/O; `admission` applies them
+//! - `certificate_end`: when a client's certificate is no longer accepted
 //! - `failing`: addresses whose handshakes fail again and again, which wait a moment
 //! - `descriptors`: file descriptors, of which every connection needs one
 
 mod admission;
 mod bind;
+mod certificate_end;
 mod connections;
 mod descriptors;
 mod failing;
@@ -29,6 +31,7 @@ use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -46,6 +49,7 @@ use crate::connection::{self, Memory};
 use crate::repeated::Event;
 use crate::stop::Stop;
 use crate::tls::Peer;
+use crate::tls::current::Credentials;
 use crate::tls::handshake_failure::HandshakeFailure;
 
 /// The pause after a failed accept, for example for lack of file descriptors.
@@ -69,7 +73,8 @@ type Tls = TlsStream<BufReader<TcpStream>>;
 /// The shared state of all connection tasks.
 #[derive(Clone)]
 struct ConnectionContext {
-    acceptor: TlsAcceptor,
+    /// Those in force when the connection was accepted, and those that replace them.
+    credentials: watch::Receiver<Arc<Credentials>>,
     broker: Arc<Broker>,
     memory: Arc<Memory>,
     failing: Arc<FailingSources>,
@@ -79,14 +84,14 @@ struct ConnectionContext {
 /// Accepts until the server stops, then waits for the connections to end.
 pub async fn run(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    credentials: watch::Receiver<Arc<Credentials>>,
     broker: Arc<Broker>,
     mut stop: Stop,
 ) {
     let admission = admission(broker.limits());
     let memory = Memory::new(broker.limits());
     let context = ConnectionContext {
-        acceptor,
+        credentials,
         broker,
         memory,
         failing: Arc::default(),
@@ -165,7 +170,8 @@ async fn serve(
             // One whose client has gone takes no other's place meanwhile.
             let _ = tokio::time::timeout(pause, closed(&stream)).await;
         }
-        tokio::time::timeout(limit, accept(stream, &context.acceptor)).await
+        let current = Arc::clone(&context.credentials.borrow_and_update());
+        tokio::time::timeout(limit, accept(stream, current.acceptor())).await
     };
     let accepted = tokio::select! {
         accepted = accept => accepted,
@@ -244,6 +250,7 @@ async fn session(
     context: ConnectionContext,
 ) {
     let ConnectionContext {
+        credentials,
         broker,
         memory,
         stop,
@@ -259,7 +266,23 @@ async fn session(
     // Stored before the first command, so that a receiver of the client's messages finds it. The
     // write continues after the time limit: a store that does not answer must not keep clients out.
     let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
-    connection::serve(stream, session, mailbox, &memory, stop).await;
+    drop(peer);
+    let chain = chain(&stream).to_vec();
+    let closing = Arc::clone(&session.closing);
+    let ended_by_certificate = async {
+        let flaw = certificate_end::no_longer_accepted(&chain, credentials).await;
+        let reason = format!("the client's certificate {flaw}");
+        let (event, source) = (Event::ConnectionEnded, client_id.as_str());
+        if broker.repeated().is_first(event, source, &reason) {
+            tracing::warn!(%client_id, %address, "Connection ended: {reason}");
+        }
+        closing.with_error(certificate_end::last_line(&flaw));
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = connection::serve(stream, session, mailbox, &memory, stop) => {}
+        () = ended_by_certificate => {}
+    }
     drop(established);
     tracing::info!(%client_id, %address, "Client disconnected");
 }

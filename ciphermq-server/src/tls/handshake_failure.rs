@@ -36,6 +36,10 @@ impl HandshakeFailure {
             .and_then(|source| source.downcast_ref::<rustls::Error>());
         match tls {
             Some(rustls::Error::InvalidCertificate(reason)) => from_certificate_error(reason),
+            Some(rustls::Error::InvalidCertRevocationList(reason)) => Self::new(
+                format_args!("a revocation list cannot be used ({reason:?})"),
+                "Name a list in `[tls] crl_paths` that the authority itself has signed.",
+            ),
             Some(rustls::Error::AlertReceived(alert)) => from_alert(*alert),
             Some(rustls::Error::NoCertificatesPresented) => Self::new(
                 "the client shows no certificate",

@@ -1,9 +1,15 @@
 //! Mutual TLS, and the mapping from a client's certificate to its client id.
 //!
+//! - [`current`]: the certificates in force, which can be replaced while the server runs
 //! - `verifier`: accepts certificates that name a client
+//! - `revocation`: certificate revocation lists
+//! - [`ends`]: warns before the server's certificates end
 //! - [`handshake_failure`]: explains failed handshakes
 
+pub mod current;
+pub mod ends;
 pub mod handshake_failure;
+mod revocation;
 mod verifier;
 
 use std::fs::File;
@@ -13,19 +19,22 @@ use std::sync::Arc;
 
 use ciphermq_certificates::flaw::for_server;
 use ciphermq_certificates::{
-    Flaw, PemError, Validity, chain, describes_curve, fingerprint, key_kind, pem, short_key,
+    Flaw, PemError, chain, describes_curve, fingerprint, key_kind, pem, short_key,
 };
 use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
-use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use zeroize::Zeroizing;
 
-use crate::config::Tls;
+use self::current::Credentials;
+use self::ends::OwnCertificate;
+
+use crate::config::{CrlPolicy, Tls};
 use crate::private_file;
 
 /// The longest private key file that is read. A file that is named by mistake need not be read to
@@ -60,6 +69,31 @@ pub enum Error {
         path: PathBuf,
         /// The contents found instead.
         wrong: PemError,
+    },
+    /// A file holds no certificate revocation list.
+    #[error(
+        "[tls] crl_paths: there is {found} in {}\nName the authority's last revocation list there, \
+         in PEM or DER (RFC 5280): a whole list of version 2, no delta and no indirect one.",
+        path.display()
+    )]
+    NotList {
+        /// The file.
+        path: PathBuf,
+        /// The contents found instead.
+        found: String,
+    },
+    /// Two revocation lists have the same issuer.
+    #[error(
+        "[tls] crl_paths: {} and {} both hold a revocation list of {issuer}\nName the newer one \
+         only: an authority has one list.", first.display(), second.display()
+    )]
+    TwoLists {
+        /// The issuer's name.
+        issuer: String,
+        /// The file of one of them.
+        first: PathBuf,
+        /// The file of the other one, which may be the same.
+        second: PathBuf,
     },
     /// Other users have access to the private key.
     #[error("[tls] key_path: the private key {0}")]
@@ -158,22 +192,23 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Creates an acceptor of TLS 1.3 and 1.2 for clients with a certificate of the configured
-/// authority.
+/// Reads the server's certificate and key, and the authorities that issue clients' certificates.
 ///
-/// Where the client offers it, the key exchange is the X25519MLKEM768 hybrid.
+/// TLS 1.3 and 1.2 are spoken. Where the client offers it, the key exchange is the X25519MLKEM768
+/// hybrid. Sessions are not resumed.
 ///
 /// # Errors
 ///
 /// [`Error`], which names the setting and the fix.
-pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
+pub fn load(tls: &Tls) -> Result<Credentials, Error> {
     let mut roots = RootCertStore::empty();
     let authorities = certificates("ca_cert_path", &tls.ca_cert_path)?;
     // Another one of several may be used.
     if authorities.iter().all(|der| short_key(der).is_some()) {
         refuse_short_keys("ca_cert_path", &tls.ca_cert_path, &authorities)?;
     }
-    for authority in authorities {
+    let mut own = OwnCertificate::all("ca_cert_path", &tls.ca_cert_path, &authorities);
+    for authority in authorities.clone() {
         roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),
             source: match error {
@@ -185,6 +220,7 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
+    own.extend(OwnCertificate::all("cert_path", &tls.cert_path, &chain));
     let intermediates = chain.get(1..).unwrap_or_default();
     refuse_short_keys("cert_path", &tls.cert_path, intermediates)?;
     let kind = chain.first().and_then(|own| kind_of_key(own));
@@ -198,17 +234,42 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         });
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|source| Error::Authority {
-                path: tls.ca_cert_path.clone(),
-                source: source.into(),
-            })?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let roots = Arc::new(roots);
+    let builder =
+        || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+    let lists = revocation::lists(tls, &authorities)?;
+    for list in &lists {
+        if let Err(VerifierBuilderError::InvalidCrl(reason)) =
+            builder().with_crls([list.der.clone()]).build()
+        {
+            let found = format!("one that is not supported ({reason:?})");
+            return Err(revocation::not_list(&list.own.path, found));
+        }
+    }
+    let is_required = tls.crl_policy == CrlPolicy::Required;
+    let (lists, their_ends): (Vec<_>, Vec<_>) =
+        lists.into_iter().map(|list| (list.der, list.own)).unzip();
+    let list_ends = their_ends
+        .iter()
+        .filter(|_| is_required)
+        .map(|list| list.validity.not_after)
+        .collect();
+    own.extend(their_ends);
+    let verifier = builder().with_crls(lists);
+    let verifier = if is_required {
+        verifier.enforce_revocation_expiration()
+    } else {
+        verifier.allow_unknown_revocation_status()
+    };
+    let verifier = verifier.build().map_err(|source| Error::Authority {
+        path: tls.ca_cert_path.clone(),
+        source: source.into(),
+    })?;
+    let verifier: Arc<dyn ClientCertVerifier> = Arc::new(verifier::NamedClients(verifier));
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
-        .with_client_cert_verifier(Arc::new(verifier::NamedClients(verifier)))
+        .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(chain, key)
         .map_err(|error| match (error, kind) {
             // rustls reports a kind of key that it does not know with no more than this.
@@ -229,7 +290,16 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
             }
             (error, _) => Error::Identity(error),
         })?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    // A resumed session is not verified again: with a ticket or an entry of a cache, a client would
+    // get in after its certificate has ended.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Credentials {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        verifier,
+        own,
+        list_ends,
+    })
 }
 
 fn kind_of_key(certificate: &[u8]) -> Option<String> {
@@ -257,55 +327,6 @@ fn refuse_short_keys(
             kind,
         }),
     }
-}
-
-/// Warns of each certificate of the server and its authority that has expired or is not valid yet.
-///
-/// That prevents no start: the clock may be wrong, and be corrected. Unreadable files are skipped
-/// here, as [`acceptor`] refuses them.
-pub fn warn_of_validity(tls: &Tls) {
-    for (field, path) in [
-        ("ca_cert_path", &tls.ca_cert_path),
-        ("cert_path", &tls.cert_path),
-    ] {
-        let certificates = certificates(field, path).unwrap_or_default();
-        for (index, certificate) in certificates.iter().enumerate() {
-            warn_of_time(field, path, index, certificate);
-        }
-    }
-}
-
-/// Warns if a certificate has expired or is not valid yet. That prevents no start: the clock may be
-/// wrong, and be corrected.
-///
-/// `index` is its place in the file: after the server's own are those of intermediate authorities.
-fn warn_of_time(field: &str, path: &Path, index: usize, certificate: &CertificateDer<'_>) {
-    let Some(validity) = Validity::read(certificate) else {
-        return;
-    };
-    let Some(trouble) = validity.error_at(Timestamp::now()) else {
-        return;
-    };
-    let advice = if field == "ca_cert_path" {
-        "Check the clock; if it is right, make a new authority and new certificates of it for the \
-         server and all clients (`keygen certs --force --new-ca`). Until then this server and its \
-         clients go on, as they trust the authority because its file was named; other programs \
-         (OpenSSL) refuse all its certificates"
-    } else if index > 0 {
-        "Check the clock; if it is right, renew the certificate of this intermediate authority, \
-         replace it in the file, and start the server again. Until then every client refuses to \
-         connect"
-    } else {
-        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs \
-         --force --server-name NAME`) and start it again. Until then every client refuses to \
-         connect"
-    };
-    tracing::warn!(
-        subject = validity.subject,
-        path = %path.display(),
-        advice,
-        "[tls] {field}: a certificate {trouble}"
-    );
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {

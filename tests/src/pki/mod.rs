@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P384_SHA384, RevocationReason, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -114,6 +115,38 @@ impl Authority {
     /// The CA's own certificate, DER.
     pub fn certificate_der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate in PEM")
+    }
+
+    /// Issues a revocation list of these certificates, PEM, whose successor comes at `next_update`,
+    /// in seconds since the Unix epoch.
+    ///
+    /// # Panics
+    ///
+    /// If rcgen refuses it.
+    pub fn revocation_list(
+        &self,
+        number: u64,
+        revoked: &[&CertificateDer<'_>],
+        next_update: u64,
+    ) -> String {
+        let revoked_certs = revoked.iter().map(|der| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&serial_number(der)),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(1970, 1, 1) + Duration::from_secs(next_update),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params
+            .signed_by(&self.issuer)
+            .unwrap_or_else(|error| panic!("revocation list: {error}"));
+        list.pem().expect("a revocation list in PEM")
     }
 
     /// Issues a server certificate for these DNS names and IP addresses.
@@ -310,4 +343,10 @@ impl Pki {
 
 fn key_pair() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a P-384 key can be generated")
+}
+
+/// Returns the serial number of a certificate, big endian.
+fn serial_number(der: &CertificateDer<'_>) -> Vec<u8> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).expect("a certificate");
+    certificate.raw_serial().to_vec()
 }

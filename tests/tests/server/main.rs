@@ -2,6 +2,7 @@
 //! older configurations and databases.
 
 mod at_rest;
+mod certificates;
 mod connections;
 mod log_files;
 mod memory;

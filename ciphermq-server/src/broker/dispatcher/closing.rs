@@ -20,7 +20,7 @@ impl Closing {
 
     /// Ends the connection with an error, after the replies to the commands that it has read. The
     /// first error stays.
-    pub(super) fn with_error(&self, error: ErrorReply) {
+    pub(crate) fn with_error(&self, error: ErrorReply) {
         self.last_line.lock().get_or_insert(error);
         self.has_last_line.notify_waiters();
     }

@@ -1,0 +1,72 @@
+//! When a client's certificate is no longer accepted, while it is connected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciphermq_certificates::{Flaw, Validity};
+use ciphermq_protocol::{ErrorCode, ErrorReply};
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{Semaphore, watch};
+
+use crate::tls::current::Credentials;
+
+/// The time between two looks at the clock, which may be set.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The right to verify a connected client's certificate again.
+static VERIFYING: Semaphore = Semaphore::const_new(1);
+
+/// Returns why the client is no longer accepted, once it is not: its certificate or an intermediate
+/// one has ended or is revoked, or the server's authorities were replaced by others.
+///
+/// `credentials` are those of the handshake, which has accepted the chain.
+pub(super) async fn no_longer_accepted(
+    chain: &[CertificateDer<'static>],
+    mut credentials: watch::Receiver<Arc<Credentials>>,
+) -> Flaw {
+    let ends = chain.iter().filter_map(|der| Validity::read(der));
+    let ends: Vec<Timestamp> = ends.map(|validity| validity.not_after).collect();
+    let mut looked = Timestamp::now();
+    loop {
+        let mut ends = ends.clone();
+        ends.extend(credentials.borrow().list_ends());
+        let next = ends.iter().filter(|end| **end >= looked).min();
+        let pause = next.map_or(INTERVAL, |end| pause(*end, looked));
+        let changed = match tokio::time::timeout(pause, credentials.changed()).await {
+            Ok(Ok(())) => true,
+            // The server stops, which ends the connection anyway.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => false,
+        };
+        let now = Timestamp::now();
+        if changed || ends.iter().any(|end| (looked..now).contains(end)) {
+            // New credentials concern all connections at once: the others' commands go first.
+            let _turn = VERIFYING.acquire().await;
+            let current = Arc::clone(&credentials.borrow_and_update());
+            if let Some(flaw) = current.refusal(chain, now) {
+                return flaw;
+            }
+            tokio::task::yield_now().await;
+        }
+        looked = now;
+    }
+}
+
+/// Returns how long to wait until a certificate has ended, or until the next look at the clock.
+fn pause(end: Timestamp, now: Timestamp) -> Duration {
+    // It is valid to the end of its last second.
+    let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
+    (left + Duration::from_millis(1010)).min(INTERVAL)
+}
+
+/// Returns the last line of a connection that ends for this reason.
+pub(super) fn last_line(flaw: &Flaw) -> ErrorReply {
+    let advice = match flaw {
+        // The server's list is missing or old; the client's certificate may be valid.
+        Flaw::UnknownRevocation | Flaw::OldRevocationList(_) => "",
+        _ => "; connect again with a valid one",
+    };
+    let text = format!("the client's certificate {flaw}{advice}");
+    ErrorReply::new(ErrorCode::BadCertificate, text)
+}

@@ -1,0 +1,216 @@
+//! Warns before the server's certificates end, and when they have.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciphermq_certificates::Validity;
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+
+use super::current::Credentials;
+
+/// The time between two looks at the clock, which may be set.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// A certificate of the server or of an authority that it trusts, or an authority's revocation
+/// list.
+#[derive(Debug, Clone)]
+pub struct OwnCertificate {
+    /// The setting of `[tls]` that names its file.
+    pub field: &'static str,
+    /// Its file.
+    pub path: PathBuf,
+    /// Its place in the file, from 0: after the server's own are those of intermediate authorities.
+    pub index: usize,
+    /// Its subject and when it is valid; for a list, its issuer and when the next one comes.
+    pub validity: Validity,
+}
+
+/// How near a certificate's end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Far,
+    /// Within 14 days, or a third of its lifetime if that is less.
+    Near,
+    /// Within a day, or a tenth of its lifetime.
+    VeryNear,
+    /// The certificate has ended, or is not valid yet.
+    Invalid,
+}
+
+impl Stage {
+    fn of(validity: &Validity, now: Timestamp) -> Self {
+        let left = validity.not_after.duration_since(now);
+        let lifetime = validity.not_after.duration_since(validity.not_before);
+        if validity.error_at(now).is_some() {
+            Self::Invalid
+        } else if left <= SignedDuration::from_hours(24).min(lifetime / 10) {
+            Self::VeryNear
+        } else if left <= SignedDuration::from_hours(14 * 24).min(lifetime / 3) {
+            Self::Near
+        } else {
+            Self::Far
+        }
+    }
+}
+
+impl OwnCertificate {
+    /// Describes the certificates of a file, as far as they can be parsed.
+    pub(super) fn all(
+        field: &'static str,
+        path: &Path,
+        certificates: &[CertificateDer<'_>],
+    ) -> Vec<Self> {
+        let certificates = certificates.iter().enumerate();
+        certificates
+            .filter_map(|(index, der)| {
+                Some(Self {
+                    field,
+                    path: path.to_owned(),
+                    index,
+                    validity: Validity::read(der)?,
+                })
+            })
+            .collect()
+    }
+
+    fn advice(&self) -> &'static str {
+        match (self.field, self.index) {
+            ("ca_cert_path", _) => {
+                "Check the clock; if it is right, make a new authority and new certificates of it \
+                 for the server and all clients (`keygen certs --force --new-ca`). Without one, \
+                 this server and its clients go on, as they trust the authority because its file \
+                 was named; other programs (OpenSSL) refuse all its certificates"
+            }
+            ("crl_paths", _) => {
+                "Check the clock; if it is right, replace the file by a new list of the authority \
+                 and send the server SIGHUP. A list that has ended may lack what was revoked since; \
+                 with `crl_policy = \"required\"` every client of the authority is refused then"
+            }
+            (_, 0) => {
+                "Check the clock; if it is right, issue a new certificate for the server (`keygen \
+                 certs --force --server-name NAME`) and send the server SIGHUP. Without one, every \
+                 client refuses to connect"
+            }
+            _ => {
+                "Check the clock; if it is right, renew the certificate of this intermediate \
+                 authority, replace it in the file, and send the server SIGHUP. Without it, every \
+                 client refuses to connect"
+            }
+        }
+    }
+
+    fn warn(&self, stage: Stage, now: Timestamp) {
+        let Validity {
+            subject, not_after, ..
+        } = &self.validity;
+        let trouble = match (stage, self.validity.error_at(now)) {
+            (Stage::Far, _) => return,
+            (_, Some(error)) => error.to_string(),
+            (Stage::VeryNear, None) => format!("ends within a day, at {not_after}"),
+            (_, None) => format!("ends within 14 days, at {not_after}"),
+        };
+        let (field, advice) = (self.field, self.advice());
+        let what = match field {
+            "crl_paths" => "revocation list",
+            _ => "certificate",
+        };
+        tracing::warn!(
+            subject,
+            path = %self.path.display(),
+            advice,
+            "[tls] {field}: a {what} {trouble}"
+        );
+    }
+}
+
+/// Warns of certificates that end soon, once for each stage.
+pub struct EndWarnings {
+    credentials: watch::Receiver<Arc<Credentials>>,
+    /// The stages of the credentials' own certificates that were looked at last.
+    stages: Vec<Stage>,
+}
+
+impl EndWarnings {
+    /// Warns of the credentials in force.
+    ///
+    /// That prevents no start: the clock may be wrong, and be corrected.
+    #[must_use]
+    pub fn new(credentials: watch::Receiver<Arc<Credentials>>) -> Self {
+        let mut warnings = Self {
+            credentials,
+            stages: Vec::new(),
+        };
+        warnings.look(Timestamp::now());
+        warnings
+    }
+
+    /// Warns of what has changed since the last look.
+    fn look(&mut self, now: Timestamp) {
+        let credentials = Arc::clone(&self.credentials.borrow_and_update());
+        let own = credentials.own();
+        let stages: Vec<Stage> = own
+            .iter()
+            .map(|certificate| Stage::of(&certificate.validity, now))
+            .collect();
+        for (index, (certificate, &stage)) in own.iter().zip(&stages).enumerate() {
+            if self.stages.get(index) != Some(&stage) {
+                certificate.warn(stage, now);
+            }
+        }
+        self.stages = stages;
+    }
+
+    /// Warns as time passes and credentials are replaced, as long as the server runs.
+    pub async fn run(mut self) {
+        loop {
+            match tokio::time::timeout(INTERVAL, self.credentials.changed()).await {
+                // New files: everything that they have to say is said.
+                Ok(Ok(())) => self.stages.clear(),
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
+            self.look(Timestamp::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stages_begin_14_days_and_a_day_before_the_end() {
+        let end: Timestamp = "2026-06-30T12:00:00Z".parse().unwrap();
+        let validity = Validity {
+            subject: "CN=server".to_owned(),
+            not_before: "2026-01-01T00:00:00Z".parse().unwrap(),
+            not_after: end,
+        };
+        for (now, stage) in [
+            ("2025-12-31T23:59:59Z", Stage::Invalid),
+            ("2026-06-16T11:59:59Z", Stage::Far),
+            ("2026-06-16T12:00:00Z", Stage::Near),
+            ("2026-06-29T11:59:59Z", Stage::Near),
+            ("2026-06-29T12:00:00Z", Stage::VeryNear),
+            ("2026-06-30T12:00:00Z", Stage::VeryNear),
+            ("2026-06-30T12:00:01Z", Stage::Invalid),
+        ] {
+            assert_eq!(Stage::of(&validity, now.parse().unwrap()), stage, "{now}");
+        }
+        // One that is renewed each day says nothing as long as it is.
+        let short = Validity {
+            not_before: "2026-06-29T12:00:00Z".parse().unwrap(),
+            ..validity
+        };
+        for (now, stage) in [
+            ("2026-06-30T03:59:59Z", Stage::Far),
+            ("2026-06-30T04:00:00Z", Stage::Near),
+            ("2026-06-30T09:36:00Z", Stage::VeryNear),
+        ] {
+            assert_eq!(Stage::of(&short, now.parse().unwrap()), stage, "{now}");
+        }
+    }
+}
