@@ -335,3 +335,6 @@ fn hash(mut file: impl Read) -> io::Result<(u64, String)> {
 fn is_interrupted(folder: &Path) -> bool {
     folder.join(format!("{}{PART}", manifest::NAME)).exists()
 }
+
+#[cfg(test)]
+mod tests;
