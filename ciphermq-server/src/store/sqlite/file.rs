@@ -23,6 +23,10 @@ pub(super) const APPLICATION_ID: i64 = 0x434d_5131;
 /// How long somebody else, such as a person with the `sqlite3` shell, may hold the database.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long to wait for readers before the log is emptied some other time: the server's own take a
+/// moment, and a backup takes long.
+const READERS_PATIENCE: Duration = Duration::from_millis(50);
+
 /// The free disk space that a start needs: for the schema, the log, and the shared memory of the
 /// connections; more if a long log was left.
 const START_BYTES: u64 = 1 << 20;
@@ -106,7 +110,7 @@ impl DatabaseFile {
         connection: &rusqlite::Connection,
     ) -> Result<bool, Error> {
         connection
-            .busy_timeout(Duration::ZERO)
+            .busy_timeout(READERS_PATIENCE)
             .map_err(write_error)?;
         let emptied = self.copy_log(connection);
         connection.busy_timeout(BUSY_TIMEOUT).map_err(write_error)?;
