@@ -16,6 +16,7 @@
 //! - [`file_roles`]: no file has two roles
 //! - [`repeated`]: events that clients can cause without limit, counted by source
 //! - [`server`]: start, run, stop
+//! - [`backup`]: backups, beside a running server
 //! - [`reload`]: what is read again while the server runs
 //! - [`signals`]: the meaning of signals
 //! - [`stop`]: the stop signal to every part
@@ -35,6 +36,7 @@
 
 pub mod at_rest;
 pub mod authorization;
+pub mod backup;
 pub mod broker;
 
 mod by_client;

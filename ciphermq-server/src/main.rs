@@ -8,7 +8,7 @@ use ciphermq_files::{Need, check_descriptor};
 use ciphermq_protocol::text;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::signals::Signals;
-use ciphermq_server::{file_roles, server};
+use ciphermq_server::{backup, file_roles, server};
 use clap::{Parser, Subcommand};
 
 /// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over
@@ -30,13 +30,42 @@ struct Arguments {
 }
 
 /// What to do instead of running.
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Command {
     /// Check the configuration and the files that it names, without starting or creating anything.
     ///
     /// Exit code 0 if the server can use them, and 1 with the error that its start would report.
     /// The database and the address are not connected to.
     Check,
+    /// Back up the database of a running server, or of a stopped one, into a new folder.
+    ///
+    /// The backup holds one commit, and the server goes on meanwhile. Of PostgreSQL it holds the
+    /// server's tables; pg_dump is not needed. The key of [encryption] is not in it: keep a copy in
+    /// another place.
+    Backup {
+        /// The folder. It must not exist, or be empty.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Restore a backup into the configured database, which must not exist yet.
+    ///
+    /// The server must not run. All files of the backup are checked before anything is written.
+    /// Nothing is restored halfway: an interrupted run leaves no database. A backup of an older
+    /// version is brought up to date when the server starts.
+    Restore {
+        /// The folder of the backup.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Check the database of a running server, or of a stopped one, or a backup.
+    ///
+    /// Prints a line for each fault. Exit code 0 if there is none, and 1 if there are faults or
+    /// it cannot be checked. Nothing is changed.
+    Verify {
+        /// The folder of a backup, to check that instead of the database.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// The exit code for a command line that cannot be used, the same as clap's.
@@ -51,12 +80,14 @@ fn main() -> ExitCode {
         }
         Err(help) => return print_help(&help),
     };
-    let result = match arguments.command {
-        None => run(&arguments),
-        Some(Command::Check) => check(&arguments),
+    let result = match &arguments.command {
+        None => run(&arguments).map(|()| true),
+        Some(Command::Check) => check(&arguments).map(|()| true),
+        Some(command) => beside_a_server(&arguments, command),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             report(&*error);
             ExitCode::FAILURE
@@ -111,6 +142,57 @@ fn check(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         "{path} can be used, and so can the files that it names"
     ));
     Ok(())
+}
+
+/// Carries out a command on the database. Returns whether it found no fault.
+fn beside_a_server(
+    arguments: &Arguments,
+    command: &Command,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    check_descriptor(1, Need::Write).map_err(unwritable)?;
+    let config = Config::load(&arguments.config, config::environment())?;
+    file_roles::refuse_shared(&config, &arguments.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut written = Ok(());
+    let mut show = |line: backup::Line| {
+        if written.is_ok() {
+            written = say(&line);
+        }
+    };
+    let is_sound = runtime.block_on(async {
+        let lines = match command {
+            Command::Check => return Ok(true),
+            Command::Backup { folder } => backup::create(&config, folder).await?,
+            Command::Restore { folder } => backup::restore(&config, folder).await?,
+            Command::Verify { folder } => {
+                return backup::verify(&config, folder.as_deref(), &mut show).await;
+            }
+        };
+        lines.into_iter().for_each(&mut show);
+        Ok(true)
+    })?;
+    match written {
+        // A reader that stops early is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(error).into()),
+        _ => Ok(is_sound),
+    }
+}
+
+/// Writes a line to standard output, with control characters escaped: it may quote the database.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the way to standard output of the commands beside a server"
+)]
+fn say(line: &backup::Line) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text::lines(line).as_bytes())?;
+    out.flush()
+}
+
+fn unwritable(error: impl std::fmt::Display) -> String {
+    format!("standard output cannot be written: {error}\nName a file or a program that takes it.")
 }
 
 /// Prints the help or the version on standard output.

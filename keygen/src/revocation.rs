@@ -171,8 +171,8 @@ impl List {
         if !self.authority.has_signed(&list)? {
             return Err(Error::OtherList(path.to_owned()));
         }
-        // Deltas, indirect lists and parts of lists say so in critical extensions (RFC 5280, sections
-        // 5.2.4, 5.2.5 and 5.3.3).
+        // Deltas, indirect lists and parts of lists say so in critical extensions (RFC 5280,
+        // sections 5.2.4, 5.2.5 and 5.3.3).
         let has_critical = list
             .iter_revoked_certificates()
             .flat_map(|entry| entry.extensions())

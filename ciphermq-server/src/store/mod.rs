@@ -13,9 +13,12 @@
 //!
 //! - [`writer`]: group commit, isolating what the database refuses, resolving unknown outcomes
 //! - `batch`: the storage layout of messages, without SQL
+//! - [`offline`]: copies and checks, for commands beside the server; `invariants`, what they check
 //! - `sqlite`, `postgres`: the two databases, with the same files in each
 
 mod batch;
+mod invariants;
+pub mod offline;
 mod postgres;
 mod sqlite;
 #[cfg(test)]

@@ -23,10 +23,12 @@
 //! - [`select`]: from batches back to messages
 //! - [`forget`]: old batches
 //! - [`removal`]: the messages of deleted and purged queues
+//! - [`check`]: what must be true of the rows
 //! - [`list`]: pages of queues, exchanges and bindings
 //! - [`live`]: messages whose queues were deleted meanwhile
 
 pub(super) mod accept;
+pub(super) mod check;
 pub(super) mod disposition;
 pub(super) mod forget;
 pub(super) mod id;

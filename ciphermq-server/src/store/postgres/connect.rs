@@ -52,7 +52,8 @@ impl SessionFactory {
         Ok(connection)
     }
 
-    async fn connect(&self) -> Result<PgConnection, Error> {
+    /// Opens a session that is not set up, and holds no lock.
+    pub(super) async fn connect(&self) -> Result<PgConnection, Error> {
         match tokio::time::timeout(CONNECT_TIMEOUT, self.0.options().connect()).await {
             Ok(connected) => connected.map_err(|source| self.connect_error(source)),
             Err(elapsed) => Err(self.unreachable(elapsed)),

@@ -163,7 +163,7 @@ impl Committer for SqliteCommitter {
             let file = self.file;
             let _ = self
                 .thread
-                .run(move || file.empty_log(&session.connection))
+                .run(move || file.empty_log_if_unread(&session.connection))
                 .await;
         }
     }
@@ -258,9 +258,10 @@ impl Maintenance {
         }
         more |= self.shrink(connection).map_err(write_error)?;
         if !more && self.log_used {
-            file.empty_log(connection)?;
+            // While a backup reads, the log grows. It is emptied a minute later, or after the next
+            // commits.
+            self.log_used = !file.empty_log_if_unread(connection)?;
             file.set_space_aside();
-            self.log_used = false;
             // Nothing waits: release the memory of the pages that were read and written.
             cache.batches.shrink();
             connection

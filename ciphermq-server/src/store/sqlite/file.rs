@@ -15,13 +15,17 @@ use super::error::{error, is_not_a_database, write_error};
 use super::set_aside::SpaceSetAside;
 use crate::store::{Error, Space, TABLES, described, lacks_table};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
 /// The application id that the first migration sets.
-const APPLICATION_ID: i64 = 0x434d_5131;
+pub(super) const APPLICATION_ID: i64 = 0x434d_5131;
 
 /// How long somebody else, such as a person with the `sqlite3` shell, may hold the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait for readers before the log is emptied some other time: the server's own take a
+/// moment, and a backup takes long.
+const READERS_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The free disk space that a start needs: for the schema, the log, and the shared memory of the
 /// connections; more if a long log was left.
@@ -90,12 +94,37 @@ impl DatabaseFile {
     /// is durable then, even if an earlier sync of it had failed. Uses the space that is set aside
     /// if there is no other.
     pub(super) fn empty_log(&self, connection: &rusqlite::Connection) -> Result<(), Error> {
+        if self.copy_log(connection)? {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(
+                "another program is reading or writing the database and does not release it".into(),
+            ))
+        }
+    }
+
+    /// Empties the log as [`DatabaseFile::empty_log`], unless somebody reads the database for
+    /// long, such as a backup: that is not waited for. Returns whether the log is empty.
+    pub(super) fn empty_log_if_unread(
+        &self,
+        connection: &rusqlite::Connection,
+    ) -> Result<bool, Error> {
+        connection
+            .busy_timeout(READERS_PATIENCE)
+            .map_err(write_error)?;
+        let emptied = self.copy_log(connection);
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(write_error)?;
+        emptied
+    }
+
+    /// Returns whether the whole log was copied, and is empty.
+    fn copy_log(&self, connection: &rusqlite::Connection) -> Result<bool, Error> {
         let done = checkpoint(connection);
         // SQLite does not say in every case that the disk is full.
         let is_full = match &done {
-            Ok(()) => false,
+            Ok(true) => false,
             Err(Error::Full(_)) => true,
-            Err(_) => self.free_bytes().is_some_and(|free| free < START_BYTES),
+            _ => self.free_bytes().is_some_and(|free| free < START_BYTES),
         };
         if is_full && self.use_space_set_aside() {
             return checkpoint(connection);
@@ -374,18 +403,13 @@ fn log_pages(disk_reserve: u64) -> u64 {
     }
 }
 
-/// Copies the log into the database, syncs both, and empties the log.
-fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error> {
+/// Copies the log into the database, syncs both, and empties the log. Returns whether that was
+/// possible: not while somebody reads an older state.
+fn checkpoint(connection: &rusqlite::Connection) -> Result<bool, Error> {
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(write_error)?;
-    if busy == 0 {
-        Ok(())
-    } else {
-        Err(Error::Unavailable(
-            "another program is reading or writing the database and does not release it".into(),
-        ))
-    }
+    Ok(busy == 0)
 }
 
 /// Creates the file and its folder if need be, and returns its real path.
@@ -411,7 +435,7 @@ fn make(path: &Path) -> io::Result<PathBuf> {
 
 /// Takes the lock in a file of its own: closing the database file itself, even once, would release
 /// the locks that SQLite has on it.
-fn lock(database: &Path) -> Result<File, Error> {
+pub(super) fn lock(database: &Path) -> Result<File, Error> {
     let path = beside(database, ".lock");
     let failed = |error: io::Error| {
         Error::Unusable(format!(

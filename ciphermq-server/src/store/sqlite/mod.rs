@@ -7,6 +7,7 @@
 //! - `set_aside`: disk space for acknowledgements
 //! - `removal`: what remains to be done for deleted and purged queues
 //! - `reader`: reads that bypass the committer; `list` for queues, exchanges and bindings
+//! - `offline`, `check`: copies and checks, for commands beside the server
 //! - `error`: the meaning of SQLite's result codes
 //!
 //! In WAL mode with `synchronous = FULL` a transaction is one append to the log and one `fsync`;
@@ -14,10 +15,12 @@
 
 mod blocks;
 mod change;
+pub(super) mod check;
 mod committer;
 mod error;
 mod file;
 mod list;
+pub(super) mod offline;
 mod reader;
 mod removal;
 mod set_aside;

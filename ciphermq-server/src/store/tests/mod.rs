@@ -18,6 +18,7 @@ mod batches;
 mod blocks;
 mod contract;
 pub(super) mod fixture;
+mod offline;
 mod postgres;
 mod quotas;
 mod sqlite;
