@@ -5,7 +5,7 @@ use std::path::Path;
 use super::folder::{NewFolder, Part};
 use super::manifest::{Kind, Manifest};
 use super::report::{Line, count, waiting};
-use super::{COMPANIONS, DATABASE, Error, TABLE_END, companion};
+use super::{DATABASE, Error, TABLE_END};
 use crate::config::{Config, Database, KeySource};
 use crate::model::Time;
 use crate::store::offline::{Contents, TableSink, copy_postgres, copy_sqlite};
@@ -61,9 +61,6 @@ pub async fn create(config: &Config, folder: &Path) -> Result<Vec<Line>, Error> 
 }
 
 fn sqlite(database: &Path, files: &mut NewFolder) -> Result<Contents, Error> {
-    for end in COMPANIONS {
-        files.copy(&companion(database, end), &format!("{DATABASE}{end}"))?;
-    }
     let contents = copy_sqlite(database, &files.part(DATABASE))?;
     files.place(DATABASE)?;
     Ok(contents)

@@ -82,29 +82,6 @@ impl NewFolder {
         self.path.join(format!("{name}{PART}"))
     }
 
-    /// Copies a file into the folder, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// The file system's error, with its path.
-    pub(super) fn copy(&mut self, from: &Path, name: &str) -> Result<(), Error> {
-        let mut source = match File::open(from) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.map_err(|source| Error::Read {
-                path: from.to_owned(),
-                source,
-            })?,
-        };
-        let part = self.part(name);
-        let failed = |source| Error::Write {
-            path: part.clone(),
-            source,
-        };
-        let mut target = create_new(&part, Access::Private).map_err(failed)?;
-        io::copy(&mut source, &mut target).map_err(failed)?;
-        self.place(name)
-    }
-
     /// Syncs a part that was written completely, hashes it, and gives it its name.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ mod restore;
 mod verify;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ciphermq_files::advice;
 
@@ -37,13 +37,6 @@ const DATABASE: &str = "ciphermq.db";
 
 /// The end of the name of a table's copy.
 const TABLE_END: &str = ".copy";
-
-/// The ends of the names of files beside an SQLite database that belong to it, besides those that
-/// SQLite makes itself.
-///
-/// They are copied before the database is: what they hold may be older than its snapshot, and is
-/// never newer.
-const COMPANIONS: &[&str] = &[];
 
 /// The reason why a backup was not made, not restored, or cannot be checked.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +81,4 @@ fn kind(database: &Database) -> Kind {
         Database::Sqlite { .. } => Kind::Sqlite,
         Database::Postgres(_) => Kind::Postgres,
     }
-}
-
-/// Returns the path of a companion of the database file; see [`COMPANIONS`].
-fn companion(database: &Path, end: &str) -> PathBuf {
-    ciphermq_files::beside(database, end)
 }

@@ -8,7 +8,7 @@ use ciphermq_files::{beside, resolve, sync_parent};
 
 use super::manifest::{Kind, Manifest};
 use super::report::{Line, waiting};
-use super::{COMPANIONS, DATABASE, Error, TABLE_END, companion, folder, kind};
+use super::{DATABASE, Error, TABLE_END, folder, kind};
 use crate::config::{Config, Database, KeySource};
 use crate::store::offline::{TableSource, lock_sqlite, restore_postgres, schema};
 
@@ -82,7 +82,7 @@ fn refuse_unfit(config: &Config, from: &Path, manifest: &Manifest) -> Result<(),
     Ok(())
 }
 
-/// Restores a database file: under a temporary name first, then its companions, then itself.
+/// Restores a database file: under a temporary name first.
 fn sqlite(path: &Path, from: &Path, manifest: &Manifest) -> Result<(), Error> {
     let path = resolve(path).map_err(|source| Error::Read {
         path: path.to_owned(),
@@ -94,27 +94,22 @@ fn sqlite(path: &Path, from: &Path, manifest: &Manifest) -> Result<(), Error> {
     refuse_existing(&path)?;
     let mut parts = Parts(Vec::new());
     for entry in &manifest.files {
-        let target = match entry.name.strip_prefix(DATABASE) {
-            Some("") => path.clone(),
-            Some(end) if COMPANIONS.contains(&end) => companion(&path, end),
-            _ => {
-                return Err(Error::Refused(format!(
-                    "the backup {} has the file {}, which this program does not know\nUse the \
-                     ciphermq-server of the version that has made it ({}), or a later one.",
-                    from.display(),
-                    entry.name,
-                    manifest.program
-                )));
-            }
-        };
+        if entry.name != DATABASE {
+            return Err(Error::Refused(format!(
+                "the backup {} has the file {}, which this program does not know\nUse the \
+                 ciphermq-server of the version that has made it ({}), or a later one.",
+                from.display(),
+                entry.name,
+                manifest.program
+            )));
+        }
+        let target = path.clone();
         let part = beside(&target, PART);
         // Of a restore that was interrupted.
         let _ = fs::remove_file(&part);
         parts.0.push((part.clone(), target));
         folder::take(from, entry, &part)?;
     }
-    // The database comes last: without it no server uses the others.
-    parts.0.sort_by_key(|(_, target)| *target == path);
     while let Some((part, target)) = parts.0.first().cloned() {
         fs::rename(&part, &target)
             .and_then(|()| sync_parent(&target))
@@ -139,8 +134,7 @@ fn refuse_existing(path: &Path) -> Result<(), Error> {
             path.display()
         )));
     }
-    let ends = ["-wal", "-journal"].iter().chain(COMPANIONS);
-    for left in ends.map(|end| companion(path, end)) {
+    for left in ["-wal", "-journal"].map(|end| beside(path, end)) {
         // A reader of a database without a log leaves an empty one.
         if fs::symlink_metadata(&left).is_ok_and(|found| found.len() > 0) {
             return Err(Error::Refused(format!(

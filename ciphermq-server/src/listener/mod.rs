@@ -277,7 +277,7 @@ async fn session(
             tracing::warn!(%client_id, %address, "Connection ended: {reason}");
         }
         closing.with_error(certificate_end::last_line(&flaw));
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = connection::serve(stream, session, mailbox, &memory, stop) => {}

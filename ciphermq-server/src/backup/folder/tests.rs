@@ -14,14 +14,12 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Makes a backup of a file that is copied and one that is written.
+/// Makes a backup of two files.
 fn make(place: &Path) -> PathBuf {
-    let source = place.join("source");
-    fs::write(&source, "companion").unwrap();
     let path = place.join("a/backup");
     let mut folder = NewFolder::create(&path).unwrap();
-    folder.copy(&source, "copied").unwrap();
-    folder.copy(&place.join("missing"), "missing").unwrap();
+    fs::write(folder.part("copied"), "companion").unwrap();
+    folder.place("copied").unwrap();
     let mut part = folder.begin("written").unwrap();
     part.write(b"one ").unwrap();
     part.write(b"two").unwrap();
