@@ -46,7 +46,7 @@ fn files_are_private_and_have_their_hashes() {
     assert_eq!(fs::read(path.join("copied")).unwrap(), b"companion");
     assert_eq!(fs::read(path.join("written")).unwrap(), b"one two");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&path), mode(&path.join("copied"))), (0o700, 0o600));
+    assert_eq!((mode(&path), mode(&path.join("written"))), (0o700, 0o600));
     let target = place.path().join("target");
     take(&path, &manifest.files[1], &target).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"one two");
