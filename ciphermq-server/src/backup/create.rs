@@ -19,7 +19,10 @@ pub async fn create(config: &Config, folder: &Path) -> Result<Vec<Line>, Error> 
     let time = Time::now();
     let mut files = NewFolder::create(folder)?;
     let (kind, contents, sequences) = match &config.database {
-        Database::Sqlite { path } => (Kind::Sqlite, sqlite(path, &mut files)?, Vec::new()),
+        Database::Sqlite { path } => {
+            let contents = sqlite(path, config.limits.disk_reserve, &mut files)?;
+            (Kind::Sqlite, contents, Vec::new())
+        }
         Database::Postgres(settings) => {
             let mut tables = Tables {
                 files: &mut files,
@@ -60,8 +63,8 @@ pub async fn create(config: &Config, folder: &Path) -> Result<Vec<Line>, Error> 
     Ok(lines)
 }
 
-fn sqlite(database: &Path, files: &mut NewFolder) -> Result<Contents, Error> {
-    let contents = copy_sqlite(database, &files.part(DATABASE))?;
+fn sqlite(database: &Path, disk_reserve: u64, files: &mut NewFolder) -> Result<Contents, Error> {
+    let contents = copy_sqlite(database, &files.part(DATABASE), disk_reserve)?;
     files.place(DATABASE)?;
     Ok(contents)
 }

@@ -63,16 +63,15 @@ impl NewFolder {
                 });
             }
         }
-        let folder = Self {
-            path: path.to_owned(),
-            entries: Vec::new(),
-            is_new,
-            is_complete: false,
-        };
-        // Says of a folder without a manifest why it has none.
-        let mark = folder.part(manifest::NAME);
+        // Says of a folder without a manifest why it has none, and keeps another backup out of it.
+        let mark = path.join(format!("{}{PART}", manifest::NAME));
         match create_new(&mark, Access::Private) {
-            Ok(_) => Ok(folder),
+            Ok(_) => Ok(Self {
+                path: path.to_owned(),
+                entries: Vec::new(),
+                is_new,
+                is_complete: false,
+            }),
             Err(source) => Err(Error::Write { path: mark, source }),
         }
     }

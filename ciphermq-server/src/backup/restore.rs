@@ -10,10 +10,7 @@ use super::manifest::{Kind, Manifest};
 use super::report::{Line, waiting};
 use super::{DATABASE, Error, TABLE_END, folder, kind};
 use crate::config::{Config, Database, KeySource};
-use crate::store::offline::{TableSource, lock_sqlite, restore_postgres, schema};
-
-/// The end of the name of a file that is not complete.
-const PART: &str = ".restore";
+use crate::store::offline::{RESTORED_PART, TableSource, lock_sqlite, restore_postgres, schema};
 
 /// Restores the backup in a folder, and returns what to print.
 ///
@@ -104,7 +101,7 @@ fn sqlite(path: &Path, from: &Path, manifest: &Manifest) -> Result<(), Error> {
             )));
         }
         let target = path.clone();
-        let part = beside(&target, PART);
+        let part = beside(&target, RESTORED_PART);
         // Of a restore that was interrupted.
         let _ = fs::remove_file(&part);
         parts.0.push((part.clone(), target));

@@ -130,6 +130,9 @@ pub struct Checked {
     pub batches: u64,
 }
 
+/// The end of the name of an SQLite database that is being restored, until it is complete.
+pub const RESTORED_PART: &str = ".restore";
+
 /// Returns the last version of the schema that this program knows.
 #[must_use]
 pub fn schema(is_postgres: bool) -> i64 {
@@ -147,8 +150,8 @@ pub fn schema(is_postgres: bool) -> i64 {
 /// # Errors
 ///
 /// [`Error::Unusable`] if there is no database of this server, or it was made by a newer one.
-pub fn copy_sqlite(database: &Path, to: &Path) -> Result<Contents, Error> {
-    sqlite::offline::copy(database, to)
+pub fn copy_sqlite(database: &Path, to: &Path, disk_reserve: u64) -> Result<Contents, Error> {
+    sqlite::offline::copy(database, to, disk_reserve)
 }
 
 /// Keeps servers out of the place of an SQLite database that is about to be restored, as long as

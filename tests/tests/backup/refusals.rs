@@ -158,6 +158,9 @@ async fn an_interrupted_restoration_leaves_no_database() {
     assert!(left.contains(&"ciphermq.db.restore".to_owned()), "{left:?}");
     let verify = program(&server, "verify").run().await;
     expect_error(verify, &["cannot read the database"]);
+    // A server would begin with nothing.
+    let refused = server.launch().await.unwrap_err();
+    refused.expect_error(&["is being restored from a backup", "restore` again"]);
     let restore = program(&server, "restore").arg(&folder);
     restore.run().await.success();
     let left = files(&server.folder().join("data"));

@@ -22,7 +22,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 const PATIENT: &str = "SELECT COUNT(set_config(v.name, v.value, false)) FROM (VALUES \
      ('statement_timeout', '0'), ('lock_timeout', '0'), \
      ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'), \
-     ('transaction_timeout', '0'), ('tcp_keepalives_idle', '30'), \
+     ('transaction_timeout', '0'), ('row_security', 'off'), ('tcp_keepalives_idle', '30'), \
      ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')) AS v (name, value) \
      JOIN pg_settings s ON s.name = v.name";
 

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::{error, is_not_a_database, write_error};
 use super::set_aside::SpaceSetAside;
+use crate::store::offline::RESTORED_PART;
 use crate::store::{Error, Space, TABLES, described, lacks_table};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
@@ -64,6 +65,7 @@ pub(super) struct DatabaseFile {
 impl DatabaseFile {
     /// Creates the file and its folder if they are missing, and takes the lock.
     pub(super) fn claim(path: &Path, disk_reserve: u64) -> Result<Self, Error> {
+        refuse_unrestored(path)?;
         let path = make(path).map_err(|error| {
             Error::Unusable(format!(
                 "cannot use the database file {}: {error}; give the server's user access to it, or \
@@ -431,6 +433,22 @@ fn make(path: &Path) -> io::Result<PathBuf> {
     }
     OpenOptions::new().read(true).write(true).open(&path)?;
     Ok(path)
+}
+
+/// Refuses to make a new database where a restore is under way or was interrupted: the server would
+/// begin with nothing, and the restore could not be made again.
+fn refuse_unrestored(path: &Path) -> Result<(), Error> {
+    let is_empty = fs::metadata(path).map_or(true, |file| file.len() == 0);
+    let part = beside(path, RESTORED_PART);
+    if !is_empty || !part.exists() {
+        return Ok(());
+    }
+    Err(Error::Unusable(format!(
+        "the database {} is being restored from a backup, or that was interrupted\nRun \
+         `ciphermq-server restore` again, or remove {} to begin with an empty database.",
+        path.display(),
+        part.display()
+    )))
 }
 
 /// Takes the lock in a file of its own: closing the database file itself, even once, would release

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use ciphermq_files::{Access, create_folder, create_new, parent};
 use rusqlite::backup::{Backup, StepResult};
@@ -110,30 +111,73 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Copies the database into a new file, by SQLite's own backup from one snapshot: commits that
 /// come meanwhile do not make it begin again.
-pub(in crate::store) fn copy(database: &Path, to: &Path) -> Result<Contents, Error> {
+///
+/// It is given up when less than half of `disk_reserve`, in bytes, is free on the database's disk:
+/// the server cannot empty its log meanwhile, and needs the rest for acknowledgements.
+pub(in crate::store) fn copy(
+    database: &Path,
+    to: &Path,
+    disk_reserve: u64,
+) -> Result<Contents, Error> {
     let snapshot = Snapshot::open(database)?;
     let contents = snapshot.contents()?;
     create_new(to, Access::Private).map_err(|source| {
         let what = format!("cannot create {}", to.display());
         Error::Unavailable(described(what, source))
     })?;
-    copy_pages(&snapshot.connection, to).map_err(write_error)?;
-    Ok(contents)
+    let is_short = || {
+        rustix::fs::statvfs(database)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < disk_reserve / 2)
+    };
+    let is_complete =
+        copy_pages(&snapshot.connection, to, is_short).map_err(|source| unwritten(to, source))?;
+    if is_complete {
+        return Ok(contents);
+    }
+    Err(Error::Unusable(format!(
+        "the disk of {} is nearly full, and a running server needs the rest\nFree space there, or \
+         make the backup on another disk while little is sent.",
+        database.display()
+    )))
 }
 
-fn copy_pages(from: &Connection, to: &Path) -> rusqlite::Result<()> {
+/// Explains why a copy was not written.
+fn unwritten(to: &Path, source: rusqlite::Error) -> Error {
+    match write_error(source) {
+        Error::Full(_) => Error::Unusable(format!(
+            "the disk of {} is full\nMake the backup on a disk with as much free space as the \
+             database takes.",
+            to.display()
+        )),
+        other => other,
+    }
+}
+
+/// Copies everything, unless the disk becomes short of space. Returns whether it is complete.
+fn copy_pages(from: &Connection, to: &Path, is_short: impl Fn() -> bool) -> rusqlite::Result<bool> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut copy = Connection::open_with_flags(to, flags)?;
     // Nobody reads it before it is complete, and the caller syncs it then.
     copy.execute_batch("PRAGMA synchronous = off")?;
     {
         let backup = Backup::new(from, &mut copy)?;
-        while backup.step(STEP_PAGES)? != StepResult::Done {}
+        loop {
+            if is_short() {
+                return Ok(false);
+            }
+            match backup.step(STEP_PAGES)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                // Somebody reads the copy, which is not complete.
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
     // One file, without a log beside it, that can be read on a disk that cannot be written. The
     // server sets the mode again when it opens it.
     copy.execute_batch("PRAGMA journal_mode = delete")?;
-    copy.close().map_err(|(_, error)| error)
+    copy.close().map_err(|(_, error)| error)?;
+    Ok(true)
 }
 
 /// Takes the lock that keeps servers out, of a database that is not there yet.

@@ -90,7 +90,7 @@ async fn copy(from: &DatabaseSettings, to: &DatabaseSettings) -> i64 {
             DatabaseSettings::Sqlite { path: to, .. },
         ) => {
             std::fs::create_dir(to.parent().unwrap()).unwrap();
-            copy_sqlite(from, to).unwrap().schema
+            copy_sqlite(from, to, 0).unwrap().schema
         }
         (DatabaseSettings::Postgres(from), DatabaseSettings::Postgres(to)) => {
             let mut tables = Tables::default();
@@ -225,9 +225,25 @@ async fn a_newer_schema_is_left_to_newer_programs() {
     let DatabaseSettings::Sqlite { path, .. } = database.settings() else {
         unreachable!()
     };
-    let error = copy_sqlite(&path, &path.with_file_name("copy.db")).unwrap_err();
+    let error = copy_sqlite(&path, &path.with_file_name("copy.db"), 0).unwrap_err();
     match error {
         Error::Unusable(text) => assert!(text.contains("newer version of the server"), "{text}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_copy_leaves_the_reserve_of_the_disk_to_the_server() {
+    let database = Database::sqlite().await;
+    close(database.open().await).await;
+    let DatabaseSettings::Sqlite { path, .. } = database.settings() else {
+        unreachable!()
+    };
+    // More than any disk has.
+    let error = copy_sqlite(&path, &path.with_file_name("copy.db"), u64::MAX).unwrap_err();
+    match error {
+        Error::Unusable(text) => assert!(text.contains("nearly full"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    copy_sqlite(&path, &path.with_file_name("other.db"), 1 << 20).unwrap();
 }
