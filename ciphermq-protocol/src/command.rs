@@ -179,6 +179,8 @@ pub enum Command {
         /// The certificate's fingerprint; the last certificate if left out.
         fingerprint: Option<Fingerprint>,
     },
+    /// `get_crl`: asks for the certificate revocation lists that the server has loaded.
+    GetCrl,
     /// `hello [<json>]`: asks for versions, limits and the identity of this connection.
     Hello(HelloRequest),
     /// `list_rejected [<json>]`: asks for rejected messages that the client sent or was to receive.
@@ -373,6 +375,7 @@ impl Command {
                     fingerprint,
                 })
             }
+            "get_crl" => Ok(Self::GetCrl),
             "hello" => Ok(Self::Hello(object("hello", rest)?)),
             "list_rejected" => Ok(Self::ListRejected(object("list_rejected", rest)?)),
             "list_waiting_keys" => Ok(Self::ListWaitingKeys(object("list_waiting_keys", rest)?)),
@@ -522,6 +525,7 @@ impl Command {
                     &["get_certificate ", client_id.as_str(), " ", &fingerprint],
                 );
             }
+            Self::GetCrl => put(out, &["get_crl"]),
             Self::Hello(request) => put_json(out, "hello ", request),
             Self::ListRejected(request) => put_json(out, "list_rejected ", request),
             Self::ListWaitingKeys(request) => put_json(out, "list_waiting_keys ", request),

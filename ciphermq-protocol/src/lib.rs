@@ -28,6 +28,7 @@
 //! - [`topology`]: the JSON of `list_queues`, `list_exchanges` and `list_bindings`
 //! - [`administration`]: the JSON of `list_connections` and `list_clients`
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
+//! - [`revocation`]: certificate revocation lists
 //! - [`json`]: JSON objects without duplicate keys
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
 //! - [`text`]: untrusted text, escaped for people
@@ -46,6 +47,7 @@ mod number;
 pub mod permission;
 pub mod rejected;
 pub mod reply;
+pub mod revocation;
 pub mod text;
 pub mod topology;
 pub mod waiting;
@@ -58,6 +60,7 @@ pub use line::{LineDecoder, messages_at_most};
 pub use message_id::StreamId;
 pub use name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
 pub use reply::{Delivery, ErrorReply, Missing, Reply};
+pub use revocation::RevocationLists;
 
 /// The default limit for a line that a server accepts, in bytes, without the line ending.
 pub const DEFAULT_MAX_LINE_BYTES: usize = 16 * 1024 * 1024;

@@ -18,6 +18,7 @@ use crate::json;
 use crate::name::MessageId;
 use crate::permission::Permission;
 use crate::rejected::RejectedPage;
+use crate::revocation::{self, RevocationLists};
 use crate::topology::{BindingsPage, ExchangesPage, QueuesPage};
 use crate::waiting::WaitingPage;
 
@@ -83,6 +84,8 @@ pub enum Reply {
     Certificate(CertificateChain),
     /// `Certificate not found`
     CertificateNotFound,
+    /// `Revocation lists: <json array>`: base64 of DER each.
+    RevocationLists(RevocationLists),
     /// `Hello: <json>`
     Hello(Box<HelloReply>),
     /// `Rejected messages: <json>`
@@ -381,6 +384,7 @@ impl Reply {
             Self::PublicKey(key) => put(out, &["Public key: ", key]),
             Self::SignedKey(key) => put(out, &["Signed key: ", key]),
             Self::Certificate(chain) => put(out, &["Certificate: ", &chain.to_string()]),
+            Self::RevocationLists(lists) => put_json(out, revocation::PREFIX, lists),
             Self::Hello(reply) => put_json(out, "Hello: ", reply),
             Self::RejectedMessages(page) => put_json(out, "Rejected messages: ", page),
             Self::WaitingKeys(page) => put_json(out, "Waiting keys: ", page),
@@ -486,6 +490,9 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Rejected ") {
         return Some(Reply::Rejected(id(rest)?));
+    }
+    if let Some(rest) = text.strip_prefix(revocation::PREFIX) {
+        return parse_json(rest).map(Reply::RevocationLists);
     }
     if let Some(rest) = text.strip_prefix("Hello: ") {
         return parse_json(rest).map(Reply::Hello);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::at_rest::{AtRestCipher, KeyError};
-use crate::broker::{Blocks, Broker, CommitDispatcher, Dispatcher, Topology};
+use crate::broker::{self, Blocks, Broker, CommitDispatcher, Dispatcher, Topology};
 use crate::config::{self, Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::quota::Ledger;
@@ -156,15 +156,16 @@ pub async fn run_with(
         writer::spawn(thread.runtime(), store.committer, observer, settings);
     let keys = KeyDirectory::new(at_rest_cipher, Arc::clone(&store.reader), writer.clone());
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
-    let broker = Broker::new(
+    let broker = Broker::new(broker::Parts {
         limits,
-        config.authorization,
+        authorization: config.authorization,
         ledger,
         dispatcher,
-        writer.clone(),
-        store.reader,
+        writer: writer.clone(),
+        reader: store.reader,
         keys,
-    );
+        tls: Arc::clone(&tls),
+    });
 
     let credentials = tls.subscribe();
     let reloader = Reloader::new(started_with, Arc::clone(&broker), tls);

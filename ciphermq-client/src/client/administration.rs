@@ -1,4 +1,4 @@
-//! Connections and clients of the server, for administrators.
+//! Connections and clients of the server, for administrators, and its revocation lists, for all.
 
 use ciphermq_protocol::administration::{
     ClientsPage, ClientsRequest, ConnectionsPage, ConnectionsRequest,
@@ -7,6 +7,23 @@ use ciphermq_protocol::{ClientId, Command, Reply};
 
 use super::Client;
 use crate::error::RequestError;
+
+impl Client {
+    /// Fetches the certificate revocation lists that the server has loaded, in DER,
+    /// **not verified**. None are returned if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server did not answer, is too old to return them, or allows no line
+    /// that is long enough (`LimitReached`).
+    pub async fn revocation_lists(&self) -> Result<Vec<Vec<u8>>, RequestError> {
+        self.expect(Command::GetCrl, |reply| match reply {
+            Reply::RevocationLists(lists) => lists.to_der(),
+            _ => None,
+        })
+        .await
+    }
+}
 
 /// Only administrators of the server may do this; `NotAuthorized` is the answer to others.
 impl Client {

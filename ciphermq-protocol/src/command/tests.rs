@@ -56,6 +56,7 @@ fn lines() -> Vec<String> {
         "get_signed_key r".into(),
         "get_certificate r".into(),
         format!("get_certificate r {fingerprint}"),
+        "get_crl".into(),
         r#"hello {"consumer":"c"}"#.into(),
         r#"list_rejected {"limit":10}"#.into(),
         r#"can_i {"action":"publish","exchange":"e","receiver":"r"}"#.into(),

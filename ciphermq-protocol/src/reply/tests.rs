@@ -170,6 +170,10 @@ fn texts() -> Vec<(Reply, &'static str)> {
         ),
         (Reply::CertificateNotFound, "Certificate not found\n"),
         (
+            Reply::RevocationLists(RevocationLists::from_der([[0], [1]])),
+            "Revocation lists: [\"AA==\",\"AQ==\"]\n",
+        ),
+        (
             Reply::Hello(Box::new(hello())),
             "Hello: {\"server\":\"s\",\"version\":\"2.0.0\",\"protocol\":1,\"client_id\":\"c\",\
              \"limits\":{\"max_line_bytes\":1,\"max_prefetch\":2,\"redelivery_timeout_ms\":3,\

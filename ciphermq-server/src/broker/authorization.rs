@@ -317,11 +317,13 @@ fn needed<'a>(client_id: &'a ClientId, command: &'a Command) -> Needed<'a> {
         // It is about the client's own keys.
         Command::ListWaitingKeys(_) => Request::of_keys(client_id),
 
-        // The store knows whose message it is, and lists what the client has to do with.
+        // The store knows whose message it is, and lists what the client has to do with;
+        // revocation lists are public.
         Command::Resend { .. }
         | Command::ListQueues(_)
         | Command::ListExchanges(_)
         | Command::ListBindings(_)
+        | Command::GetCrl
         | Command::CanI(_)
         | Command::Hello(_)
         | Command::Ping

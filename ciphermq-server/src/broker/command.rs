@@ -111,6 +111,7 @@ impl ClientSession {
                 fingerprint,
             } => self.certificate(&client_id, fingerprint.as_ref()).await,
             Command::ListWaitingKeys(request) => self.waiting_keys(request).await,
+            Command::GetCrl => self.revocation_lists(),
 
             Command::ListConnections(request) => Ok(self.list_connections(&request)),
             Command::CloseConnection { connection } => self.close_connection(connection),

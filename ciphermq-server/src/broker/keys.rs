@@ -1,5 +1,6 @@
 //! Keys and certificates: the commands that register and return them.
 
+mod revocation;
 mod waiting;
 
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Fingerprint, Reply};

@@ -69,9 +69,30 @@ use crate::quota::Ledger;
 use crate::repeated::Repeated;
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
+use crate::tls::current::CurrentTls;
 
 /// A delivery's time is written on its own only if the message is not acked within this time.
 const RECORD_AFTER: Duration = Duration::from_secs(2);
+
+/// What a broker is made of.
+pub struct Parts {
+    /// The limits of clients and connections.
+    pub limits: Limits,
+    /// Which client may do what.
+    pub authorization: Policy,
+    /// What clients hold of their quotas.
+    pub ledger: Arc<Ledger>,
+    /// The inboxes and connections.
+    pub dispatcher: Arc<Dispatcher>,
+    /// What writes to the store.
+    pub writer: WriterHandle,
+    /// What reads from the store.
+    pub reader: Arc<dyn Reader>,
+    /// The clients' public keys.
+    pub keys: KeyDirectory,
+    /// The certificates in force.
+    pub tls: Arc<CurrentTls>,
+}
 
 /// The state that all connections share.
 pub struct Broker {
@@ -83,6 +104,7 @@ pub struct Broker {
     writer: WriterHandle,
     reader: Arc<dyn Reader>,
     keys: KeyDirectory,
+    tls: Arc<CurrentTls>,
     repeated: Repeated,
     /// The connection of each named consumer.
     consumers: DashMap<(ClientId, String), ConnectionId>,
@@ -104,15 +126,17 @@ pub type Mailbox = mpsc::UnboundedReceiver<Vec<Delivery>>;
 impl Broker {
     /// Creates a broker from its parts.
     #[must_use]
-    pub fn new(
-        limits: Limits,
-        authorization: Policy,
-        ledger: Arc<Ledger>,
-        dispatcher: Arc<Dispatcher>,
-        writer: WriterHandle,
-        reader: Arc<dyn Reader>,
-        keys: KeyDirectory,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            limits,
+            authorization,
+            ledger,
+            dispatcher,
+            writer,
+            reader,
+            keys,
+            tls,
+        } = parts;
         let (consumers, known_certificates) = (DashMap::new(), DashSet::new());
         Arc::new(Self {
             limits,
@@ -123,6 +147,7 @@ impl Broker {
             writer,
             reader,
             keys,
+            tls,
             repeated: Repeated::default(),
             consumers,
             known_certificates,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ciphermq_certificates::Flaw;
+use ciphermq_protocol::RevocationLists;
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -18,6 +19,7 @@ pub struct Credentials {
     /// The certificates whose ends concern the operator.
     pub(super) own: Vec<OwnCertificate>,
     pub(super) list_ends: Vec<Timestamp>,
+    pub(super) revocation_lists: RevocationLists,
 }
 
 impl Credentials {
@@ -37,6 +39,12 @@ impl Credentials {
     #[must_use]
     pub fn list_ends(&self) -> &[Timestamp] {
         &self.list_ends
+    }
+
+    /// Returns the revocation lists, as they were loaded.
+    #[must_use]
+    pub fn revocation_lists(&self) -> &RevocationLists {
+        &self.revocation_lists
     }
 
     /// Returns why a client with this chain is not accepted at a time; `None` if it is.
@@ -69,6 +77,12 @@ impl CurrentTls {
     /// long as the new authorities accept their clients.
     pub fn replace(&self, credentials: Credentials) {
         self.0.send_replace(Arc::new(credentials));
+    }
+
+    /// Returns the credentials.
+    #[must_use]
+    pub fn get(&self) -> Arc<Credentials> {
+        Arc::clone(&self.0.borrow())
     }
 
     /// Returns the credentials, and learns of those that replace them.

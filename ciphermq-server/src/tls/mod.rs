@@ -21,7 +21,7 @@ use ciphermq_certificates::flaw::for_server;
 use ciphermq_certificates::{
     Flaw, PemError, chain, describes_curve, fingerprint, key_kind, pem, short_key,
 };
-use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
+use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint, RevocationLists};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
@@ -255,6 +255,7 @@ pub fn load(tls: &Tls) -> Result<Credentials, Error> {
         .map(|list| list.validity.not_after)
         .collect();
     own.extend(their_ends);
+    let revocation_lists = RevocationLists::from_der(&lists);
     let verifier = builder().with_crls(lists);
     let verifier = if is_required {
         verifier.enforce_revocation_expiration()
@@ -299,6 +300,7 @@ pub fn load(tls: &Tls) -> Result<Credentials, Error> {
         verifier,
         own,
         list_ends,
+        revocation_lists,
     })
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// The end of a list that is in force for the whole test.
-const NOT_SOON: u64 = 4_000_000_000;
+pub(crate) const NOT_SOON: u64 = 4_000_000_000;
 
 /// Returns the second in which a time from now on lies, since the Unix epoch.
 fn in_seconds(seconds: u64) -> u64 {
@@ -48,7 +48,7 @@ async fn expect_ended(mut client: RawClient, why: &str) {
     client.expect_closed().await;
 }
 
-fn replace(path: &Path, text: &str) {
+pub(crate) fn replace(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 

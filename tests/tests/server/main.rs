@@ -6,6 +6,7 @@ mod certificates;
 mod connections;
 mod log_files;
 mod memory;
+mod revocation_lists;
 mod signals;
 mod surroundings;
 mod unanswered;

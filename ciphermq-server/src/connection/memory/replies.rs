@@ -58,7 +58,7 @@ impl ConnectionReplies {
                 let longest = self.memory.max_line_bytes;
                 self.take(longest.max(LIST_BYTES)).await
             }
-            Command::GetSignedKey { .. } | Command::GetCertificate { .. } => {
+            Command::GetSignedKey { .. } | Command::GetCertificate { .. } | Command::GetCrl => {
                 self.take(READ_BYTES).await
             }
             _ => None,
