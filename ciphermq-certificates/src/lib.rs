@@ -14,6 +14,7 @@
 //! - [`flaw`]: the reason why a certificate is refused, and what to do
 //! - `chain` (with the feature `tls`): the place of a client's or server's own certificate
 //! - [`validity`]: the validity period of a certificate
+//! - [`nearness`]: how near its end is, for warnings before it comes
 
 #[cfg(feature = "tls")]
 pub mod chain;
@@ -21,6 +22,7 @@ mod fingerprint;
 pub mod flaw;
 pub mod key_kind;
 pub mod name;
+pub mod nearness;
 pub mod pem;
 pub mod validity;
 
@@ -28,5 +30,6 @@ pub use fingerprint::fingerprint;
 pub use flaw::Flaw;
 pub use key_kind::{describes_curve, key_kind, short_key};
 pub use name::{NameError, client_id};
+pub use nearness::Nearness;
 pub use pem::PemError;
 pub use validity::{Validity, ValidityError};

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_certificates::flaw::for_client;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::client_core::ClientCore;
-use crate::connector::{Connector, Destination, OwnCertificate, Pem, tls};
+use crate::connector::{Connector, Destination};
+use crate::credentials::{CurrentCredentials, Pem, Source};
 use crate::driver::{DriverSettings, Retry};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{Announcements, Pins, RecipientKeyCache};
+use crate::revocation::KeptLists;
 
 /// The port of an address that names none.
 pub const DEFAULT_PORT: u16 = 5672;
@@ -31,6 +32,7 @@ pub const DEFAULT_PORT: u16 = 5672;
 /// | [`key_ttl`](Self::key_ttl) | 5 minutes |
 /// | [`pins_in`](Self::pins_in) | in memory |
 /// | [`announcements_in`](Self::announcements_in) | in memory |
+/// | [`require_lists_newer_than`](Self::require_lists_newer_than) | lists of any age, or none |
 /// | [`max_reply_bytes`](Self::max_reply_bytes) | 64 MiB |
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
@@ -48,6 +50,7 @@ pub struct ClientBuilder {
     backoff: Backoff,
     retry: Retry,
     max_reply_bytes: usize,
+    max_list_age: Option<Duration>,
 }
 
 impl ClientBuilder {
@@ -67,6 +70,7 @@ impl ClientBuilder {
             backoff: Backoff::default(),
             retry: Retry::default(),
             max_reply_bytes: 64 * 1024 * 1024,
+            max_list_age: None,
         }
     }
 
@@ -87,6 +91,9 @@ impl ClientBuilder {
 
     /// Sets the files of this client's certificate, with its chain, and of its private key, in PEM.
     /// Required.
+    ///
+    /// They are read again when they have changed, and so is the authority's: the connection then
+    /// moves to the new certificate ([`Client::reload_certificates`]).
     #[must_use]
     pub fn identity_files(
         mut self,
@@ -193,7 +200,9 @@ impl ClientBuilder {
     /// receiver.
     ///
     /// An older signed key, or an unsigned one after a signed one, is then refused after a restart,
-    /// too. The folder must exist. Default: pins in memory, for the client's lifetime.
+    /// too. So is a revocation list with a lower number than one that was seen before; the last
+    /// ones are kept there. The folder must exist. Default: pins in memory, for the client's
+    /// lifetime.
     #[must_use]
     pub fn pins_in(mut self, folder: impl Into<PathBuf>) -> Self {
         self.pins = Some(folder.into());
@@ -209,6 +218,16 @@ impl ClientBuilder {
     #[must_use]
     pub fn announcements_in(mut self, folder: impl Into<PathBuf>) -> Self {
         self.announcements = Some(folder.into());
+        self
+    }
+
+    /// Requires a revocation list of every authority that was made at most this long ago.
+    ///
+    /// A server can withhold new lists. With this setting, connecting, publishing and consuming
+    /// fail with `OldRevocationList` then. Default: lists of any age, or none.
+    #[must_use]
+    pub fn require_lists_newer_than(mut self, age: Duration) -> Self {
+        self.max_list_age = Some(age);
         self
     }
 
@@ -252,20 +271,21 @@ impl ClientBuilder {
     /// [`ConnectError`], with what to do: files that cannot be read or do not fit, a certificate
     /// that has expired or was not issued by this authority.
     pub fn check_identity(&self) -> Result<(), ConnectError> {
-        let ca = self.ca.as_ref().ok_or_else(no_authority)?;
-        let (certificate, key) = self.identity.as_ref().ok_or_else(no_certificate)?;
-        let credentials = tls::credentials(ca, certificate, key)?;
-        match credentials
-            .authority
-            .flaw(&credentials.chain, Timestamp::now())
-        {
+        let credentials = self.source()?.load()?;
+        match credentials.flaw(Timestamp::now()) {
             None => Ok(()),
-            Some(flaw) => Err(ConnectError::new(
-                ConnectErrorKind::CertificateRefused,
-                format!("The server would refuse this client's certificate: it {flaw}."),
-            )
-            .advise(for_client(flaw.advice(), &credentials.client_id))),
+            Some(flaw) => Err(credentials.refused(&flaw)),
         }
+    }
+
+    fn source(&self) -> Result<Source, ConnectError> {
+        let ca = self.ca.clone().ok_or_else(no_authority)?;
+        let (certificate, key) = self.identity.clone().ok_or_else(no_certificate)?;
+        Ok(Source {
+            ca,
+            certificate,
+            key,
+        })
     }
 
     /// Connects. An error of the first connection is returned at once; later losses are repaired by
@@ -277,26 +297,16 @@ impl ClientBuilder {
     /// certificate that one side refuses, a server that speaks something else.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let destination = self.check()?;
-        let ca = self.ca.ok_or_else(no_authority)?;
-        let (certificate, key) = self.identity.ok_or_else(no_certificate)?;
+        let source = self.source()?;
+        let max_list_age = self.max_list_age;
         // Certificates are few and small, but a file may be on a slow disk.
         let credentials =
-            tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
+            tokio::task::spawn_blocking(move || CurrentCredentials::load(source, max_list_age))
                 .await
                 .map_err(|error| {
                     ConnectError::new(ConnectErrorKind::Closed, error.to_string())
                 })??;
-        let own = OwnCertificate {
-            chain: credentials.chain,
-            authority: credentials.authority.clone(),
-            client_id: credentials.client_id,
-        };
-        let connector = Connector::new(
-            destination,
-            Arc::new(credentials.tls),
-            own,
-            self.connect_timeout,
-        );
+        let connector = Connector::new(destination, Arc::new(credentials), self.connect_timeout);
         let settings = DriverSettings {
             retry: self.retry,
             ping_interval: self.ping_interval,
@@ -305,14 +315,18 @@ impl ClientBuilder {
             max_reply_bytes: self.max_reply_bytes,
             program: self.program,
         };
-        let keys =
-            RecipientKeyCache::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
-        let identity = credentials.identity.map(Arc::new);
+        let kept_lists = KeptLists::new(self.pins.clone());
+        let keys = RecipientKeyCache::new(Pins::new(self.pins), self.key_ttl);
         let announcements = Announcements::new(self.announcements);
-        let connector = Arc::new(connector);
-        ClientCore::connect(connector, settings, identity, keys, announcements)
-            .await
-            .map(Client::new)
+        ClientCore::connect(
+            Arc::new(connector),
+            settings,
+            keys,
+            announcements,
+            kept_lists,
+        )
+        .await
+        .map(Client::new)
     }
 }
 

@@ -6,7 +6,7 @@ mod topology;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_crypto::identity::IdentityError;
+use ciphermq_crypto::identity::{IdentityError, RevocationList};
 use ciphermq_crypto::{Authority, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::permission::{Permission, PermissionRequest};
@@ -20,10 +20,12 @@ use tokio::time::Instant;
 
 use crate::client_core::ClientCore;
 use crate::consumer::ConsumerBuilder;
-use crate::error::{AckError, RequestError};
-use crate::event::Events;
+use crate::credentials::CertificateEnd;
+use crate::error::{AckError, ConnectError, RequestError};
+use crate::event::{Event, Events};
 use crate::keys::{self, AnnounceError, PinsError, Registration};
 use crate::publisher::PublisherBuilder;
+use crate::revocation::RevocationError;
 
 pub use self::topology::DeleteQueue;
 pub use crate::connection::Connection;
@@ -94,8 +96,54 @@ impl Client {
     /// Returns why this client signs neither its keys nor its messages, or `None` if it does: its
     /// certificate has a key of another kind (RSA), or may not be used for signatures.
     #[must_use]
-    pub fn cannot_sign(&self) -> Option<&IdentityError> {
-        self.core.identity.as_ref().err()
+    pub fn cannot_sign(&self) -> Option<IdentityError> {
+        self.core.credentials.identity().err()
+    }
+
+    /// Returns when the certificates of this client and of its authorities end: its own first, then
+    /// the intermediate ones above it, then the authorities.
+    #[must_use]
+    pub fn certificate_ends(&self) -> Vec<CertificateEnd> {
+        self.core.credentials.get().ends.clone()
+    }
+
+    /// Returns the revocation lists in force: the last ones of the authorities that this client
+    /// trusts, fetched from the server and verified, or kept since an earlier connection.
+    #[must_use]
+    pub fn lists_in_force(&self) -> Vec<RevocationList> {
+        self.core.credentials.authority().lists().to_vec()
+    }
+
+    /// Fetches the revocation lists now, and puts newer ones in force.
+    ///
+    /// A client does this by itself on each connection, and whenever the time of
+    /// [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
+    ///
+    /// # Errors
+    ///
+    /// [`RevocationError`]: the first list that is not used, or not kept, or no answer.
+    pub async fn fetch_lists(&self) -> Result<(), RevocationError> {
+        let events = self.core.lists.fetch(&self.core.handle).await?;
+        let refused = events.into_iter().find_map(|event| match event {
+            Event::RevocationListRefused { reason } => Some(reason),
+            _ => None,
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Reads this client's certificate, its key and its authorities again, if their files have
+    /// changed, and returns whether they have. Its connections, and those of its consumers, then
+    /// move to the new ones.
+    ///
+    /// A client does this by itself from time to time, and before it connects again: every 30
+    /// seconds, or more often if its certificate lives for less than some minutes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the new files cannot be used, or name another client. The old ones stay
+    /// in use.
+    pub async fn reload_certificates(&self) -> Result<bool, ConnectError> {
+        self.core.credentials.reload().await
     }
 
     /// Creates a builder of a publisher of messages for `receiver`.
@@ -178,6 +226,7 @@ impl Client {
     ) -> Result<Registration, AnnounceError> {
         self.core
             .announcer
+            .signer()
             .announce(&self.core.handle, keyring, above)
             .await
     }
@@ -198,7 +247,7 @@ impl Client {
             ciphermq_crypto::signed_key::verify(
                 &text,
                 client,
-                self.core.keys.authority(),
+                &self.core.credentials.authority(),
                 Timestamp::now(),
             )
         }))
@@ -220,10 +269,10 @@ impl Client {
         }
     }
 
-    /// Returns the certificate authority that this client was configured with.
+    /// Returns the certificate authorities that this client trusts now.
     #[must_use]
-    pub fn authority(&self) -> &Authority {
-        self.core.keys.authority()
+    pub fn authority(&self) -> Authority {
+        self.core.credentials.authority()
     }
 
     /// Registers this client's signed keys as they are. The text must not contain spaces.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use ciphermq_crypto::Identity;
-use ciphermq_crypto::identity::IdentityError;
 use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
 
 use crate::connector::Connector;
+use crate::credentials::{self, CurrentCredentials};
 use crate::driver::{self, DriverSettings, Handle, Setup};
 use crate::error::ConnectError;
 use crate::keys::{Announcements, Announcer, RecipientKeyCache};
+use crate::revocation::{self, Fetcher, KeptLists};
 
 /// A connection with the client's identity, its keys and its settings.
 #[derive(Debug)]
@@ -18,10 +19,10 @@ pub(crate) struct ClientCore {
     pub(crate) settings: DriverSettings,
     pub(crate) handle: Handle,
     pub(crate) id: ClientId,
-    /// The signing identity, or why this client's certificate cannot sign.
-    pub(crate) identity: Result<Arc<Identity>, IdentityError>,
+    pub(crate) credentials: Arc<CurrentCredentials>,
     pub(crate) keys: RecipientKeyCache,
     pub(crate) announcer: Announcer,
+    pub(crate) lists: Fetcher,
 }
 
 impl ClientCore {
@@ -29,27 +30,35 @@ impl ClientCore {
     pub(crate) async fn connect(
         connector: Arc<Connector>,
         settings: DriverSettings,
-        identity: Result<Arc<Identity>, IdentityError>,
         keys: RecipientKeyCache,
         announcements: Announcements,
+        kept_lists: KeptLists,
     ) -> Result<Self, ConnectError> {
+        let credentials = Arc::clone(connector.credentials());
+        let lists = Fetcher::new(Arc::clone(&credentials), Arc::new(kept_lists), keys.ttl());
+        if let Err(reason) = lists.read_kept().await {
+            tracing::warn!(%reason, advice = reason.advice(), "A revocation list is not known");
+        }
         let handle =
             driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
-        let id = connector.client_id().clone();
-        let announcer = Announcer::new(
-            id.clone(),
-            identity.as_ref().ok().cloned(),
-            keys.authority().clone(),
-            announcements,
-        );
+        credentials::watch(&credentials);
+        // Without an answer the list that was kept counts, and the next attempt brings another one.
+        match lists.fetch(&handle).await {
+            Ok(events) => events.into_iter().for_each(|event| handle.emit(event)),
+            Err(error) => tracing::warn!(%error, "The revocation lists cannot be fetched"),
+        }
+        credentials.check_lists(Timestamp::now())?;
+        revocation::keep_fetching(handle.downgrade(), handle.events(), lists.clone());
+        let announcer = Announcer::new(Arc::clone(&credentials), announcements);
         Ok(Self {
+            id: connector.client_id().clone(),
             connector,
             settings,
             handle,
-            id,
-            identity,
+            credentials,
             keys,
             announcer,
+            lists,
         })
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use ciphermq_crypto::identity::RevocationList;
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 
+use crate::credentials::CertificateEnd;
 use crate::error::ConnectError;
 use crate::keys::{AnnounceError, Registration};
+use crate::revocation::RevocationError;
 
 /// Capacity of the event channel: a listener that falls further behind misses the oldest events.
 pub(crate) const BACKLOG: usize = 64;
@@ -52,6 +56,35 @@ pub enum Event {
     KeysNotAnnounced {
         /// The cause.
         reason: AnnounceError,
+    },
+    /// The connection uses this client's new certificate, or its new authorities: their files have
+    /// changed. What was unanswered is sent again, under the same ids.
+    CertificateRenewed {
+        /// The end of the certificate's validity.
+        until: Timestamp,
+    },
+    /// The files of this client's certificate have changed, and the new ones are not used: they
+    /// cannot be, or the server refuses them. The connection goes on with the old ones, and the
+    /// client tries the new ones again.
+    CertificateNotRenewed {
+        /// The cause.
+        reason: ConnectError,
+    },
+    /// A certificate of this client or of its authority ends soon, or has ended. This is told 14
+    /// days and one day before the end, or when a third and a tenth of a shorter life are left.
+    CertificateEnds {
+        /// The certificate.
+        end: CertificateEnd,
+    },
+    /// A new revocation list of an authority is in force: what it revokes is refused from now on.
+    RevocationListUsed {
+        /// The list.
+        list: RevocationList,
+    },
+    /// A revocation list of the server is not used, or is not kept.
+    RevocationListRefused {
+        /// The cause.
+        reason: RevocationError,
     },
     /// The connection was closed by its owner. This is the last event.
     Closed,

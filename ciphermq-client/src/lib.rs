@@ -55,9 +55,11 @@
 //! - [`checkpoint`]: the small files that both use
 //! - [`defaults`]: default names, derived from the receiver's client id
 //! - [`keys`]: verification, caching and pinning of receivers' public keys
+//! - [`revocation`]: revocation lists: fetched from the server, verified, and kept
 //! - [`event`]: events of a connection
 //! - [`error`](mod@error): kinds, blame, advice
 //! - [`backoff`]: pauses between attempts to connect
+//! - `credentials`: this client's certificate, key and authority, and their replacement
 //! - `client_core`: what publishers and consumers share with their client
 //! - `connector`, `connection`: TCP and TLS, and what was negotiated
 //! - `driver`: the task that owns a connection, and its protocol logic without sockets or clock
@@ -70,6 +72,7 @@ mod client_core;
 mod connection;
 mod connector;
 pub mod consumer;
+mod credentials;
 pub mod dedup;
 pub mod defaults;
 mod driver;
@@ -78,6 +81,7 @@ pub mod event;
 pub mod keys;
 pub mod publisher;
 pub mod resume;
+pub mod revocation;
 
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;
@@ -87,6 +91,7 @@ pub use consumer::{
     AckSummary, Acker, ConsumeError, Consumer, ConsumerBuilder, Message, Rejection, Unopenable,
     UnopenableReason,
 };
+pub use credentials::{CertificateEnd, CertificateRole};
 pub use dedup::{Deduplication, InMemory};
 pub use defaults::{DEFAULT_EXCHANGE, default_queue, default_routing_key};
 pub use error::{
@@ -96,6 +101,7 @@ pub use error::{
 pub use event::{Event, Events};
 pub use publisher::{BatchLimits, Outcome, Payload, Publisher, PublisherBuilder, Receipt, Summary};
 
+pub use ciphermq_crypto::identity::RevocationList;
 pub use ciphermq_crypto::stream::start as start_stream;
 pub use ciphermq_crypto::{
     Announcement, Authority, Certificate, Fingerprint, Form, Identity, KeyError, KeyFileError,

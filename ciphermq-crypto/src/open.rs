@@ -39,6 +39,11 @@ pub struct OpenPolicy {
     ///
     /// Messages of older clients are not checked.
     pub routing_key: Option<RoutingKey>,
+    /// Whether messages are opened whose sender's certificate was revoked after the time at which
+    /// their session says that it began. Default: no.
+    ///
+    /// Whoever has stolen the certificate's key can state an earlier time.
+    pub before_revocation: bool,
     /// The number of opened session keys to cache. Default: 256.
     pub session_cache: usize,
 }
@@ -50,6 +55,7 @@ impl Default for OpenPolicy {
             senders: None,
             exchange: None,
             routing_key: None,
+            before_revocation: false,
             session_cache: 256,
         }
     }
@@ -101,12 +107,13 @@ impl Opener {
         policy: OpenPolicy,
     ) -> Self {
         let sessions = SessionCache::new(policy.session_cache);
+        let senders = SenderCertificates::new(authority, policy.before_revocation);
         Self {
             receiver,
             keyring,
             policy,
             sessions,
-            senders: SenderCertificates::new(authority),
+            senders,
             cache_key: Vec::new(),
             aad: Vec::new(),
         }
@@ -116,6 +123,13 @@ impl Opener {
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// Replaces the authority of the senders, by which sessions are verified from now on.
+    pub fn set_authority(&mut self, authority: Authority) {
+        self.senders.set_authority(authority);
+        // Whatever the former authority has verified is verified again.
+        self.sessions.clear();
     }
 
     /// Adds a sender's certificate chain, its own certificate first.

@@ -89,15 +89,22 @@ pub(crate) enum VerifyError {
 #[derive(Debug)]
 pub(crate) struct SenderCertificates {
     authority: Authority,
+    /// Whether a session is accepted if its certificate was revoked only after its start.
+    before_revocation: bool,
     chains: HashMap<Fingerprint, Vec<CertificateDer<'static>>>,
 }
 
 impl SenderCertificates {
-    pub(crate) fn new(authority: Authority) -> Self {
+    pub(crate) fn new(authority: Authority, before_revocation: bool) -> Self {
         Self {
             authority,
+            before_revocation,
             chains: HashMap::new(),
         }
+    }
+
+    pub(crate) fn set_authority(&mut self, authority: Authority) {
+        self.authority = authority;
     }
 
     /// Adds a chain under its first certificate's fingerprint.
@@ -124,10 +131,17 @@ impl SenderCertificates {
             .chains
             .get(&signature.certificate)
             .ok_or(VerifyError::CertificateNeeded)?;
-        let certificate = self
-            .authority
-            .verify(chain, session_time)
-            .map_err(|error| VerifyError::Sender(error.into()))?;
+        let certificate = match self.authority.verify(chain, session_time) {
+            // The time is the sender's word, and whoever has its key can state any.
+            Err(CertificateError::Revoked(Some(at)))
+                if self.before_revocation && session_time < at =>
+            {
+                let authority = self.authority.with_lists(Vec::new());
+                authority.verify(chain, session_time)
+            }
+            verified => verified,
+        };
+        let certificate = certificate.map_err(|error| VerifyError::Sender(error.into()))?;
         if certificate.client_id().as_str() != signed.sender {
             let other = certificate.client_id().clone();
             return Err(VerifyError::Sender(SenderError::OtherClient(other)));
@@ -173,7 +187,7 @@ mod tests {
         let ca = Ca::new("ca");
         let sender = ca.issue("sender_1");
         let signature = sign(&sender);
-        let mut certificates = SenderCertificates::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority(), false);
         let verify =
             |certificates: &SenderCertificates| certificates.verify(&SIGNED, start(), &signature);
         assert_eq!(verify(&certificates), Err(VerifyError::CertificateNeeded));
@@ -188,7 +202,7 @@ mod tests {
         let ca = Ca::new("ca");
         let sender = ca.issue("sender_1");
         let signature = sign(&sender);
-        let mut certificates = SenderCertificates::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority(), false);
         certificates.add(sender.chain);
         for altered in [
             SignedFields {
@@ -234,7 +248,7 @@ mod tests {
     #[test]
     fn another_client_cannot_sign_for_the_sender() {
         let [ca, evil] = ["ca", "ca"].map(Ca::new);
-        let mut certificates = SenderCertificates::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority(), false);
         for (sender, is_other_client) in
             [(ca.issue("mallory"), true), (evil.issue("sender_1"), false)]
         {
@@ -263,7 +277,7 @@ mod tests {
         };
         let sender = ca.issue_as("sender_1", &spec);
         let signature = sign(&sender);
-        let mut certificates = SenderCertificates::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority(), false);
         certificates.add(sender.chain);
         assert_eq!(certificates.verify(&SIGNED, start(), &signature), Ok(()));
         let later = start() + std::time::Duration::from_secs(61);
@@ -276,9 +290,40 @@ mod tests {
     }
 
     #[test]
+    fn a_session_before_the_revocation_is_accepted_on_request() {
+        let ca = Ca::new("ca");
+        let sender = ca.issue("sender_1");
+        let signature = sign(&sender);
+        for (revoked, lenient, accepted) in [
+            (1, false, false),
+            (1, true, true),
+            (0, true, false),
+            (-1, true, false),
+        ] {
+            let list = ca.list(1, &[(&sender, start().as_second() + revoked)]);
+            let authority = ca.authority();
+            let authority = authority.with_lists(vec![authority.read_list(&list).unwrap()]);
+            let mut certificates = SenderCertificates::new(authority, lenient);
+            certificates.add(sender.chain.clone());
+            let verified = certificates.verify(&SIGNED, start(), &signature);
+            let is_revoked = matches!(
+                verified,
+                Err(VerifyError::Sender(SenderError::Certificate(
+                    CertificateError::Revoked(Some(_))
+                )))
+            );
+            assert_eq!(
+                (verified.is_ok(), is_revoked),
+                (accepted, !accepted),
+                "{revoked}"
+            );
+        }
+    }
+
+    #[test]
     fn the_number_of_cached_chains_is_bounded() {
         let ca = Ca::new("ca");
-        let mut certificates = SenderCertificates::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority(), false);
         for index in 0..MAX_CHAINS + 10 {
             certificates.add(vec![CertificateDer::from(index.to_be_bytes().to_vec())]);
             assert!(certificates.chains.len() <= MAX_CHAINS);

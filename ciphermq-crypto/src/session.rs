@@ -119,6 +119,11 @@ impl SessionCache {
         Ok(self.sessions.last().map(|(_, session)| session))
     }
 
+    /// Removes all sessions.
+    pub(crate) fn clear(&mut self) {
+        self.sessions.clear();
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()

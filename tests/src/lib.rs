@@ -18,6 +18,7 @@
 //! - [`pki`]: certificate authorities, and valid and invalid certificates
 //! - [`server`]: the broker, `ciphermq-server`
 //! - [`raw`]: a TLS socket that speaks the protocol's lines
+//! - [`sdk`]: clients of the SDK: their connections, keys, publishers and consumers
 //! - [`cli`]: the command line, `ciphermq-cli`
 //! - [`received`]: the output of `ciphermq-cli receive`
 //! - [`database`]: queries on what the server stored
@@ -54,6 +55,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod received;
+pub mod sdk;
 pub mod server;
 pub mod user;
 pub mod workspace;

@@ -1,7 +1,7 @@
 //! Reports of what happens to a connection while a command runs.
 
 use ciphermq_client::keys::Registration;
-use ciphermq_client::{Event, Events};
+use ciphermq_client::{Event, Events, Timestamp};
 
 use crate::console::Console;
 
@@ -51,6 +51,27 @@ pub(super) fn report_events(mut events: Events, console: Console) {
                     "The public keys are not registered as they should be: {reason}. {}",
                     reason.advice()
                 )),
+                Event::CertificateRenewed { until } => console.info(format_args!(
+                    "The connection uses this client's new certificate, valid until {until}"
+                )),
+                Event::CertificateNotRenewed { reason } => console.warn(format_args!(
+                    "This client's new certificate is not used: {reason} {}",
+                    reason.advice().unwrap_or_default()
+                )),
+                Event::CertificateEnds { end } => {
+                    if let Some(trouble) = end.trouble(Timestamp::now()) {
+                        console.warn(format_args!("{trouble}. {}", end.advice()));
+                    }
+                }
+                Event::RevocationListUsed { list } => console.info(format_args!(
+                    "A new revocation list is in force: {} of {}, made at {}",
+                    list.number(),
+                    list.validity().subject,
+                    list.validity().not_before
+                )),
+                Event::RevocationListRefused { reason } => {
+                    console.warn(format_args!("{reason}. {}", reason.advice()));
+                }
                 _ => {}
             }
             was_lost |= matches!(event, Event::Disconnected { .. });

@@ -51,12 +51,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         unverified_senders: args.allow_unverified_senders,
         ..OpenPolicy::default()
     };
-    let mut opener = Opener::new(
-        client.id().clone(),
-        keyring,
-        client.authority().clone(),
-        policy,
-    );
+    let mut opener = Opener::new(client.id().clone(), keyring, client.authority(), policy);
     let unopenable = |error: &dyn std::fmt::Display| {
         Failure::new(
             format!("Message {} cannot be opened: {error}.", delivery.message_id),

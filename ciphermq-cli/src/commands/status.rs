@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ciphermq_client::Connection;
+use ciphermq_client::{CertificateEnd, CertificateRole, Connection, RevocationList};
 use serde_json::json;
 
 use crate::connection::{ConnectionArgs, Identity};
@@ -30,11 +30,21 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         times.push(client.ping().await?);
     }
     let connection = client.connection();
+    let (ends, lists) = (client.certificate_ends(), client.lists_in_force());
     client.close().await;
     if args.json {
-        stdout::print(json_of(&connection, &mut times))?;
+        stdout::print(json_of(&connection, &mut times, &ends, &lists))?;
     } else {
-        table_of(&connection, &mut times).print()?;
+        let mut table = table_of(&connection, &mut times);
+        for end in &ends {
+            let validity = &end.validity;
+            let text = format_args!("{}, valid until {}", validity.subject, validity.not_after);
+            table.row(role_text(end.role), text);
+        }
+        for list in &lists {
+            table.row("revoked", list_text(list));
+        }
+        table.print()?;
     }
     Ok(Exit::Done)
 }
@@ -89,8 +99,33 @@ fn table_of(connection: &Connection, times: &mut [Duration]) -> Table {
     table
 }
 
+fn role_text(role: CertificateRole) -> &'static str {
+    match role {
+        CertificateRole::Own => "certificate",
+        CertificateRole::Intermediate => "intermediate",
+        _ => "authority",
+    }
+}
+
+/// Describes a revocation list and its age.
+pub(super) fn list_text(list: &RevocationList) -> String {
+    let validity = list.validity();
+    format!(
+        "by list {} of {}, made at {}, the next one by {}",
+        list.number(),
+        validity.subject,
+        validity.not_before,
+        validity.not_after
+    )
+}
+
 /// The JSON object that docs/cli.md describes, on one line.
-fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
+fn json_of(
+    connection: &Connection,
+    times: &mut [Duration],
+    ends: &[CertificateEnd],
+    lists: &[RevocationList],
+) -> String {
     let server = &connection.server;
     let (least, median) = least_and_median(times);
     let object = json!({
@@ -102,6 +137,17 @@ fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
             "cipher_suite": connection.cipher_suite,
             "key_exchange": connection.key_exchange,
         },
+        "certificates": ends.iter().map(|end| json!({
+            "role": role_text(end.role),
+            "subject": end.validity.subject,
+            "not_after": end.validity.not_after.to_string(),
+        })).collect::<Vec<_>>(),
+        "revocation_lists": lists.iter().map(|list| json!({
+            "issuer": list.validity().subject,
+            "number": list.number().to_string(),
+            "made_at": list.validity().not_before.to_string(),
+            "next_by": list.validity().not_after.to_string(),
+        })).collect::<Vec<_>>(),
         "limits": server.limits,
         "round_trip_ms": { "min": milliseconds(least), "median": milliseconds(median), "pings": times.len() },
     });

@@ -32,6 +32,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 .and_then(|verified| verified.as_ref().ok()),
         )
         .await;
+    let lists = client.lists_in_force();
     client.close().await;
     let name = &args.client;
     let verified = match verified {
@@ -77,6 +78,12 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             announced.not_before, announced.not_after
         ),
     );
+    for list in &lists {
+        table.row("not revoked", super::status::list_text(list));
+    }
+    if lists.is_empty() {
+        table.row("not revoked", "unknown: there is no revocation list");
+    }
     for key in &announced.keys {
         table.row("key", format_args!("{} {}", key.key_id(), key.suite()));
     }

@@ -30,6 +30,8 @@ pub(super) struct File {
     pub(super) retries: Option<u32>,
     #[serde(alias = "retry_timeout")]
     pub(super) retry_timeout: Option<f64>,
+    #[serde(alias = "require_crl_newer_than")]
+    pub(super) require_crl_newer_than: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,7 +81,7 @@ impl File {
                 ),
                 "It may have the connection options of `ciphermq-cli`, named like the flags: server, \
                  server-name, ca, cert, key, pins, private-key, connect-timeout, retries, \
-                 retry-timeout.",
+                 retry-timeout, require-crl-newer-than.",
             )
         })
     }

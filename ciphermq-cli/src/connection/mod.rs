@@ -93,6 +93,11 @@ pub(crate) struct ConnectionArgs {
     /// The time limit for the answer to one try [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = duration)]
     retry_timeout: Option<Duration>,
+    /// Accept certificates of other clients only while the authority's revocation list was made at
+    /// most this long ago, such as 24h [env: CIPHERMQ_REQUIRE_CRL_NEWER_THAN] [default: a list of
+    /// any age, or none]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    require_crl_newer_than: Option<Duration>,
     /// A TOML file with these options under the same names: server = "...", ca = "...",
     /// private-key = "..." [env: CIPHERMQ_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -162,6 +167,7 @@ pub(crate) struct ConnectionSettings {
     connect_timeout: Option<Duration>,
     retries: Option<u32>,
     retry_timeout: Option<Duration>,
+    require_crl_newer_than: Option<Duration>,
 }
 
 impl ConnectionArgs {
@@ -217,6 +223,11 @@ impl ConnectionArgs {
         };
         let connect_timeout = parsed(&env, "CIPHERMQ_CONNECT_TIMEOUT", duration)?;
         let retry_timeout = parsed(&env, "CIPHERMQ_RETRY_TIMEOUT", duration)?;
+        let max_list_age = parsed(&env, "CIPHERMQ_REQUIRE_CRL_NEWER_THAN", duration)?;
+        let max_list_age_in_file = file.require_crl_newer_than.as_deref().map(duration);
+        let max_list_age_in_file = max_list_age_in_file.transpose().map_err(|error| {
+            bad_value("require-crl-newer-than", "the configuration file", &error)
+        })?;
         let retries = parsed(&env, "CIPHERMQ_RETRIES", at_least_one)?;
         if file.retries == Some(0) {
             return Err(bad_value(
@@ -276,6 +287,10 @@ impl ConnectionArgs {
                 .retry_timeout
                 .or(retry_timeout)
                 .or(duration_in_file(file.retry_timeout, "retry-timeout")?),
+            require_crl_newer_than: self
+                .require_crl_newer_than
+                .or(max_list_age)
+                .or(max_list_age_in_file),
         };
         // Checked before files are opened and created.
         let checked = settings.builder().check_settings();
@@ -305,15 +320,10 @@ impl ConnectionSettings {
             builder = builder.pins_in(self.certificates_folder());
         }
         let client = builder.connect().await?;
-        for (authority, trouble) in client.authority().out_of_date(Timestamp::now()) {
-            console::warning(format_args!(
-                "The certificate of the authority {} in {} {trouble}. It is trusted here all the \
-                 same, because it was named; other programs (OpenSSL) refuse everything that it has \
-                 issued. Check the clock; if it is right, make a new authority, and new \
-                 certificates of it for the server and all clients",
-                authority.subject,
-                shown(&self.ca)
-            ));
+        for end in client.certificate_ends() {
+            if let Some(trouble) = end.trouble(Timestamp::now()) {
+                console::warning(format_args!("{trouble}. {}", end.advice()));
+            }
         }
         Ok(client)
     }
@@ -336,6 +346,9 @@ impl ConnectionSettings {
         }
         if let Some(timeout) = self.retry_timeout {
             builder = builder.retry_timeout(timeout);
+        }
+        if let Some(age) = self.require_crl_newer_than {
+            builder = builder.require_lists_newer_than(age);
         }
         builder
     }

@@ -42,9 +42,15 @@ fn defaults_fit_what_keygen_writes() {
 
 #[test]
 fn flags_override_the_environment_which_overrides_the_file_which_overrides_the_default() {
-    let (_file, args) =
-        file("server = \"file:1\"\nca = \"file.crt\"\nretries = 5\nretry-timeout = 2.5\n");
+    let (_file, args) = file(
+        "server = \"file:1\"\nca = \"file.crt\"\nretries = 5\nretry-timeout = 2.5\n\
+              require-crl-newer-than = \"24h\"\n",
+    );
     let settings = resolve(args.clone(), &[]).unwrap();
+    assert_eq!(
+        settings.require_crl_newer_than,
+        Some(Duration::from_hours(24))
+    );
     assert_eq!(
         (settings.server.as_str(), settings.ca.as_path()),
         ("file:1", Path::new("file.crt"))

@@ -9,7 +9,7 @@ use ciphermq_protocol::ClientId;
 use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::ServerName;
 
-use super::tls::upper_first;
+use crate::credentials::upper_first;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// The progress of a connection.

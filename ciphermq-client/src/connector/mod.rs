@@ -1,19 +1,16 @@
 //! TCP and TLS: from an address to a mutually authenticated byte stream.
 
 mod explain;
-pub(crate) mod tls;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_crypto::Authority;
 use ciphermq_protocol::ClientId;
 use ciphermq_protocol::text::{holds_key, is_unsafe, shown};
 use jiff::Timestamp;
-use rustls::ClientConfig;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -21,8 +18,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub(crate) use explain::Stage;
-pub(crate) use tls::Pem;
 
+use crate::credentials::{Credentials, CurrentCredentials};
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Time after which a peer that does not acknowledge data is considered dead, on systems that
@@ -92,27 +89,8 @@ pub(crate) struct Connector {
     host: String,
     port: u16,
     server_name: ServerName<'static>,
-    tls: TlsSettings,
-    own: OwnCertificate,
+    credentials: Arc<CurrentCredentials>,
     pub(crate) timeout: Duration,
-}
-
-/// This client's certificate chain, and the authority that issues clients' certificates to its
-/// knowledge.
-#[derive(Debug)]
-pub(crate) struct OwnCertificate {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) authority: Authority,
-    /// The client id in the certificate.
-    pub(crate) client_id: ClientId,
-}
-
-struct TlsSettings(TlsConnector);
-
-impl std::fmt::Debug for TlsSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsSettings(..)")
-    }
 }
 
 /// The negotiated properties of a connection.
@@ -131,23 +109,26 @@ impl Connector {
             port,
             server_name,
         }: Destination,
-        tls: Arc<ClientConfig>,
-        own: OwnCertificate,
+        credentials: Arc<CurrentCredentials>,
         timeout: Duration,
     ) -> Self {
         Self {
             host,
             port,
             server_name,
-            tls: TlsSettings(TlsConnector::from(tls)),
-            own,
+            credentials,
             timeout,
         }
     }
 
     /// Returns the client id in this client's certificate.
     pub(crate) fn client_id(&self) -> &ClientId {
-        &self.own.client_id
+        self.credentials.client_id()
+    }
+
+    /// Returns the certificate, key and authority that connections are made with.
+    pub(crate) fn credentials(&self) -> &Arc<CurrentCredentials> {
+        &self.credentials
     }
 
     /// Returns the server's address, for people.
@@ -159,8 +140,11 @@ impl Connector {
         }
     }
 
-    /// Connects. The caller limits the time.
-    pub(crate) async fn connect(&self) -> Result<(Stream, TlsDetails), ConnectError> {
+    /// Connects with these credentials. The caller limits the time.
+    pub(crate) async fn connect(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<(Stream, TlsDetails), ConnectError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|error| self.explain(Stage::Tcp, error))?;
@@ -168,9 +152,7 @@ impl Connector {
         let peer = tcp
             .peer_addr()
             .map_or_else(|_| self.address(), |address| address.to_string());
-        let stream = self
-            .tls
-            .0
+        let stream = TlsConnector::from(Arc::clone(&credentials.tls))
             .connect(
                 self.server_name.clone(),
                 BufReader::with_capacity(READ_AHEAD, tcp),
@@ -198,14 +180,14 @@ impl Connector {
 
     /// Converts an I/O error at this stage into its meaning and advice.
     pub(crate) fn explain(&self, stage: Stage, error: io::Error) -> ConnectError {
-        let flaw = self.own.authority.flaw(&self.own.chain, Timestamp::now());
+        let flaw = self.credentials.get().flaw(Timestamp::now());
         explain::explain(
             &self.address(),
             &self.server_name.to_str(),
             stage,
             error,
             explain::Own {
-                client_id: &self.own.client_id,
+                client_id: self.client_id(),
                 flaw: flaw.as_ref(),
             },
         )

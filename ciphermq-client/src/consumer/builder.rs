@@ -13,6 +13,7 @@ use crate::dedup::{Deduplication, InMemory};
 use crate::driver::{self, DeliveryQueue, Setup};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{self, AnnounceError, Announced};
+use crate::revocation;
 
 /// A builder of a consumer, created by [`Client::consumer`](crate::Client::consumer).
 pub struct ConsumerBuilder {
@@ -99,6 +100,16 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Whether to accept messages whose sender's certificate was revoked after the time at which
+    /// their session says that it began. Default: no.
+    ///
+    /// Whoever has stolen the certificate's key can state an earlier time.
+    #[must_use]
+    pub fn before_revocation(mut self, admit: bool) -> Self {
+        self.policy.before_revocation = admit;
+        self
+    }
+
     /// Accepts only messages of senders that match one of these patterns and have proved who they
     /// are. Adds to the patterns of earlier calls. Default: all senders.
     ///
@@ -168,6 +179,7 @@ impl ConsumerBuilder {
             let registered = self
                 .core
                 .announcer
+                .signer()
                 .announce(&self.core.handle, &keyring, None)
                 .await;
             let registered = registered.map_err(not_announced)?;
@@ -224,15 +236,15 @@ impl ConsumerBuilder {
                 announced,
             );
         }
-        let opener = Opener::new(
-            receiver,
-            keyring,
-            core.keys.authority().clone(),
-            self.policy,
-        );
+        revocation::keep_fetching(handle.downgrade(), handle.events(), core.lists.clone());
+        let mut authority = core.credentials.subscribe_authority();
+        let trusted = authority.borrow_and_update().clone();
+        let opener = Opener::new(receiver, keyring, trusted, self.policy);
         Ok(Consumer::new(
             self.queue,
             opener,
+            authority,
+            Arc::clone(&core.credentials),
             handle,
             queued,
             self.dedup,

@@ -60,10 +60,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use ciphermq_crypto::{OpenError, Opened, Opener};
+use ciphermq_crypto::{Authority, OpenError, Opened, Opener};
 use ciphermq_protocol::envelope::EnvelopeReader;
 use ciphermq_protocol::{ClientId, Delivery, MessageId, QueueName};
 use futures_util::Stream;
+use jiff::Timestamp;
+use tokio::sync::watch;
 
 pub use acker::Acker;
 pub use builder::ConsumerBuilder;
@@ -74,6 +76,7 @@ pub use crate::driver::AckSummary;
 use self::lookup::{CertificateLookup, LookupResult, NotFound};
 use self::shared::ConsumerCore;
 use crate::connection::Connection;
+use crate::credentials::CurrentCredentials;
 use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{DeliveryQueue, Handle};
 use crate::error::RequestError;
@@ -99,6 +102,9 @@ const MAX_READY: usize = 256;
 pub struct Consumer {
     queue: QueueName,
     opener: Opener,
+    /// The authorities in use, which the opener follows.
+    authority: watch::Receiver<Authority>,
+    credentials: Arc<CurrentCredentials>,
     reader: EnvelopeReader,
     /// The pending request for a sender's certificate. Later deliveries wait for it.
     lookup: Option<CertificateLookup>,
@@ -116,6 +122,8 @@ impl Consumer {
     fn new(
         queue: QueueName,
         opener: Opener,
+        authority: watch::Receiver<Authority>,
+        credentials: Arc<CurrentCredentials>,
         handle: Handle,
         queued: Arc<DeliveryQueue>,
         dedup: Box<dyn Deduplication>,
@@ -124,6 +132,8 @@ impl Consumer {
         Self {
             queue,
             opener,
+            authority,
+            credentials,
             reader: EnvelopeReader::default(),
             lookup: None,
             ready: VecDeque::new(),
@@ -140,7 +150,9 @@ impl Consumer {
 
     /// Returns the next message if one is already here.
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
-        while self.lookup.is_none() {
+        // It ends where it is awaited.
+        let may_open = self.credentials.check_lists(Timestamp::now()).is_ok();
+        while self.lookup.is_none() && may_open {
             let delivery = match self.next_copy() {
                 Some(copy) => copy,
                 None if self.ready.is_empty() => self.shared.queued.pop()?,
@@ -267,6 +279,10 @@ impl Consumer {
 
     /// Opens a delivery; `None` if it is skipped.
     fn open_delivery(&mut self, delivery: Delivery) -> Option<Item> {
+        if self.authority.has_changed().unwrap_or(false) {
+            let authority = self.authority.borrow_and_update().clone();
+            self.opener.set_authority(authority);
+        }
         let Delivery {
             message_id,
             envelope: raw,
@@ -380,6 +396,12 @@ impl Stream for Consumer {
                     let end = self.shared.queued.take_end();
                     return Poll::Ready(end.map(|reason| Err(ConsumeError::Ended(reason))));
                 };
+                // What is not opened is delivered again.
+                if let Err(reason) = self.credentials.check_lists(Timestamp::now()) {
+                    self.shared.handle.end();
+                    self.shared.queued.close(None);
+                    return Poll::Ready(Some(Err(ConsumeError::Ended(reason))));
+                }
                 self.open_delivery(delivery)
             };
             self.keep(item);

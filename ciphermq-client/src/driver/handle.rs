@@ -16,6 +16,7 @@ use super::op::{Op, Request};
 use super::outcome::CLOSED;
 use super::settings::Retry;
 use crate::connection::Connection;
+use crate::credentials::Credentials;
 use crate::error::kinds::OperationKind;
 use crate::error::{AckError, AckErrorKind, ConnectError, Error, RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
@@ -40,6 +41,8 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct DriverState {
     connection: Mutex<Arc<Connection>>,
+    /// What the current connection, or the last one, was made with.
+    credentials: Mutex<Arc<Credentials>>,
     /// Why there is no connection now.
     loss: Mutex<Option<ConnectError>>,
     /// Why there will be no connection any more, unless the owner has closed it.
@@ -65,11 +68,13 @@ struct AckQueue {
 impl DriverState {
     pub(crate) fn new(
         connection: Connection,
+        credentials: Arc<Credentials>,
         events: broadcast::Receiver<Event>,
         event_sender: broadcast::WeakSender<Event>,
     ) -> Self {
         Self {
             connection: Mutex::new(Arc::new(connection)),
+            credentials: Mutex::new(credentials),
             loss: Mutex::default(),
             end: Mutex::default(),
             acks: Mutex::default(),
@@ -80,9 +85,16 @@ impl DriverState {
         }
     }
 
-    pub(crate) fn connected(&self, connection: Connection) {
+    /// Records a new connection; returns what the one before was made with.
+    pub(crate) fn connected(
+        &self,
+        connection: Connection,
+        credentials: Arc<Credentials>,
+    ) -> Arc<Credentials> {
+        let before = std::mem::replace(&mut *self.credentials.lock(), credentials);
         *self.connection.lock() = Arc::new(connection);
         *self.loss.lock() = None;
+        before
     }
 
     pub(crate) fn lost(&self, reason: ConnectError) {
@@ -109,7 +121,38 @@ impl DriverState {
     }
 }
 
+/// A handle that does not keep the connection open.
+#[derive(Debug)]
+pub(crate) struct WeakHandle {
+    ops: mpsc::WeakSender<Op>,
+    requests: Arc<Semaphore>,
+    retry: Retry,
+    shared: Arc<DriverState>,
+}
+
+impl WeakHandle {
+    /// Returns a handle, unless the last other one is gone.
+    pub(crate) fn upgrade(&self) -> Option<Handle> {
+        Some(Handle {
+            ops: self.ops.upgrade()?,
+            requests: self.requests.clone(),
+            retry: self.retry,
+            shared: self.shared.clone(),
+        })
+    }
+}
+
 impl Handle {
+    /// Returns a handle that does not keep the connection open.
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle {
+            ops: self.ops.downgrade(),
+            requests: self.requests.clone(),
+            retry: self.retry,
+            shared: self.shared.clone(),
+        }
+    }
+
     pub(crate) fn new(ops: mpsc::Sender<Op>, retry: Retry, shared: Arc<DriverState>) -> Self {
         Self {
             ops,
@@ -121,6 +164,11 @@ impl Handle {
 
     pub(crate) fn connection(&self) -> Arc<Connection> {
         self.shared.connection.lock().clone()
+    }
+
+    /// Returns what the current connection, or the last one, was made with.
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.shared.credentials.lock().clone()
     }
 
     /// Returns the error of an operation on a connection that has ended for good; `closed` is its

@@ -16,10 +16,11 @@
 //! - `publications`: the unsettled messages of all publishers
 //! - `acks`: the unsettled acknowledgements
 //! - `machine`: the protocol logic as a whole: bytes and times in, bytes out
+//! - `renewal`: the move of a connection to new credentials
 //! - `task`: sockets, clock, reconnecting
 //! - `handle`: the handles' end of the channel
 //!
-//! All but the last two use neither sockets nor clock.
+//! All but the last three use neither sockets nor clock.
 
 mod acks;
 mod delivery_queue;
@@ -32,6 +33,7 @@ mod outbox;
 mod outcome;
 mod pending_replies;
 mod publications;
+mod renewal;
 mod settings;
 mod task;
 mod unsettled;
@@ -45,7 +47,7 @@ pub use settings::BatchLimits;
 
 pub(crate) use acks::AckItem;
 pub(crate) use delivery_queue::DeliveryQueue;
-pub(crate) use handle::Handle;
+pub(crate) use handle::{Handle, WeakHandle};
 pub(crate) use op::{Op, Outgoing, PublisherId, PublisherSetup};
 pub(crate) use outcome::{CLOSED, OutcomeObserver};
 pub(crate) use publications::line_overhead;

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use ciphermq_protocol::hello::HelloReply;
@@ -27,9 +28,11 @@ use super::handle::{DriverState, Handle};
 use super::machine::{ConnectionFault, Machine};
 use super::op::Op;
 use super::opening::Opening;
+use super::renewal::Renewal;
 use super::settings::{DriverSettings, Setup};
 use crate::connection::Connection;
 use crate::connector::{Connector, Stage, Stream};
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
 
@@ -41,11 +44,13 @@ const OPS_AT_ONCE: usize = 256;
 const READ_BYTES: usize = 64 * 1024;
 
 /// A connection on which hello and the set-up commands were answered.
-struct Established {
+pub(super) struct Established {
     stream: Stream,
     /// The bytes that followed those replies.
     buffer: BytesMut,
     connection: Connection,
+    /// What it was made with.
+    credentials: Arc<Credentials>,
 }
 
 /// Connects, and starts the task that owns the connection.
@@ -64,14 +69,18 @@ pub(crate) async fn start(
     let (sender, ops) = mpsc::channel(OPS);
     let shared = Arc::new(DriverState::new(
         first.connection.clone(),
+        first.credentials.clone(),
         listener,
         events.downgrade(),
     ));
     let handle = Handle::new(sender, settings.retry, shared.clone());
     let machine = Machine::new(&settings, queued, Instant::now());
+    let settings = Arc::new(settings);
     let task = Task {
+        renewal: Renewal::new(connector.clone(), settings.clone()),
+        notices: connector.credentials().notices(),
         connector,
-        settings: Arc::new(settings),
+        settings,
         setup: Arc::new(setup),
         machine,
         ops,
@@ -84,11 +93,14 @@ pub(crate) async fn start(
     Ok(handle)
 }
 
-async fn establish(
+/// Connects, and exchanges hello and the set-up commands.
+pub(super) async fn establish(
     connector: &Connector,
     settings: &DriverSettings,
     setup: &Setup,
 ) -> Result<Established, ConnectError> {
+    // Files that cannot be used now are reported; those that were read before may do.
+    connector.credentials().reload_or_report().await;
     timeout(connector.timeout, open(connector, settings, setup))
         .await
         .unwrap_or_else(|_| {
@@ -108,7 +120,8 @@ async fn open(
     settings: &DriverSettings,
     setup: &Setup,
 ) -> Result<Established, ConnectError> {
-    let (mut stream, tls) = connector.connect().await?;
+    let credentials = connector.credentials().get();
+    let (mut stream, tls) = connector.connect(&credentials).await?;
     let mut out = BytesMut::new();
     let mut opening = Opening::new(setup, &settings.program, &mut out)?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
@@ -141,6 +154,7 @@ async fn open(
                 stream,
                 buffer,
                 connection: Connection::new(server, tls),
+                credentials,
             });
         }
     }
@@ -176,6 +190,9 @@ struct Task {
     /// What handles read without asking the task.
     shared: Arc<DriverState>,
     events: broadcast::Sender<Event>,
+    renewal: Renewal,
+    /// What concerns the client's certificates.
+    notices: broadcast::Receiver<Event>,
 }
 
 /// The way in which serving a connection ended.
@@ -183,6 +200,8 @@ enum End {
     /// Everything is settled, and the connection was asked to end.
     FlushWaiter,
     Lost(ConnectError),
+    /// The server accepts new credentials, which the next connection uses.
+    Renewed,
 }
 
 impl Task {
@@ -190,6 +209,7 @@ impl Task {
         let mut next = Some(first);
         let (mut attempt, mut end) = (0, None);
         while let Some(established) = next {
+            let mut moves = false;
             let began = Instant::now();
             match self.serve(established).await {
                 End::FlushWaiter => break,
@@ -200,12 +220,17 @@ impl Task {
                         break;
                     }
                 }
+                End::Renewed => {
+                    let reason = "the connection moves to a new certificate".to_owned();
+                    self.machine.disconnected(Instant::now(), reason);
+                    moves = true;
+                }
             }
             // A server that drops the connection repeatedly must not be met without pauses.
             if began.elapsed() >= self.settings.backoff.longest() {
                 attempt = 0;
             }
-            next = match self.reconnect(&mut attempt).await {
+            next = match self.reconnect(&mut attempt, moves).await {
                 Ok(next) => next,
                 Err(reason) => {
                     end = Some(reason);
@@ -238,19 +263,29 @@ impl Task {
         self.emit(Event::Disconnected { reason });
     }
 
-    /// Connects again until it succeeds; `None` once no connection is needed.
+    /// Connects again until it succeeds, at first without a pause if the connection only moves;
+    /// `None` once no connection is needed.
     ///
     /// # Errors
     ///
     /// The reason for which further attempts are of no use.
-    async fn reconnect(&mut self, attempt: &mut u32) -> Result<Option<Established>, ConnectError> {
+    async fn reconnect(
+        &mut self,
+        attempt: &mut u32,
+        mut moves: bool,
+    ) -> Result<Option<Established>, ConnectError> {
         loop {
-            let pause = self.settings.backoff.pause(*attempt, rand::random());
-            *attempt = attempt.saturating_add(1);
-            self.emit(Event::Reconnecting {
-                after: pause,
-                attempt: *attempt,
-            });
+            let pause = if std::mem::take(&mut moves) {
+                Duration::ZERO
+            } else {
+                let pause = self.settings.backoff.pause(*attempt, rand::random());
+                *attempt = attempt.saturating_add(1);
+                self.emit(Event::Reconnecting {
+                    after: pause,
+                    attempt: *attempt,
+                });
+                pause
+            };
             let (connector, settings, setup) = (
                 self.connector.clone(),
                 self.settings.clone(),
@@ -297,6 +332,7 @@ impl Task {
             tokio::select! {
                 output = &mut future => return Some(output),
                 () = self.shared.wake.notified() => {}
+                Ok(notice) = self.notices.recv() => self.emit(notice),
                 count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {
                     self.take_ops(count);
                 }
@@ -330,11 +366,16 @@ impl Task {
             stream,
             mut buffer,
             connection,
+            credentials,
         } = established;
         let hello: HelloReply = connection.server.clone();
         tracing::info!(server = %connection.address, client = %hello.client_id, "Connected");
-        self.shared.connected(connection);
+        let was_made_with = self.shared.connected(connection, credentials.clone());
         self.machine.connected(Instant::now(), &hello);
+        if !Arc::ptr_eq(&was_made_with, &credentials) {
+            let until = credentials.until();
+            self.emit(Event::CertificateRenewed { until });
+        }
         self.emit(Event::Connected);
 
         let (mut reader, mut writer) = split(stream);
@@ -388,6 +429,19 @@ impl Task {
                     Ok(())
                 }
                 () = sleep_until_deadline(deadline) => Ok(()),
+                Ok(notice) = self.notices.recv() => {
+                    self.emit(notice);
+                    Ok(())
+                }
+                accepted = self.renewal.accepted(&credentials) => match accepted {
+                    Ok(()) => return End::Renewed,
+                    Err(reason) => {
+                        tracing::warn!(server = %self.connector.address(), %reason, "The server \
+                            refuses the new certificate; the connection goes on with the old one");
+                        self.emit(Event::CertificateNotRenewed { reason });
+                        Ok(())
+                    }
+                },
             };
             match result {
                 Ok(()) => {}
@@ -454,7 +508,7 @@ async fn read_pending_error(
             }
         }
     };
-    timeout(std::time::Duration::from_millis(100), reading)
+    timeout(Duration::from_millis(100), reading)
         .await
         .ok()
         .flatten()

@@ -59,6 +59,8 @@ kinds! {
         Protocol: Peer, retryable: false;
         /// The server sees another client id than this client's certificate names.
         OtherClient: Peer, retryable: false;
+        /// A revocation list is older than this client accepts, or there is none.
+        OldRevocationList: Peer, retryable: true;
         /// An administrator of the server has blocked this client.
         Blocked: Caller, retryable: false;
         /// The server's rules do not allow a command that is part of connecting.
@@ -134,6 +136,9 @@ kinds! {
         /// expired or is not valid yet by this machine's clock, cannot sign, or was not issued by
         /// the authority. Nothing was sent.
         SenderCertificate: Caller, retryable: false;
+        /// The revocation list is older than this client accepts, or there is none. Nothing was
+        /// sent.
+        OldRevocationList: Peer, retryable: true;
         /// The message could not be sealed.
         Sealing: Caller, retryable: false;
         /// The sealed message is longer than the server accepts.

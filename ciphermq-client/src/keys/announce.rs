@@ -12,6 +12,7 @@ use super::registration::{
     ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, NotRecorded, Registration,
 };
 use super::requests::{register_public, register_signed, signed_key_of};
+use crate::credentials::CurrentCredentials;
 use crate::driver::Handle;
 use crate::error::{RequestError, RequestErrorKind};
 
@@ -33,6 +34,33 @@ impl Registration {
 /// Signs this client's keys and registers them with the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Announcer {
+    credentials: Arc<CurrentCredentials>,
+    announcements: Announcements,
+}
+
+impl Announcer {
+    pub(crate) fn new(credentials: Arc<CurrentCredentials>, announcements: Announcements) -> Self {
+        Self {
+            credentials,
+            announcements,
+        }
+    }
+
+    /// Returns a signer with the certificate in use.
+    pub(crate) fn signer(&self) -> Signer {
+        let credentials = self.credentials.get();
+        Signer {
+            client: credentials.client_id.clone(),
+            identity: credentials.identity.as_ref().ok().cloned(),
+            authority: credentials.authority.clone(),
+            announcements: self.announcements.clone(),
+        }
+    }
+}
+
+/// Signs a client's keys with one certificate, and registers them.
+#[derive(Debug, Clone)]
+pub(crate) struct Signer {
     client: ClientId,
     /// `None` if the certificate cannot sign.
     identity: Option<Arc<Identity>>,
@@ -40,21 +68,7 @@ pub(crate) struct Announcer {
     announcements: Announcements,
 }
 
-impl Announcer {
-    pub(crate) fn new(
-        client: ClientId,
-        identity: Option<Arc<Identity>>,
-        authority: Authority,
-        announcements: Announcements,
-    ) -> Self {
-        Self {
-            client,
-            identity,
-            authority,
-            announcements,
-        }
-    }
-
+impl Signer {
     /// Signs the keyring's public keys with an epoch above everything that this client ever signed,
     /// and registers them. Succeeds only if the server then returns keys that a sender accepts. A
     /// client that cannot sign registers its bare key.
@@ -111,12 +125,14 @@ impl Announcer {
     /// expired: the server may have another database. `Some` if something was registered.
     ///
     /// Keys that another process of this client has announced later are kept, and registered again
-    /// as they are: this process's keys may be the older ones.
+    /// as they are: this process's keys may be the older ones. Otherwise `sign_anew` makes a new
+    /// announcement in any case.
     pub(crate) async fn keep(
         &self,
         handle: &Handle,
         keyring: &Keyring,
         mine: &Announced,
+        sign_anew: bool,
     ) -> Result<Option<Registration>, AnnounceError> {
         let Some(identity) = &self.identity else {
             return Ok(None);
@@ -136,7 +152,9 @@ impl Announcer {
             .flatten()
             .max_by_key(|announced| announced.epoch)
             .unwrap_or(mine);
-        let is_valid = self.is_valid_for_long(identity, &newest.signed_key);
+        let is_mine = newest.epoch <= mine.epoch;
+        let is_valid =
+            !(sign_anew && is_mine) && self.is_valid_for_long(identity, &newest.signed_key);
         if is_valid && on_server.as_ref() == Some(newest) {
             return Ok(None);
         }
@@ -234,10 +252,10 @@ impl Announcer {
             epoch,
             signed_key: on_server,
         };
-        let (announcer, identity) = (self.clone(), Arc::clone(identity));
+        let (signer, identity) = (self.clone(), Arc::clone(identity));
         let learned = announced.clone();
         blocking(move || {
-            let (announcements, authority) = (announcer.announcements, announcer.authority);
+            let (announcements, authority) = (signer.announcements, signer.authority);
             announcements.learn(&identity, &authority, learned);
             Ok(())
         })
@@ -251,24 +269,20 @@ impl Announcer {
         keys: Vec<RecipientKey>,
         floor: Option<u64>,
     ) -> Result<Signed, AnnounceError> {
-        let (announcer, identity) = (self.clone(), Arc::clone(identity));
+        let (signer, identity) = (self.clone(), Arc::clone(identity));
         blocking(move || {
-            let (announcements, authority) = (announcer.announcements, announcer.authority);
+            let (announcements, authority) = (signer.announcements, signer.authority);
             announcements.sign(&identity, &authority, keys, floor, Timestamp::now())
         })
         .await
     }
 
     async fn last(&self, identity: &Arc<Identity>) -> Option<Announced> {
-        let (announcer, identity) = (self.clone(), Arc::clone(identity));
-        blocking(move || {
-            Ok(announcer
-                .announcements
-                .last(&identity, &announcer.authority))
-        })
-        .await
-        .ok()
-        .flatten()
+        let (signer, identity) = (self.clone(), Arc::clone(identity));
+        blocking(move || Ok(signer.announcements.last(&identity, &signer.authority)))
+            .await
+            .ok()
+            .flatten()
     }
 
     /// Returns the effect on senders of a signed key that this client cannot replace.

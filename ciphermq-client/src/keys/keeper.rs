@@ -8,7 +8,7 @@ use std::time::Duration;
 use ciphermq_crypto::Keyring;
 use tokio::time::{Instant, sleep_until};
 
-use super::announce::Announcer;
+use super::announce::{Announcer, Signer};
 use super::announced::Announced;
 use super::registration::{AnnounceError, Registration};
 use crate::driver::Handle;
@@ -46,31 +46,46 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self, mut events: Events) {
         let mut has_failed = false;
+        // The keys are signed again with a new certificate, so that they are valid as long as it
+        // is, and not by one that may be revoked.
+        let mut sign_anew = false;
         let mut next = Instant::now() + CHECK_INTERVAL;
         loop {
             let is_new = tokio::select! {
                 event = events.next() => match event {
                     None | Some(Event::Closed) => return,
                     Some(Event::Connected) => true,
+                    // The connection's own event follows.
+                    Some(Event::CertificateRenewed { .. }) => {
+                        sign_anew = true;
+                        continue;
+                    }
                     Some(_) => continue,
                 },
                 () = sleep_until(next) => false,
             };
             next = Instant::now() + CHECK_INTERVAL;
-            if is_new || has_failed || self.announcer.is_due(&self.announced) {
-                has_failed = self.check(has_failed).await.is_err();
+            let signer = self.announcer.signer();
+            if is_new || has_failed || signer.is_due(&self.announced) {
+                has_failed = self.check(&signer, sign_anew, has_failed).await.is_err();
                 if has_failed {
                     next = Instant::now() + RETRY_DELAY;
+                } else {
+                    sign_anew = false;
                 }
             }
         }
     }
 
     /// Checks that the server returns the right keys; reports a failure once.
-    async fn check(&mut self, has_failed: bool) -> Result<(), ()> {
-        let kept = self
-            .announcer
-            .keep(&self.handle, &self.keyring, &self.announced)
+    async fn check(
+        &mut self,
+        signer: &Signer,
+        sign_anew: bool,
+        has_failed: bool,
+    ) -> Result<(), ()> {
+        let kept = signer
+            .keep(&self.handle, &self.keyring, &self.announced, sign_anew)
             .await;
         match kept {
             Ok(None) => Ok(()),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ciphermq_files::{Access, FileId};
 
 /// The longest wait for another process, whose own work takes milliseconds.
-pub(super) const MAX_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Pause between attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// folder cannot hold it. Every user has one, so that an owner who sometimes acts as root does not
 /// lock themselves out.
 #[derive(Debug)]
-pub(super) struct FolderLock {
+pub(crate) struct FolderLock {
     _file: File,
 }
 
@@ -95,7 +95,7 @@ impl FolderLock {
     /// # Errors
     ///
     /// [`LockError`].
-    pub(super) fn wait(folder: &Path, limit: Duration) -> Result<Self, LockError> {
+    pub(crate) fn wait(folder: &Path, limit: Duration) -> Result<Self, LockError> {
         let path = folder.join(file_name());
         let begun = Instant::now();
         loop {

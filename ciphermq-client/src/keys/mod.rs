@@ -34,10 +34,11 @@ pub use ciphermq_files::FileError;
 
 pub use ciphermq_crypto::identity::certificates;
 
-pub use crate::connector::tls::client_id_of;
+pub use crate::credentials::client_id_of;
 
 pub use announced::{announced_by, unreadable_announcement};
 pub use lock::LockError;
+pub(crate) use lock::{FolderLock, MAX_WAIT};
 pub use pins::PinsError;
 pub use recipient_keys::distrust_advice;
 pub use record::{RecordError, UnfitForFile, record_path, write_record};

@@ -20,7 +20,6 @@ const MAX_KEYS: usize = 10_000;
 /// A cache of verified receivers' keys, with what is needed to verify them.
 #[derive(Debug)]
 pub(crate) struct RecipientKeyCache {
-    authority: Authority,
     pins: Pins,
     ttl: Duration,
     keys: Mutex<HashMap<ClientId, CachedKey>>,
@@ -41,9 +40,8 @@ struct CachedKey {
 }
 
 impl RecipientKeyCache {
-    pub(crate) fn new(authority: Authority, pins: Pins, ttl: Duration) -> Self {
+    pub(crate) fn new(pins: Pins, ttl: Duration) -> Self {
         Self {
-            authority,
             pins,
             ttl,
             keys: Mutex::default(),
@@ -57,11 +55,6 @@ impl RecipientKeyCache {
         offered: &Pin,
     ) -> Result<(), PinsError> {
         self.pins.check(client, offered).await.map(drop)
-    }
-
-    /// Returns the certificate authority that names clients.
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
     }
 
     /// Returns the time for which a key is trusted before the server is asked again.
@@ -96,6 +89,7 @@ impl RecipientKeyCache {
     pub(crate) async fn receiver_key(
         &self,
         handle: &Handle,
+        authority: &Authority,
         receiver: &ClientId,
         admit_unsigned: bool,
     ) -> Result<ReceiverKey, PublishError> {
@@ -110,9 +104,8 @@ impl RecipientKeyCache {
         };
         let (key, pin, is_signed) = match signed {
             Some(text) => {
-                let verified =
-                    signed_key::verify(&text, receiver, &self.authority, Timestamp::now())
-                        .map_err(|error| not_trusted(receiver, &error))?;
+                let verified = signed_key::verify(&text, receiver, authority, Timestamp::now())
+                    .map_err(|error| not_trusted(receiver, &error))?;
                 let key = verified.strongest().cloned().ok_or_else(|| {
                     not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite)
                 })?;
@@ -237,11 +230,7 @@ mod tests {
     }
 
     fn cache() -> RecipientKeyCache {
-        RecipientKeyCache::new(
-            Authority::nobody(),
-            Pins::new(None),
-            Duration::from_secs(300),
-        )
+        RecipientKeyCache::new(Pins::new(None), Duration::from_secs(300))
     }
 
     fn key(byte: u8, is_signed: bool) -> ReceiverKey {

@@ -165,6 +165,7 @@ impl PublisherBuilder {
             Some(stream) => stream,
             None => new_stream()?,
         };
+        let credentials = core.handle.credentials();
         let is_given = self.key.is_some();
         let key = match self.key {
             Some(key) => ReceiverKey {
@@ -174,6 +175,7 @@ impl PublisherBuilder {
             None => {
                 fetch_key(
                     &core,
+                    &credentials,
                     &receiver,
                     self.unsigned,
                     self.unsigned_sessions,
@@ -194,8 +196,10 @@ impl PublisherBuilder {
             unsigned_sessions: self.unsigned_sessions,
             asked: Some(tokio::time::Instant::now()),
             session: None,
+            authority: core.credentials.subscribe_authority(),
+            credentials,
         };
-        sealer.check(&core)?;
+        sealer.check()?;
         let window = Arc::new(Window::new(window.0, window.1));
         let id = PublisherId::next();
         let setup = PublisherSetup {

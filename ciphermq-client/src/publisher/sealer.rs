@@ -1,17 +1,22 @@
 //! A publisher's encryption session and stream position.
 
+use std::sync::Arc;
+
 use ciphermq_certificates::flaw::for_client;
 use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{
-    Form, Header, Identity, OlderForm, RecipientKey, SealError, SendingSession, seal_older,
+    Authority, Form, Header, Identity, OlderForm, RecipientKey, SealError, SendingSession,
+    seal_older,
 };
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client_core::ClientCore;
+use crate::credentials::Credentials;
 use crate::driver::line_overhead;
-use crate::error::{PublishError, PublishErrorKind};
+use crate::error::{ConnectError, PublishError, PublishErrorKind};
 use crate::keys::ReceiverKey;
 use crate::publisher::Payload;
 
@@ -47,6 +52,10 @@ pub(crate) struct Sealer {
     /// The time at which the key was fetched; `None` to fetch it before the next message.
     pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
+    /// The authorities in use, by which the key is verified.
+    pub(crate) authority: watch::Receiver<Authority>,
+    /// What signs the sessions.
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 impl Sealer {
@@ -54,6 +63,15 @@ impl Sealer {
     /// cannot be asked for the key now, the known one is used once more.
     pub(crate) async fn refresh(&mut self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
+        self.learn_credentials(core, now);
+        core.credentials
+            .check_lists(now)
+            .map_err(|error| old_lists(&error))?;
+        if self.authority.has_changed().unwrap_or(false) {
+            self.authority.borrow_and_update();
+            core.keys.forget(&self.receiver);
+            self.forget_key();
+        }
         let is_believed = self.key_is_given
             || self
                 .asked
@@ -64,7 +82,16 @@ impl Sealer {
         if !is_believed {
             let (unsigned, sessions) = (self.unsigned, self.unsigned_sessions);
             let starts_session = !self.can_seal(now);
-            match fetch_key(core, &self.receiver, unsigned, sessions, starts_session).await {
+            match fetch_key(
+                core,
+                &self.credentials,
+                &self.receiver,
+                unsigned,
+                sessions,
+                starts_session,
+            )
+            .await
+            {
                 Ok(key) if key == self.key => {}
                 Ok(key) => {
                     tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "The \
@@ -81,9 +108,9 @@ impl Sealer {
             self.asked = Some(Instant::now());
         }
         if !self.can_seal(now) {
-            let started = match signer(core, self.unsigned_sessions, now)? {
+            let started = match self.signer(now)? {
                 Some(identity) => {
-                    SendingSession::start(identity, &self.receiver, &self.key.key, now)
+                    SendingSession::start(&identity, &self.receiver, &self.key.key, now)
                 }
                 None => {
                     SendingSession::start_unsigned(&core.id, &self.receiver, &self.key.key, now)
@@ -95,12 +122,42 @@ impl Sealer {
     }
 
     /// Checks that receivers would accept messages from now on.
-    pub(crate) fn check(&self, core: &ClientCore) -> Result<(), PublishError> {
+    pub(crate) fn check(&self) -> Result<(), PublishError> {
         let now = Timestamp::now();
         if self.can_seal(now) {
             return Ok(());
         }
-        signer(core, self.unsigned_sessions, now).map(drop)
+        self.signer(now).map(drop)
+    }
+
+    fn signer(&self, now: Timestamp) -> Result<Option<Arc<Identity>>, PublishError> {
+        signer(&self.credentials, self.unsigned_sessions, now)
+    }
+
+    /// Signs with the credentials of the last connection from now on.
+    ///
+    /// Receivers ask the server for a sender's certificate, and it knows those that clients have
+    /// connected with. If the last one has ended meanwhile, the next connection is made with a new
+    /// one, if there is one.
+    fn learn_credentials(&mut self, core: &ClientCore, now: Timestamp) {
+        let connected = core.handle.credentials();
+        if Arc::ptr_eq(&self.credentials, &connected) && self.can_seal(now) {
+            return;
+        }
+        let has_ended = connected.flaw(now).is_some();
+        let credentials = if has_ended {
+            core.credentials.get()
+        } else {
+            connected
+        };
+        if Arc::ptr_eq(&self.credentials, &credentials) {
+            return;
+        }
+        self.credentials = credentials;
+        // The receiver's key is asked for again: other authorities may be trusted.
+        self.session = None;
+        core.keys.forget(&self.receiver);
+        self.forget_key();
     }
 
     /// Whether a message can be sealed without a new session. Older forms need no session.
@@ -173,19 +230,25 @@ impl Sealer {
 /// breaks both checks, and it is this machine's.
 pub(crate) async fn fetch_key(
     core: &ClientCore,
+    credentials: &Credentials,
     receiver: &ClientId,
     unsigned: Option<Form>,
     unsigned_sessions: bool,
     starts_session: bool,
 ) -> Result<ReceiverKey, PublishError> {
-    let own_error = signer(core, unsigned_sessions, Timestamp::now()).err();
+    let own_error = signer(credentials, unsigned_sessions, Timestamp::now()).err();
     // Older forms are not signed.
     let must_sign = starts_session && !matches!(unsigned, Some(Form::Older(_)));
     if must_sign && let Some(error) = own_error {
         return Err(error);
     }
     core.keys
-        .receiver_key(&core.handle, receiver, unsigned.is_some())
+        .receiver_key(
+            &core.handle,
+            &core.credentials.authority(),
+            receiver,
+            unsigned.is_some(),
+        )
         .await
         .map_err(|error| match own_error {
             Some(own_error) if error.kind() == PublishErrorKind::KeyNotTrusted => own_error,
@@ -199,28 +262,30 @@ pub(crate) async fn fetch_key(
 /// A session that no receiver would accept is not started: its messages would be acknowledged, and
 /// rejected by every receiver.
 fn signer(
-    core: &ClientCore,
+    credentials: &Credentials,
     unsigned_sessions: bool,
     now: Timestamp,
-) -> Result<Option<&Identity>, PublishError> {
-    let identity = match core.identity.as_ref() {
+) -> Result<Option<Arc<Identity>>, PublishError> {
+    let unusable =
+        |error, is_permanent| unusable_certificate(&credentials.client_id, error, is_permanent);
+    let identity = match &credentials.identity {
         Ok(identity) => identity,
         Err(_) if unsigned_sessions => return Ok(None),
-        Err(error) => return Err(unusable_certificate(core, error, true)),
+        Err(error) => return Err(unusable(error, true)),
     };
-    match identity.verify(core.keys.authority(), now) {
-        Ok(()) => Ok(Some(identity)),
-        Err(error) => Err(unusable_certificate(core, &error, false)),
+    match identity.verify(&credentials.authority, now) {
+        Ok(()) => Ok(Some(Arc::clone(identity))),
+        Err(error) => Err(unusable(&error, false)),
     }
 }
 
 /// `is_permanent`: time will not help, and the caller may choose to send unsigned.
 fn unusable_certificate(
-    core: &ClientCore,
+    client: &ClientId,
     error: &IdentityError,
     is_permanent: bool,
 ) -> PublishError {
-    let mut advice = for_client(error.advice(), &core.id);
+    let mut advice = for_client(error.advice(), client);
     if is_permanent {
         advice.push_str(
             "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), \
@@ -234,6 +299,12 @@ fn unusable_certificate(
     )
     .advise(advice)
     .caused_by(error.clone())
+}
+
+fn old_lists(error: &ConnectError) -> PublishError {
+    PublishError::new(PublishErrorKind::OldRevocationList, error.to_string())
+        .advise_if(error.advice())
+        .caused_by(error.clone())
 }
 
 fn sealing(error: &SealError) -> PublishError {

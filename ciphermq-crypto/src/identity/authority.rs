@@ -3,14 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use ciphermq_certificates::{Flaw, NameError, Validity, ValidityError};
+use ciphermq_certificates::{Flaw, NameError, Validity};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{
+    EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder,
+    UnknownStatusPolicy,
+};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
 use super::certificate::lacks_client_auth;
+use super::revocation::{RevocationList, RevocationListError};
 
 /// The limit of certificates in a chain, above that of real chains; longer ones are refused
 /// unparsed.
@@ -22,7 +26,12 @@ const MAX_CHAIN_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Authority {
     anchors: Vec<TrustAnchor<'static>>,
+    certificates: Vec<CertificateDer<'static>>,
+    /// Their names in DER.
+    names: Vec<Vec<u8>>,
     validities: Vec<Validity>,
+    /// Lists that these authorities have signed, at most one of each.
+    lists: Vec<RevocationList>,
 }
 
 /// The reason why a certificate cannot be that of an authority.
@@ -54,6 +63,9 @@ pub enum CertificateError {
     /// The certificate is not valid yet.
     #[error("the certificate is valid only from {0} on")]
     NotYetValid(Timestamp),
+    /// Its authority has revoked the certificate, or one above it.
+    #[error("the certificate was revoked{}", .0.map_or_else(String::new, |at| format!(" at {at}")))]
+    Revoked(Option<Timestamp>),
     /// The certificate states usages that exclude this one.
     #[error("the certificate may not be used for {0}")]
     Usage(Usage),
@@ -107,6 +119,7 @@ impl CertificateError {
             Self::Unreadable(flaw) | Self::NotTrusted(flaw) => flaw.advice(),
             Self::Expired(at) => Flaw::Expired(Some(*at)).advice(),
             Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).advice(),
+            Self::Revoked(_) => Flaw::Revoked.advice(),
             Self::Usage(Usage::Signatures) => {
                 "Issue one whose key usage has digitalSignature, or that has no key usage: \
                  `ciphermq-cli certs` does."
@@ -137,11 +150,15 @@ impl Authority {
     pub fn new<'a>(
         certificates: impl IntoIterator<Item = CertificateDer<'a>>,
     ) -> Result<Self, AuthorityError> {
-        let mut validities = Vec::new();
+        let (mut own, mut names, mut validities) = (Vec::new(), Vec::new(), Vec::new());
         let anchors = certificates
             .into_iter()
             .map(|certificate| {
-                validities.extend(Validity::read(&certificate));
+                if let Ok((_, certificate)) = X509Certificate::from_der(&certificate) {
+                    names.push(certificate.subject().as_raw().to_owned());
+                    validities.push(Validity::of(&certificate));
+                }
+                own.push(certificate.clone().into_owned());
                 let anchor = webpki::anchor_from_trusted_cert(&certificate)
                     .map_err(|error| AuthorityError(error.to_string()))?;
                 Ok(anchor.to_owned())
@@ -152,7 +169,10 @@ impl Authority {
         }
         Ok(Self {
             anchors,
+            certificates: own,
+            names,
             validities,
+            lists: Vec::new(),
         })
     }
 
@@ -161,18 +181,67 @@ impl Authority {
     pub fn nobody() -> Self {
         Self {
             anchors: Vec::new(),
+            certificates: Vec::new(),
+            names: Vec::new(),
             validities: Vec::new(),
+            lists: Vec::new(),
         }
     }
 
-    /// Returns the authorities whose own certificates are not valid at the time `at`, with the
-    /// reason.
+    /// Reads a revocation list in DER that one of these authorities must have signed.
     ///
-    /// They are trusted nevertheless: trust comes from the configuration, whatever their dates.
-    pub fn out_of_date(&self, at: Timestamp) -> impl Iterator<Item = (&Validity, ValidityError)> {
-        self.validities
-            .iter()
-            .filter_map(move |validity| Some((validity, validity.error_at(at)?)))
+    /// # Errors
+    ///
+    /// [`RevocationListError`].
+    pub fn read_list(&self, der: &[u8]) -> Result<RevocationList, RevocationListError> {
+        RevocationList::read(der, &self.certificates)
+    }
+
+    /// Returns the same authorities, which refuse what these lists revoke.
+    ///
+    /// A list counts until there is another one, even if that is overdue: the caller decides how
+    /// old a list may be.
+    #[must_use]
+    pub fn with_lists(&self, lists: Vec<RevocationList>) -> Self {
+        Self {
+            lists,
+            ..self.clone()
+        }
+    }
+
+    /// Whether both trust the same certificates.
+    #[must_use]
+    pub fn has_same_anchors(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+    }
+
+    /// Returns the names of the authorities in DER.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(Vec::as_slice)
+    }
+
+    /// Returns when the oldest list was made; `None` unless there is one of each authority.
+    #[must_use]
+    pub fn lists_made_at(&self) -> Option<Timestamp> {
+        let made = self.names().map(|name| {
+            let list = self.lists.iter().find(|list| list.issuer() == name)?;
+            Some(list.validity().not_before)
+        });
+        made.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// Returns the lists of what is revoked.
+    #[must_use]
+    pub fn lists(&self) -> &[RevocationList] {
+        &self.lists
+    }
+
+    /// Returns the subjects and the validity periods of the authorities' own certificates.
+    ///
+    /// They are trusted whatever their dates: trust comes from the configuration.
+    #[must_use]
+    pub fn validities(&self) -> &[Validity] {
+        &self.validities
     }
 
     /// Returns why TLS would refuse a chain that this authority should have issued; `None` if it
@@ -229,6 +298,7 @@ impl Authority {
                     CertificateError::Usage(Usage::ClientAuthentication)
                 }
                 Flaw::ExtendedKeyUsage => CertificateError::Usage(Usage::AboveIt),
+                Flaw::Revoked => CertificateError::Revoked(self.revoked_at(own)),
                 flaw => CertificateError::NotTrusted(flaw),
             })?;
         Ok(certificate)
@@ -242,17 +312,50 @@ impl Authority {
         intermediates: &[CertificateDer<'_>],
         at: Timestamp,
     ) -> Result<(), Flaw> {
+        self.verify_path_with(end, intermediates, at, None)?;
+        for list in &self.lists {
+            let list = [list.list()];
+            let Ok(options) = RevocationOptionsBuilder::new(&list) else {
+                continue;
+            };
+            let options = options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .build();
+            // One that another authority of the same name has signed says nothing about this path.
+            let verified = self.verify_path_with(end, intermediates, at, Some(options));
+            if verified == Err(Flaw::Revoked) {
+                return verified;
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_path_with(
+        &self,
+        end: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: Timestamp,
+        revocation: Option<RevocationOptions<'_>>,
+    ) -> Result<(), Flaw> {
         end.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &self.anchors,
             intermediates,
             unix_time(at),
             KeyUsage::client_auth(),
-            None,
+            revocation,
             None,
         )
         .map_err(|error| Flaw::from(&error))?;
         Ok(())
+    }
+
+    /// Returns when a certificate was revoked; `None` if none of the lists names it.
+    fn revoked_at(&self, certificate: &[u8]) -> Option<Timestamp> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let mut lists = self.lists.iter();
+        lists.find_map(|list| list.revoked_at(&certificate))
     }
 
     /// Verifies a chain as of `now`, or as of the nearest time at which its own certificate is

@@ -7,12 +7,14 @@
 //!
 //! - `algorithm`: signature algorithms
 //! - [`Authority`]: trusted authorities, which verify chains
+//! - [`RevocationList`]: the certificates that an authority has revoked
 //! - [`Certificate`]: a verified certificate, which verifies signatures
 //! - [`Identity`]: a client's own chain and private key
 
 mod algorithm;
 mod authority;
 mod certificate;
+mod revocation;
 mod signer;
 
 pub use algorithm::SignatureAlgorithm;
@@ -22,6 +24,7 @@ pub use ciphermq_certificates::{
     Flaw, NameError as CommonNameError, Validity, ValidityError, fingerprint,
 };
 pub use ciphermq_protocol::certificate::{Fingerprint, FingerprintError};
+pub use revocation::{Number as ListNumber, RevocationList, RevocationListError};
 pub use signer::{Identity, IdentityError, SignError};
 
 use ciphermq_protocol::CertificateChain;

@@ -150,6 +150,33 @@ impl Ca {
         }
     }
 
+    /// Issues a revocation list in DER of these certificates, revoked at these seconds.
+    pub(crate) fn list(&self, number: u64, revoked: &[(&Self, i64)]) -> Vec<u8> {
+        let time = |second: i64| {
+            rcgen::date_time_ymd(1970, 1, 1)
+                + std::time::Duration::from_secs(second.try_into().unwrap())
+        };
+        let revoked_certs = revoked.iter().map(|(revoked, at)| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(&revoked.chain[0]).unwrap();
+            rcgen::RevokedCertParams {
+                serial_number: certificate.raw_serial().to_vec().into(),
+                revocation_time: time(*at),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: time(1_700_000_000),
+            next_update: time(1_700_100_000),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        params.signed_by(&issuer).unwrap().der().to_vec()
+    }
+
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }

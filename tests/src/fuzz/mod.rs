@@ -9,6 +9,7 @@ mod key_file;
 mod line;
 mod mutator;
 mod reply;
+mod revocation_list;
 mod signed_key;
 
 pub use command::command;
@@ -17,6 +18,7 @@ pub use key_file::key_file;
 pub use line::line;
 pub use mutator::Mutator;
 pub use reply::reply;
+pub use revocation_list::revocation_list;
 pub use signed_key::signed_key;
 
 use bytes::Bytes;
@@ -25,12 +27,13 @@ use bytes::Bytes;
 pub type Target = fn(&[u8]);
 
 /// All fuzz targets, with their names. The seeds are in `fuzz/seeds/<name>`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("line", line),
     ("command", command),
     ("reply", reply),
     ("envelope", envelope),
     ("signed_key", signed_key),
+    ("revocation_list", revocation_list),
     ("key_file", key_file),
 ];
 

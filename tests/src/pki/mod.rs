@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P384_SHA384, RevocationReason, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationList,
+    CertificateRevocationListParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, RevocationReason,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -118,7 +119,7 @@ impl Authority {
     }
 
     /// Issues a revocation list of these certificates, PEM, whose successor comes at `next_update`,
-    /// in seconds since the Unix epoch.
+    /// in seconds since the Unix epoch. They were revoked at the beginning of 2021.
     ///
     /// # Panics
     ///
@@ -129,24 +130,52 @@ impl Authority {
         revoked: &[&CertificateDer<'_>],
         next_update: u64,
     ) -> String {
-        let revoked_certs = revoked.iter().map(|der| RevokedCertParams {
+        self.list(&List {
+            number,
+            revoked,
+            next_update,
+            ..List::default()
+        })
+    }
+
+    /// Issues a revocation list, PEM.
+    ///
+    /// # Panics
+    ///
+    /// If rcgen refuses it.
+    pub fn list(&self, list: &List<'_>) -> String {
+        let list = self.signed(list).pem();
+        list.expect("a revocation list in PEM")
+    }
+
+    /// Issues a revocation list, DER.
+    ///
+    /// # Panics
+    ///
+    /// If rcgen refuses it.
+    pub fn list_der(&self, list: &List<'_>) -> Vec<u8> {
+        self.signed(list).der().to_vec()
+    }
+
+    fn signed(&self, list: &List<'_>) -> CertificateRevocationList {
+        let time = |second| date_time_ymd(1970, 1, 1) + Duration::from_secs(second);
+        let revoked_certs = list.revoked.iter().map(|der| RevokedCertParams {
             serial_number: SerialNumber::from_slice(&serial_number(der)),
-            revocation_time: date_time_ymd(2021, 1, 1),
+            revocation_time: time(list.revoked_at),
             reason_code: Some(RevocationReason::KeyCompromise),
             invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2021, 1, 1),
-            next_update: date_time_ymd(1970, 1, 1) + Duration::from_secs(next_update),
-            crl_number: SerialNumber::from(number),
+            this_update: time(list.made_at),
+            next_update: time(list.next_update),
+            crl_number: SerialNumber::from(list.number),
             issuing_distribution_point: None,
             revoked_certs: revoked_certs.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let list = params
+        params
             .signed_by(&self.issuer)
-            .unwrap_or_else(|error| panic!("revocation list: {error}"));
-        list.pem().expect("a revocation list in PEM")
+            .unwrap_or_else(|error| panic!("revocation list: {error}"))
     }
 
     /// Issues a server certificate for these DNS names and IP addresses.
@@ -177,6 +206,35 @@ impl Authority {
         Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
+        }
+    }
+}
+
+/// Content of a revocation list to be issued. Times are seconds since the Unix epoch; by default
+/// all of them are the beginning of 2021, but the next list comes in 2096.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    /// The list's number.
+    pub number: u64,
+    /// The revoked certificates.
+    pub revoked: &'a [&'a CertificateDer<'a>],
+    /// When they were revoked.
+    pub revoked_at: u64,
+    /// When the list was made.
+    pub made_at: u64,
+    /// When the next one comes.
+    pub next_update: u64,
+}
+
+impl Default for List<'_> {
+    fn default() -> Self {
+        const BEGINNING_OF_2021: u64 = 1_609_459_200;
+        Self {
+            number: 1,
+            revoked: &[],
+            revoked_at: BEGINNING_OF_2021,
+            made_at: BEGINNING_OF_2021,
+            next_update: 4_000_000_000,
         }
     }
 }

@@ -1,37 +1,14 @@
 //! The SDK: what an administrator does, and what its clients see.
 
 use ciphermq_client::{
-    Client, ClientsRequest, ConnectErrorKind, ConnectionsRequest, ConsumeError, Event, Keyring,
-    PublishErrorKind, QueueName, RequestErrorKind,
+    ClientsRequest, ConnectErrorKind, ConnectionsRequest, ConsumeError, Event, PublishErrorKind,
+    QueueName, RequestErrorKind,
 };
-use ciphermq_tests::{Backend, PATIENCE, Server};
+use ciphermq_tests::sdk::{Keys, connect};
+use ciphermq_tests::{Backend, PATIENCE};
 use tokio::time::timeout;
 
 use crate::server;
-
-async fn connect(server: &Server, id: &str) -> Client {
-    let identity = server.pki().client(id);
-    let client = Client::builder(format!("localhost:{}", server.address().port()))
-        .ca_file(server.pki().ca())
-        .identity_files(identity.certificate, identity.key);
-    client
-        .connect()
-        .await
-        .unwrap_or_else(|error| panic!("{id} cannot connect: {error}"))
-}
-
-fn keyring() -> Keyring {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().to_owned();
-    let arguments = keygen::KeysArgs {
-        out,
-        force: false,
-        post_quantum: false,
-    };
-    keygen::keys::run(&arguments).unwrap();
-    let path = folder.path().join("receiver_private.key");
-    Keyring::new(ciphermq_client::keys::read_private(&path).unwrap())
-}
 
 fn queue() -> QueueName {
     "q".parse().unwrap()
@@ -81,7 +58,7 @@ async fn a_blocked_client_stops_with_a_definite_error() {
         connect(&server, "ops").await,
         connect(&server, "owner").await,
     );
-    let keyring = keyring();
+    let keyring = Keys::new().keyring();
     let consumer = owner.consumer(&queue()).keyring(keyring).register_key(true);
     let mut consumer = consumer.start().await.unwrap();
     let publisher = owner.publisher(owner.id()).start().await.unwrap();

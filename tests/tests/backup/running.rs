@@ -5,87 +5,35 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ciphermq_client::{
-    Client, Consumer, ExchangeName, Keyring, Message, Publisher, default_queue,
-    default_routing_key, keys,
-};
-use ciphermq_tests::PATIENCE;
+use ciphermq_tests::sdk::{self, Keys, connect, next, number, submit};
 
 use super::*;
 
 /// The number of messages that are acknowledged before the backup begins.
 const BEFORE: u64 = 2000;
 
-async fn connect(server: &Server, id: &str) -> Client {
-    let identity = server.pki().client(id);
-    Client::builder(format!("localhost:{}", server.address().port()))
-        .ca_file(server.pki().ca())
-        .identity_files(identity.certificate, identity.key)
-        .connect()
-        .await
-        .unwrap_or_else(|error| panic!("{id} cannot connect: {error}"))
-}
-
-/// Starts a consumer with a key pair in this folder, which is made if need be.
-async fn consumer(receiver: &Client, folder: &Path) -> Consumer {
-    let key = folder.join("receiver_private.key");
-    if !key.exists() {
-        let out = folder.to_owned();
-        keygen::keys::run(&keygen::KeysArgs {
-            out,
-            force: false,
-            post_quantum: false,
-        })
-        .unwrap();
-    }
-    receiver
-        .consumer(&default_queue(receiver.id()).unwrap())
-        .keyring(Keyring::new(keys::read_private(&key).unwrap()))
-        .register_key(true)
-        .bind(
-            ExchangeName::new("ciphermq_exchange").unwrap(),
-            default_routing_key(receiver.id()).unwrap(),
-        )
-        .start()
-        .await
-        .unwrap()
-}
-
-async fn submit(publisher: &Publisher, numbers: std::ops::Range<u64>) {
-    for number in numbers {
-        publisher.submit(number.to_string().as_str()).await.unwrap();
-    }
-}
-
-fn number(message: &Message) -> u64 {
-    std::str::from_utf8(message.payload())
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
-async fn next(consumer: &mut Consumer) -> Message {
-    tokio::time::timeout(PATIENCE, consumer.next())
-        .await
-        .expect("no message arrived in time")
-        .expect("the consumer is open")
-        .expect("the message can be opened")
-}
-
 /// The server is killed after the backup, and its database lost. What was acknowledged before the
 /// backup began is in it, in order and once, and the database is sound.
 pub(crate) async fn a_backup_of_a_busy_server_holds_what_was_acknowledged(backend: Backend) {
     let mut server = backend.server().await;
-    let keys = tempfile::tempdir().unwrap();
+    let keys = Keys::new();
     let receiver = connect(&server, "receiver").await;
     // Starting it declares and binds the queue, and registers the key.
-    consumer(&receiver, keys.path()).await.close().await;
+    sdk::consumer(&receiver, keys.keyring())
+        .start()
+        .await
+        .unwrap()
+        .close()
+        .await;
     let sender = connect(&server, "sender").await;
     let publisher = sender.publisher(receiver.id()).start().await.unwrap();
     submit(&publisher, 0..BEFORE).await;
     publisher.flush().await.unwrap();
     // Some are received before, so that batches are settled in part.
-    let mut early = consumer(&receiver, keys.path()).await;
+    let mut early = sdk::consumer(&receiver, keys.keyring())
+        .start()
+        .await
+        .unwrap();
     for expected in 0..100 {
         let message = next(&mut early).await;
         assert_eq!(number(&message), expected);
@@ -152,7 +100,10 @@ pub(crate) async fn a_backup_of_a_busy_server_holds_what_was_acknowledged(backen
     server.restart().await;
 
     let receiver = connect(&server, "receiver").await;
-    let mut late = consumer(&receiver, keys.path()).await;
+    let mut late = sdk::consumer(&receiver, keys.keyring())
+        .start()
+        .await
+        .unwrap();
     let mut received = BTreeSet::new();
     for expected in 100..100 + waiting {
         let message = next(&mut late).await;

@@ -11,6 +11,7 @@ mod order;
 mod outputs;
 mod packed;
 mod replays;
+mod revocation;
 mod secrets;
 mod senders;
 mod terminal;

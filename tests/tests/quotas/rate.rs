@@ -2,41 +2,27 @@
 
 use std::time::Duration;
 
-use ciphermq_client::{Client, Event, default_routing_key};
+use ciphermq_client::{Event, default_routing_key};
+use ciphermq_tests::sdk::{Keys, connect};
 use ciphermq_tests::{Backend, Cli, RawClient, Server};
 use tokio::time::timeout;
 
 use super::{batch, limits, server, with_limits};
 
-async fn connect(server: &Server, id: &str) -> Client {
-    let identity = server.pki().client(id);
-    Client::builder(format!("localhost:{}", server.address().port()))
-        .ca_file(server.pki().ca())
-        .identity_files(identity.certificate, identity.key)
-        .connect()
-        .await
-        .unwrap()
-}
-
-/// Makes the key files of `receiver`, its queue and its binding; returns the folder of the keys.
-async fn receiver(server: &Server) -> tempfile::TempDir {
+/// Makes the key files of `receiver`, its queue and its binding; returns the keys.
+async fn receiver(server: &Server) -> Keys {
+    let keys = Keys::new();
     let folder = tempfile::tempdir().unwrap();
-    keygen::keys::run(&keygen::KeysArgs {
-        out: folder.path().to_owned(),
-        force: false,
-        post_quantum: false,
-    })
-    .unwrap();
     Cli::new("receive")
         .connecting(server, "receiver")
         .arg("--private-key")
-        .arg(folder.path().join("receiver_private.key"))
+        .arg(keys.private_key())
         .arg("--output")
         .arg(folder.path().join("received"))
         .args(["--idle-exit", "0.1"])
         .run()
         .await;
-    folder
+    keys
 }
 
 pub(super) async fn the_sdk_slows_down_and_loses_nothing(backend: Backend) {

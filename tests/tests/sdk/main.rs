@@ -1,8 +1,9 @@
-//! The SDK with the real server: windows, receipts, reconnection, redelivery, sessions, and several
-//! consumers.
+//! The SDK with the real server: windows, receipts, reconnection, redelivery, sessions, renewed
+//! certificates, and several consumers.
 
 mod consuming;
 mod publishing;
+mod renewal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -13,10 +14,10 @@ use std::time::Duration;
 use ciphermq_client::keys::certificates;
 use ciphermq_client::{
     BatchLimits, Client, ClientId, Consumer, ConsumerBuilder, Deduplication as _, Envelope, Event,
-    ExchangeName, InMemory, Keyring, Message, MessageId, OpenPolicy, Opener, PrivateKey,
-    PublishErrorKind, Publisher, PublisherBuilder, QueueName, ResendOutcome, RoutingKey,
-    default_queue, default_routing_key,
+    ExchangeName, InMemory, Keyring, MessageId, OpenPolicy, Opener, PublishErrorKind,
+    PublisherBuilder, QueueName, ResendOutcome, RoutingKey, default_queue,
 };
+use ciphermq_tests::sdk::{self, Keys, connect, next, number, submit};
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, PATIENCE, RawClient, Server, on_both_databases};
 use rustix::process::Signal;
@@ -25,30 +26,11 @@ use rustix::process::Signal;
 struct Pair {
     sender: Client,
     receiver: Client,
-    key: Vec<u8>,
-}
-
-async fn connect(server: &Server, id: &str) -> Client {
-    let identity = server.pki().client(id);
-    Client::builder(format!("localhost:{}", server.address().port()))
-        .ca_file(server.pki().ca())
-        .identity_files(identity.certificate, identity.key)
-        .connect()
-        .await
-        .unwrap_or_else(|error| panic!("{id} cannot connect: {error}"))
+    keys: Keys,
 }
 
 impl Pair {
     async fn new(server: &Server) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().to_owned();
-        keygen::keys::run(&keygen::KeysArgs {
-            out,
-            force: false,
-            post_quantum: false,
-        })
-        .unwrap();
-        let key = std::fs::read(folder.path().join("receiver_private.key")).unwrap();
         let (sender, receiver) = (
             connect(server, "sender").await,
             connect(server, "receiver").await,
@@ -56,7 +38,7 @@ impl Pair {
         let pair = Self {
             sender,
             receiver,
-            key,
+            keys: Keys::new(),
         };
         // Starting a consumer declares and binds the queue, and registers the key.
         pair.consumer().start().await.unwrap().close().await;
@@ -64,7 +46,7 @@ impl Pair {
     }
 
     fn keyring(&self) -> Keyring {
-        Keyring::new(private_key(&self.key))
+        self.keys.keyring()
     }
 
     fn queue(&self) -> QueueName {
@@ -72,12 +54,7 @@ impl Pair {
     }
 
     fn consumer(&self) -> ConsumerBuilder {
-        let route = default_routing_key(self.receiver.id()).unwrap();
-        self.receiver
-            .consumer(&self.queue())
-            .keyring(self.keyring())
-            .register_key(true)
-            .bind(ExchangeName::new("ciphermq_exchange").unwrap(), route)
+        sdk::consumer(&self.receiver, self.keyring())
     }
 
     fn publisher(&self) -> PublisherBuilder {
@@ -91,39 +68,6 @@ impl Pair {
         publisher.flush().await.unwrap();
         ids
     }
-}
-
-fn private_key(file: &[u8]) -> PrivateKey {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("key");
-    std::fs::write(&path, file).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&path, mode).unwrap();
-    ciphermq_client::keys::read_private(&path).unwrap()
-}
-
-async fn submit(publisher: &Publisher, numbers: std::ops::Range<u64>) -> Vec<MessageId> {
-    let mut ids = Vec::new();
-    for number in numbers {
-        ids.push(publisher.submit(number.to_string().as_str()).await.unwrap());
-    }
-    ids
-}
-
-/// Waits for the next message of a consumer.
-async fn next(consumer: &mut Consumer) -> Message {
-    tokio::time::timeout(PATIENCE, consumer.next())
-        .await
-        .expect("no message arrived in time")
-        .expect("the consumer is open")
-        .expect("the message can be opened")
-}
-
-fn number(message: &Message) -> u64 {
-    std::str::from_utf8(message.payload())
-        .unwrap()
-        .parse()
-        .unwrap()
 }
 
 /// Returns the number of messages that the server stores.
@@ -236,10 +180,12 @@ async fn repeated_positions_of_a_stream_are_stored_once(backend: Backend) {
 }
 
 use consuming::{redelivered_messages_are_not_handed_over_again, resend_and_reject};
+use renewal::renewed_certificates_lose_and_double_nothing;
 
 on_both_databases!(
     publisher_and_consumer_survive_server_restarts,
     redelivered_messages_are_not_handed_over_again,
+    renewed_certificates_lose_and_double_nothing,
     repeated_positions_of_a_stream_are_stored_once,
     resend_and_reject,
 );

@@ -117,6 +117,10 @@ pub(crate) struct Args {
     /// characters, ? for one. May be repeated. Messages of others are set aside
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     from: Vec<Pattern>,
+    /// Also accept messages of senders whose certificate was revoked after the time at which the
+    /// sender says that it sent them; whoever has stolen the certificate's key can state any time
+    #[arg(long)]
+    accept_before_revocation: bool,
     /// Do not report messages that have not arrived although later ones have: other receivers share
     /// the queue
     #[arg(long)]
@@ -177,6 +181,7 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
             .register_key(true)
             .bind(route.exchange, route.routing_key)
             .unverified_senders(args.allow_unverified_senders)
+            .before_revocation(args.accept_before_revocation)
             .dedup(dedup);
         if !args.from.is_empty() {
             builder = builder.allow_senders(args.from.iter().cloned());

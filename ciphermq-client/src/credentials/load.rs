@@ -1,133 +1,23 @@
 //! Certificates and keys, from PEM files or texts to a TLS configuration.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ciphermq_certificates::flaw::for_client;
-use ciphermq_certificates::{Flaw, PemError, chain, describes_curve, key_kind, pem, short_key};
+use ciphermq_certificates::{Flaw, chain, describes_curve, key_kind, pem, short_key};
 use ciphermq_crypto::identity::{CertificateError, IdentityError, client_id};
 use ciphermq_crypto::{Authority, Identity};
-use ciphermq_files::exposed_mode;
 use ciphermq_protocol::ClientId;
-use ciphermq_protocol::text::{holds_key, shown};
 use jiff::Timestamp;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-use zeroize::Zeroizing;
 
+use super::end::CertificateEnd;
+use super::pem::{Pem, broken, upper_first};
 use crate::error::{ConnectError, ConnectErrorKind};
-
-/// Size limit of a private key in PEM, in bytes.
-const KEY_BYTES: usize = 16 * 1024;
-
-/// The source of a PEM text.
-#[derive(Clone)]
-pub(crate) enum Pem {
-    File(PathBuf),
-    Text(Zeroizing<Vec<u8>>),
-}
-
-/// Never shows a text: it may be a private key.
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => fmt::Debug::fmt(path, f),
-            Self::Text(_) => f.write_str("Text(..)"),
-        }
-    }
-}
-
-impl Pem {
-    /// Reads a private key, whose file only its owner may have been able to read.
-    fn read_private(&self, what: &str) -> Result<(Zeroizing<Vec<u8>>, String), ConnectError> {
-        let path = match self {
-            Self::Text(text) => return Ok((text.clone(), what.to_owned())),
-            Self::File(path) => path,
-        };
-        let failed = |error| unreadable(what, path, error);
-        let mut file = File::open(path).map_err(failed)?;
-        if let Some(mode) = exposed_mode(&file).map_err(failed)? {
-            let path = shown(path);
-            return Err(ConnectError::new(
-                ConnectErrorKind::FileExposed,
-                format!(
-                    "{} `{path}` may be read by others than its owner (mode {mode:04o}).",
-                    upper_first(what)
-                ),
-            )
-            .advise(format!("Run: chmod 600 {path}")));
-        }
-        // Capacity for everything that is read: a growing buffer would leave copies behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(KEY_BYTES));
-        file.read_to_end(&mut text).map_err(failed)?;
-        Ok((text, format!("{what} `{}`", shown(path))))
-    }
-
-    /// Reads the PEM text; returns its name for errors as well.
-    fn read(&self, what: &str) -> Result<(Vec<u8>, String), ConnectError> {
-        match self {
-            Self::Text(text) => Ok((text.to_vec(), what.to_owned())),
-            Self::File(path) => match std::fs::read(path) {
-                Ok(text) => Ok((text, format!("{what} `{}`", shown(path)))),
-                Err(error) => Err(unreadable(what, path, error)),
-            },
-        }
-    }
-}
-
-fn unreadable(what: &str, path: &Path, error: std::io::Error) -> ConnectError {
-    let shown = shown(path);
-    let (reason, advice) = match error.kind() {
-        _ if holds_key(path) => (
-            error.to_string(),
-            "Name the file that holds it, not its text.".to_owned(),
-        ),
-        std::io::ErrorKind::NotFound => (
-            "there is no such file".to_owned(),
-            "Name the right file, or make certificates with `ciphermq-cli certs`.".to_owned(),
-        ),
-        std::io::ErrorKind::PermissionDenied => (
-            "this user may not read it".to_owned(),
-            format!("Let this user read it (chown or chmod), or name another file than `{shown}`."),
-        ),
-        _ => (
-            error.to_string(),
-            "Make sure that the file is readable.".to_owned(),
-        ),
-    };
-    ConnectError::new(
-        ConnectErrorKind::FileUnreadable,
-        format!("Cannot read {what} `{shown}`: {reason}."),
-    )
-    .advise(advice)
-    .caused_by(error)
-}
-
-fn broken(what: &str, reason: &str) -> ConnectError {
-    ConnectError::new(
-        ConnectErrorKind::BadCertificate,
-        format!("There is {reason} in {what}."),
-    )
-}
-
-impl Pem {
-    /// Returns its name for commands.
-    fn file(&self) -> String {
-        match self {
-            Self::File(path) => shown(path).to_string(),
-            Self::Text(_) => "FILE".to_owned(),
-        }
-    }
-
-    fn not_pem(&self, what: &str, error: &PemError) -> ConnectError {
-        broken(what, error.reason()).advise(error.advice(&self.file()))
-    }
-}
 
 fn certificates(
     pem: &Pem,
@@ -156,26 +46,88 @@ pub fn client_id_of(certificate: &Path) -> Option<ClientId> {
     client_id(chain.first()?).ok()
 }
 
+/// The places of a client's certificate, private key and authority.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) ca: Pem,
+    pub(crate) certificate: Pem,
+    pub(crate) key: Pem,
+}
+
+/// The texts of the public files, to see whether they have changed. A new private key comes with a
+/// new certificate.
+pub(super) type Snapshot = [Vec<u8>; 2];
+
 /// The identity and trust settings of a client, read from its files.
 pub(crate) struct Credentials {
-    pub(crate) tls: ClientConfig,
+    pub(crate) tls: Arc<ClientConfig>,
     /// The authority that names clients: the same as the server's.
     pub(crate) authority: Authority,
     /// The client id in the certificate.
     pub(crate) client_id: ClientId,
     /// This client's signing identity, or why it cannot sign: with an RSA key, for example.
-    pub(crate) identity: Result<Identity, IdentityError>,
+    pub(crate) identity: Result<Arc<Identity>, IdentityError>,
     /// This client's certificate and the intermediate ones that it presents.
     pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// When they end, and the authorities.
+    pub(crate) ends: Vec<CertificateEnd>,
+}
+
+impl Credentials {
+    /// Returns why the server would refuse this client's certificate; `None` if it accepts it.
+    pub(crate) fn flaw(&self, at: Timestamp) -> Option<Flaw> {
+        self.authority.flaw(&self.chain, at)
+    }
+
+    /// Returns the end of the certificate's validity.
+    pub(crate) fn until(&self) -> Timestamp {
+        let own = self.ends.first();
+        own.map_or(Timestamp::MAX, |own| own.validity.not_after)
+    }
+
+    /// Returns the error of a certificate that the server would refuse.
+    pub(crate) fn refused(&self, flaw: &Flaw) -> ConnectError {
+        let what = format!("The server would refuse this client's certificate: it {flaw}.");
+        ConnectError::new(ConnectErrorKind::CertificateRefused, what)
+            .advise(for_client(flaw.advice(), &self.client_id))
+    }
+}
+
+/// Never shows the private key.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("client_id", &self.client_id)
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Whether there are files that may change.
+    pub(super) fn has_files(&self) -> bool {
+        [&self.ca, &self.certificate, &self.key]
+            .into_iter()
+            .any(|pem| matches!(pem, Pem::File(_)))
+    }
+
+    /// Returns the texts of the public files, as far as they can be read.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        [&self.ca, &self.certificate].map(|pem| match pem.read("") {
+            Ok((text, _)) => text,
+            Err(_) => Vec::new(),
+        })
+    }
+
+    /// Reads the files.
+    pub(crate) fn load(&self) -> Result<Credentials, ConnectError> {
+        credentials(&self.ca, &self.certificate, &self.key)
+    }
 }
 
 /// Creates the TLS configuration: TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange
 /// X25519MLKEM768 first. The server's certificate must come from this CA and no other.
-pub(crate) fn credentials(
-    ca: &Pem,
-    certificate: &Pem,
-    key: &Pem,
-) -> Result<Credentials, ConnectError> {
+fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, ConnectError> {
     let (authorities, ca_name) = certificates(ca, "the CA's certificate")?;
     let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
         broken(&ca_name, "a certificate that cannot be used")
@@ -187,12 +139,6 @@ pub(crate) fn credentials(
     };
     let authority =
         Authority::new(authorities.iter().cloned()).map_err(|error| unusable(error.into()))?;
-    for (validity, trouble) in authority.out_of_date(Timestamp::now()) {
-        tracing::warn!(
-            authority = validity.subject,
-            "The certificate of the authority {trouble}"
-        );
-    }
     // Another one of several may be used.
     if authorities.iter().all(|der| short_key(der).is_some()) {
         refuse_short_keys(&authorities, &ca_name)?;
@@ -284,12 +230,14 @@ pub(crate) fn credentials(
     // Every connection authenticates both sides again: an expired certificate must not live on in a
     // ticket.
     config.resumption = Resumption::disabled();
+    let ends = CertificateEnd::all(&chain, authority.validities());
     Ok(Credentials {
-        tls: config,
+        tls: Arc::new(config),
         authority,
         client_id,
-        identity,
+        identity: identity.map(Arc::new),
         chain,
+        ends,
     })
 }
 
@@ -331,14 +279,6 @@ fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
         (None, _) => "the certificate cannot be read".to_owned(),
         (_, error) => error.to_string(),
     }
-}
-
-pub(super) fn upper_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -418,34 +358,5 @@ mod tests {
         assert!(error_of(&key).advice().unwrap().contains("must come first"));
         // The same chain is accepted with the key of its first certificate.
         credentials(&text(&ca), &swapped, &text(&ca_key)).unwrap();
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_private_key_that_others_may_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("client.key");
-        std::fs::write(&path, "a key").unwrap();
-        let pem = Pem::File(path.clone());
-        for mode in [0o640, 0o604, 0o620, 0o644] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let error = pem.read_private("the key").unwrap_err();
-            assert_eq!(error.kind(), ConnectErrorKind::FileExposed);
-            assert_eq!(
-                error.advice().unwrap(),
-                format!("Run: chmod 600 {}", path.display())
-            );
-        }
-        for mode in [0o600, 0o400] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(*pem.read_private("the key").unwrap().0, b"a key");
-        }
-    }
-
-    #[test]
-    fn keys_are_not_printed() {
-        assert_eq!(format!("{:?}", text("secret")), "Text(..)");
     }
 }

@@ -1,0 +1,87 @@
+//! Certificates that end.
+
+use ciphermq_certificates::{Nearness, Validity};
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+
+/// The part that a certificate has in a client's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateRole {
+    /// The client's own certificate: the server refuses the client after its end.
+    Own,
+    /// An intermediate one above it: the server refuses the client after its end.
+    Intermediate,
+    /// An authority that the client trusts.
+    Authority,
+}
+
+/// When a certificate of a client ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateEnd {
+    /// The certificate's part.
+    pub role: CertificateRole,
+    /// Its subject, and when it is valid.
+    pub validity: Validity,
+}
+
+impl CertificateEnd {
+    /// Describes a client's chain, its own certificate first, and its authorities.
+    pub(super) fn all(chain: &[CertificateDer<'_>], authorities: &[Validity]) -> Vec<Self> {
+        let chain = chain.iter().enumerate().filter_map(|(index, der)| {
+            let role = match index {
+                0 => CertificateRole::Own,
+                _ => CertificateRole::Intermediate,
+            };
+            let validity = Validity::read(der)?;
+            Some(Self { role, validity })
+        });
+        let authorities = authorities.iter().map(|validity| Self {
+            role: CertificateRole::Authority,
+            validity: validity.clone(),
+        });
+        chain.chain(authorities).collect()
+    }
+
+    pub(super) fn nearness(&self, now: Timestamp) -> Nearness {
+        Nearness::of(&self.validity, now)
+    }
+
+    /// Returns what there is to say about the end at the time `now`, as a sentence without its
+    /// stop; `None` while it is far.
+    #[must_use]
+    pub fn trouble(&self, now: Timestamp) -> Option<String> {
+        let trouble = self.validity.trouble(now)?;
+        let what = match self.role {
+            CertificateRole::Own => "This client's certificate",
+            CertificateRole::Intermediate => {
+                "The certificate of the intermediate authority above this client's"
+            }
+            CertificateRole::Authority => "The certificate of the authority",
+        };
+        Some(format!("{what} ({}) {trouble}", self.validity.subject))
+    }
+
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self.role {
+            CertificateRole::Own => {
+                "Check the clock; if it is right, renew it (`keygen renew`), and replace its file: \
+                 a running client reads it again by itself. Without a new one the server refuses \
+                 this client."
+            }
+            CertificateRole::Intermediate => {
+                "Check the clock; if it is right, renew it, and put it into the file of this \
+                 client's certificate: a running client reads it again by itself. Without a new \
+                 one the server refuses this client."
+            }
+            CertificateRole::Authority => {
+                "Check the clock; if it is right, make a new authority, name both in the file of \
+                 the authority for a while, and issue new certificates for the server and all \
+                 clients. Servers and other programs (OpenSSL) refuse everything that an \
+                 authority has issued once it has ended."
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! This client's certificate, its private key and its authority, which are read again when their
+//! files change.
+//!
+//! ```text
+//!   files ──► load ──► Credentials ──► CurrentCredentials ──► connections, sessions, announcements
+//!     ▲                                      │
+//!     └───────────── watch ◄─────────────────┘
+//! ```
+//!
+//! - `pem`: PEM texts and the files that hold them
+//! - `load`: from PEM texts to a TLS configuration and a signing identity
+//! - `current`: the credentials in use, and their replacement
+//! - `watch`: looks for changed files, and warns before certificates end
+//! - `end`: a certificate that ends
+
+mod current;
+mod end;
+mod load;
+mod pem;
+mod watch;
+
+pub use end::{CertificateEnd, CertificateRole};
+pub use load::client_id_of;
+
+pub(crate) use current::CurrentCredentials;
+pub(crate) use load::{Credentials, Source};
+pub(crate) use pem::{Pem, upper_first};
+pub(crate) use watch::start as watch;
