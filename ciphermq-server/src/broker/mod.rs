@@ -116,7 +116,7 @@ pub struct Broker {
     counting: tokio::sync::Mutex<()>,
     /// The number of each client's consumers.
     consumer_counts: ByClient<ConsumerCount>,
-    /// How fast the clients publish that may not publish as fast as they can.
+    /// How fast the clients publish.
     rates: PublishRates,
 }
 

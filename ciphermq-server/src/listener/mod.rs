@@ -211,8 +211,8 @@ async fn serve(
             () = handshake.must_give_way() => {}
         };
     }
-    let limits = context.broker.quotas().of(&peer.client_id);
-    match handshake.establish(peer.client_id.clone(), is_administrator, limits.connections) {
+    let limit = context.broker.quotas().of(&peer.client_id).connections;
+    match handshake.establish(peer.client_id.clone(), is_administrator, limit) {
         Ok(established) => session(stream, address, peer, established, context).await,
         Err(refusal) => {
             let (client_id, reason) = (peer.client_id.as_str(), refusal.to_string());
