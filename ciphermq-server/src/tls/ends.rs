@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// A certificate of the server or of an authority that it trusts, or an authority's revocation
 /// list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnCertificate {
     /// The setting of `[tls]` that names its file.
     pub field: &'static str,
@@ -79,10 +79,9 @@ impl OwnCertificate {
     fn advice(&self) -> &'static str {
         match (self.field, self.index) {
             ("ca_cert_path", _) => {
-                "Check the clock; if it is right, make a new authority and new certificates of it \
-                 for the server and all clients (`keygen certs --force --new-ca`). Without one, \
-                 this server and its clients go on, as they trust the authority because its file \
-                 was named; other programs (OpenSSL) refuse all its certificates"
+                "Check the clock; if it is right, renew the authority, or make a new one, and new \
+                 certificates of it for the server and all clients (`keygen certs --force \
+                 --new-ca`). Without one, this server refuses every client of the authority"
             }
             ("crl_paths", _) => {
                 "Check the clock; if it is right, replace the file by a new list of the authority \

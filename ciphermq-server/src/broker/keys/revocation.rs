@@ -8,7 +8,7 @@ impl ClientSession {
     /// Executes `get_crl`.
     pub(in crate::broker) fn revocation_lists(&self) -> Result<Reply, ErrorReply> {
         let credentials = self.broker.tls.get();
-        let lists = credentials.revocation_lists();
+        let lists = credentials.trust().revocation_lists();
         let (length, limit) = (lists.line_len(), self.broker.limits.max_line_bytes);
         if length > limit {
             let text = format!(
