@@ -1,8 +1,9 @@
-//! `status`: shows the server, the limits in force, and this client's connection.
+//! `status`: shows the server, the limits in force, when its certificates end, and this client's
+//! connection.
 
 use std::time::Duration;
 
-use ciphermq_client::Connection;
+use ciphermq_client::{Connection, EndInfo, RequestErrorKind, Timestamp};
 use serde_json::json;
 
 use crate::connection::{ConnectionArgs, Identity};
@@ -10,7 +11,7 @@ use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// Show the server, the limits in force, and this client's connection
+/// Show the server, the limits in force, when its certificates end, and this client's connection
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print one JSON object instead of a table
@@ -29,12 +30,23 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     for _ in 0..PINGS {
         times.push(client.ping().await?);
     }
+    let ends = match client.ends().await {
+        Ok(ends) => Some(ends),
+        // An older server does not say.
+        Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
+        Err(error) => return Err(error.into()),
+    };
     let connection = client.connection();
     client.close().await;
     if args.json {
-        stdout::print(json_of(&connection, &mut times))?;
+        stdout::print(json_of(&connection, &mut times, ends.as_deref()))?;
     } else {
-        table_of(&connection, &mut times).print()?;
+        let mut table = table_of(&connection, &mut times);
+        for end in ends.unwrap_or_default() {
+            let (name, value) = row_of(&end, Timestamp::now());
+            table.row(name, value);
+        }
+        table.print()?;
     }
     Ok(Exit::Done)
 }
@@ -89,8 +101,25 @@ fn table_of(connection: &Connection, times: &mut [Duration]) -> Table {
     table
 }
 
+/// Returns the row of a certificate or a revocation list: its name, and when it ends.
+fn row_of(end: &EndInfo, now: Timestamp) -> (&'static str, String) {
+    let name = match end.kind.as_str() {
+        "certificate" => "certificate",
+        "intermediate" => "intermediate",
+        "authority" => "authority",
+        "revocation_list" => "revocations",
+        _ => "other",
+    };
+    let EndInfo {
+        subject, not_after, ..
+    } = end;
+    let has_ended = not_after.parse().is_ok_and(|at: Timestamp| at < now);
+    let ends = if has_ended { "ended" } else { "ends" };
+    (name, format!("{subject} {ends} at {not_after}"))
+}
+
 /// The JSON object that docs/cli.md describes, on one line.
-fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
+fn json_of(connection: &Connection, times: &mut [Duration], ends: Option<&[EndInfo]>) -> String {
     let server = &connection.server;
     let (least, median) = least_and_median(times);
     let object = json!({
@@ -103,6 +132,7 @@ fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
             "key_exchange": connection.key_exchange,
         },
         "limits": server.limits,
+        "ends": ends,
         "round_trip_ms": { "min": milliseconds(least), "median": milliseconds(median), "pings": times.len() },
     });
     format!("{object}\n")
@@ -129,6 +159,25 @@ mod tests {
         assert_eq!(text(123_456), "0.123");
         assert_eq!(text(4_100_500), "4.101");
         assert_eq!(text(70_000_000), "70.0");
+    }
+
+    #[test]
+    fn what_has_ended_is_said() {
+        let end = EndInfo {
+            kind: "authority".into(),
+            subject: "CN=a".into(),
+            not_before: "2025-01-01T00:00:00Z".into(),
+            not_after: "2026-01-01T00:00:00Z".into(),
+        };
+        let text = |now: &str| row_of(&end, now.parse().unwrap()).1;
+        assert_eq!(
+            text("2026-01-01T00:00:00Z"),
+            "CN=a ends at 2026-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            text("2026-01-01T00:00:01Z"),
+            "CN=a ended at 2026-01-01T00:00:00Z"
+        );
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
             ca_cert_path: path("ca.crt"),
             crl_paths: Vec::new(),
             crl_policy: CrlPolicy::IfPresent,
+            watch: false,
         };
         let load = || crate::tls::load(&tls).unwrap();
         let current = CurrentTls::new(load());

@@ -76,6 +76,17 @@ impl OwnCertificate {
             .collect()
     }
 
+    /// Returns what it is, in the words of `list_ends`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match (self.field, self.index) {
+            ("ca_cert_path", _) => "authority",
+            ("crl_paths", _) => "revocation_list",
+            (_, 0) => "certificate",
+            _ => "intermediate",
+        }
+    }
+
     fn advice(&self) -> &'static str {
         match (self.field, self.index) {
             ("ca_cert_path", _) => {
@@ -101,27 +112,81 @@ impl OwnCertificate {
         }
     }
 
-    fn warn(&self, stage: Stage, now: Timestamp) {
-        let Validity {
-            subject, not_after, ..
-        } = &self.validity;
-        let trouble = match (stage, self.validity.error_at(now)) {
-            (Stage::Far, _) => return,
+    /// Describes its end, as far as it is at this stage.
+    fn end(&self, stage: Stage, now: Timestamp) -> String {
+        let not_after = self.validity.not_after;
+        let end = match (stage, self.validity.error_at(now)) {
             (_, Some(error)) => error.to_string(),
             (Stage::VeryNear, None) => format!("ends within a day, at {not_after}"),
-            (_, None) => format!("ends within 14 days, at {not_after}"),
+            (Stage::Near, None) => format!("ends within 14 days, at {not_after}"),
+            (_, None) => format!("ends at {not_after}"),
         };
-        let (field, advice) = (self.field, self.advice());
-        let what = match field {
+        let what = match self.field {
             "crl_paths" => "revocation list",
             _ => "certificate",
         };
-        tracing::warn!(
-            subject,
-            path = %self.path.display(),
-            advice,
-            "[tls] {field}: a {what} {trouble}"
-        );
+        format!("[tls] {}: a {what} {end}", self.field)
+    }
+
+    fn warn(&self, stage: Stage, now: Timestamp) {
+        if stage != Stage::Far {
+            tracing::warn!(
+                subject = self.validity.subject,
+                path = %self.path.display(),
+                advice = self.advice(),
+                "{}",
+                self.end(stage, now)
+            );
+        }
+    }
+
+    /// Whether another one of the same name replaces it. Of authorities with one name, a valid one
+    /// is enough.
+    fn is_replaced(&self, all: &[Self], now: Timestamp) -> bool {
+        let replaces = |other: &Self| {
+            other.kind() == "authority"
+                && other.validity.subject == self.validity.subject
+                && other.validity.error_at(now).is_none()
+        };
+        self.kind() == "authority" && all.iter().any(replaces)
+    }
+}
+
+/// What an operator is told about the ends of certificates.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EndReport {
+    /// A line for each, and below it the advice if it is needed.
+    pub text: String,
+    /// Whether all of them are valid, except authorities that valid ones of the same name replace.
+    pub is_valid: bool,
+}
+
+/// Reports when certificates and revocation lists end.
+#[must_use]
+pub fn report(own: &[OwnCertificate], now: Timestamp) -> EndReport {
+    let mut is_valid = true;
+    let line = |certificate: &OwnCertificate| {
+        let stage = Stage::of(&certificate.validity, now);
+        let urgency = match stage {
+            Stage::Far => "",
+            Stage::Invalid if !certificate.is_replaced(own, now) => {
+                is_valid = false;
+                "error: "
+            }
+            _ => "warning: ",
+        };
+        let end = certificate.end(stage, now);
+        let subject = &certificate.validity.subject;
+        let line = format!("{urgency}{end} ({subject}, {})", certificate.path.display());
+        match stage {
+            Stage::Far => line,
+            _ => format!("{line}\n{}.", certificate.advice()),
+        }
+    };
+    let lines: Vec<String> = own.iter().map(line).collect();
+    EndReport {
+        text: lines.join("\n"),
+        is_valid,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::server;
 
-async fn connect(server: &Server, id: &str) -> Client {
+pub(super) async fn connect(server: &Server, id: &str) -> Client {
     let identity = server.pki().client(id);
     let client = Client::builder(format!("localhost:{}", server.address().port()))
         .ca_file(server.pki().ca())
@@ -20,7 +20,7 @@ async fn connect(server: &Server, id: &str) -> Client {
         .unwrap_or_else(|error| panic!("{id} cannot connect: {error}"))
 }
 
-fn keyring() -> Keyring {
+pub(super) fn keyring() -> Keyring {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_owned();
     let arguments = keygen::KeysArgs {
