@@ -28,6 +28,9 @@ pub enum Flaw {
     /// The certificate is not valid yet, or an intermediate certificate is not.
     #[error("is not valid yet{}", from(.0))]
     NotYetValid(Option<Timestamp>),
+    /// The certificate of the authority that has issued it has expired, or is not valid yet.
+    #[error("was issued by an authority whose own certificate {0}")]
+    IssuerValidity(ValidityError),
     /// Its authority has revoked the certificate, or an intermediate certificate.
     #[error("is revoked")]
     Revoked,
@@ -111,6 +114,11 @@ impl Flaw {
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \
                  right, wait, or issue a new one."
+            }
+            Self::IssuerValidity(_) => {
+                "Check the clocks of both machines; if they are right, renew the authority, or make \
+                 a new one, and new certificates of it for the server and all clients, and give \
+                 everyone its `ca.crt`."
             }
             Self::Revoked => {
                 "If it was revoked by mistake or for a change of keys, issue a new one, where the \
@@ -291,10 +299,11 @@ impl From<&rustls::CertificateError> for Flaw {
             Bad::UnsupportedSignatureAlgorithmContext { .. } => Self::Algorithm,
             Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::KeyKind,
             Bad::BadEncoding => Self::Unreadable("it is not a certificate".to_owned()),
-            Bad::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
-                Some(error) => error.into(),
-                None => Self::Other(other.0.to_string()),
-            },
+            Bad::Other(other) => {
+                let webpki = other.0.downcast_ref::<webpki::Error>().map(Self::from);
+                let flaw = webpki.or_else(|| other.0.downcast_ref::<Self>().cloned());
+                flaw.unwrap_or_else(|| Self::Other(other.0.to_string()))
+            }
             error => Self::Other(error.to_string()),
         }
     }

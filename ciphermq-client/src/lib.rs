@@ -111,8 +111,9 @@ pub use ciphermq_crypto::{
 };
 pub use ciphermq_protocol::administration::{
     BlockInfo, ClientInfo, ClientsPage, ClientsRequest, ConnectionInfo, ConnectionsPage,
-    ConnectionsRequest, QuotaInfo,
+    ConnectionsRequest, QuotaInfo, Reloaded,
 };
+pub use ciphermq_protocol::ends::EndInfo;
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::pattern::{Pattern, PatternError};
 pub use ciphermq_protocol::name::{NameError, StaticName};

@@ -8,6 +8,7 @@
 //!  commit ──> messages ────────────> spool ──> ...          server_info.log
 //! ```
 //!
+//! - `level`: which events are logged, which may change
 //! - `layer`: receives events from `tracing` and routes their lines
 //! - `line`: formats the text, JSON and readable, with everything escaped that could break a line
 //!   or a terminal
@@ -32,11 +33,12 @@
 
 use std::{io, panic, sync::Arc, time::Duration};
 
-use tracing::{Subscriber, level_filters::LevelFilter, subscriber::SetGlobalDefaultError};
-use tracing_subscriber::{Registry, filter::Targets, layer::SubscriberExt as _};
+use tracing::{Subscriber, subscriber::SetGlobalDefaultError};
+use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
 use self::{
     layer::LogLayer,
+    level::CurrentLevel,
     line::Clock,
     rotation::RotatingFile,
     spool::{Output, Spool},
@@ -46,6 +48,7 @@ use retention::Retention;
 pub use settings::{Reserve, Rotation, Settings};
 
 mod layer;
+mod level;
 mod line;
 mod messages;
 mod retention;
@@ -89,6 +92,7 @@ pub enum Error {
 pub struct Guard {
     spools: Arc<[Spool]>,
     messages: MessageLog,
+    level: CurrentLevel,
 }
 
 impl Guard {
@@ -98,6 +102,7 @@ impl Guard {
         Handle {
             spools: Arc::clone(&self.spools),
             messages: self.messages.clone(),
+            level: self.level.clone(),
         }
     }
 
@@ -121,6 +126,7 @@ impl Guard {
 pub struct Handle {
     spools: Arc<[Spool]>,
     messages: MessageLog,
+    level: CurrentLevel,
 }
 
 impl Handle {
@@ -128,6 +134,12 @@ impl Handle {
     #[must_use]
     pub fn messages(&self) -> MessageLog {
         self.messages.clone()
+    }
+
+    /// Logs from now on up to another level.
+    pub fn set_level(&self, level: tracing::Level) {
+        self.level.set(level);
+        self.messages.set_level(level);
     }
 
     /// Reopens the log files by their names: a tool has moved them away, and needs to be sure that
@@ -244,8 +256,8 @@ fn start(
     let readable = Spool::start(console.output, CONSOLE_BUFFER)?;
     // The console is the last one.
     let spools = Arc::from([info.clone(), debug.clone(), error.clone(), readable.clone()]);
-    let messages = if settings.messages && settings.level >= tracing::Level::INFO {
-        MessageLog::on(info.clone(), clock.clone())
+    let messages = if settings.messages {
+        MessageLog::at(settings.level, info.clone(), clock.clone())
     } else {
         MessageLog::off()
     };
@@ -258,17 +270,12 @@ fn start(
         clock,
     };
 
-    let level = LevelFilter::from_level(settings.level);
-    // Libraries log about themselves at INFO and below, and would drown what the broker logs.
-    let libraries = if level == LevelFilter::TRACE {
-        LevelFilter::DEBUG
-    } else {
-        level.min(LevelFilter::WARN)
-    };
-    let filter = Targets::new()
-        .with_default(libraries)
-        .with_target("ciphermq", level)
-        .with_target(at_every_level, level.max(LevelFilter::WARN));
+    let (filter, level) = level::filter(settings.level, at_every_level);
     let subscriber = Registry::default().with(filter).with(lines);
-    Ok((subscriber, Guard { spools, messages }))
+    let guard = Guard {
+        spools,
+        messages,
+        level,
+    };
+    Ok((subscriber, guard))
 }

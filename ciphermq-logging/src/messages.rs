@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ciphermq_protocol::message_id::StreamId;
@@ -25,6 +26,8 @@ pub struct MessageLog(Option<Arc<Log>>);
 struct Log {
     file: Spool,
     clock: Clock,
+    /// Whether the level is INFO or more verbose.
+    is_on: AtomicBool,
 }
 
 impl MessageLog {
@@ -34,13 +37,30 @@ impl MessageLog {
         Self(None)
     }
 
-    pub(super) fn on(file: Spool, clock: Clock) -> Self {
-        Self(Some(Arc::new(Log { file, clock })))
+    /// Creates a handle that writes when the level allows it.
+    pub(super) fn at(level: tracing::Level, file: Spool, clock: Clock) -> Self {
+        let log = Self(Some(Arc::new(Log {
+            file,
+            clock,
+            is_on: AtomicBool::new(false),
+        })));
+        log.set_level(level);
+        log
+    }
+
+    pub(super) fn set_level(&self, level: tracing::Level) {
+        if let Some(log) = &self.0 {
+            log.is_on
+                .store(level >= tracing::Level::INFO, Ordering::Relaxed);
+        }
     }
 
     /// Writes lines, all with the current time.
     pub fn write(&self, write: impl FnOnce(&mut MessageLines<'_>)) {
-        let Some(log) = &self.0 else { return };
+        let is_on = |log: &&Arc<Log>| log.is_on.load(Ordering::Relaxed);
+        let Some(log) = self.0.as_ref().filter(is_on) else {
+            return;
+        };
         let now = (log.clock)();
         let mut start = String::from("{\"timestamp\":\"");
         push_time(&mut start, now);

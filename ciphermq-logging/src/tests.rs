@@ -80,6 +80,10 @@ impl Logs {
     }
 
     fn run_with(&self, f: impl FnOnce(&MessageLog)) {
+        self.run_with_handle(|handle| f(&handle.messages()));
+    }
+
+    fn run_with_handle(&self, f: impl FnOnce(&Handle)) {
         let clock = Arc::clone(&self.clock);
         let clock: Clock = Arc::new(move || Duration::from_millis(clock.load(Ordering::Relaxed)));
         let console = Console {
@@ -88,7 +92,7 @@ impl Logs {
         };
         let (subscriber, guard) =
             start(&self.config, None, AT_EVERY_LEVEL, console, clock).unwrap();
-        tracing::subscriber::with_default(subscriber, || f(&guard.handle().messages()));
+        tracing::subscriber::with_default(subscriber, || f(&guard.handle()));
         drop(guard);
     }
 
@@ -183,6 +187,30 @@ fn the_configured_level_filters_all_outputs() {
             "{level}"
         );
     }
+}
+
+#[test]
+fn another_level_is_in_force_at_once() {
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run_with_handle(|handle| {
+        let message = || {
+            let (exchange, key) = route();
+            let ids = [&id("m-1")];
+            handle
+                .messages()
+                .write(|lines| lines.published(&ids, &["q"], &exchange, &key));
+        };
+        all_levels();
+        message();
+        handle.set_level(tracing::Level::WARN);
+        all_levels();
+        message();
+        handle.set_level(tracing::Level::DEBUG);
+        all_levels();
+        message();
+    });
+    let lines = ["error.log", "info.log", "debug.log"].map(|name| logs.lines(name).len());
+    assert_eq!(lines, [6, 4, 1]);
 }
 
 #[test]

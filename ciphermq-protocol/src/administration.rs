@@ -1,4 +1,4 @@
-//! The JSON of `list_connections` and `list_clients`, and of their replies.
+//! The JSON of `list_connections`, `list_clients` and `reload`, and of their replies.
 
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +146,20 @@ pub struct QuotaInfo {
     pub held: u64,
     /// What it may hold; 0 means no limit.
     pub limit: u64,
+}
+
+/// What a reload has changed.
+///
+/// Unknown fields are ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What has changed, and is in force: `certificate`, `authorities`, `revocation_lists`,
+    /// `rules`, `quotas`, `log_level`. There may be others.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// The settings that have changed, and are in force only after a restart.
+    #[serde(default)]
+    pub restart: Vec<String>,
 }
 
 #[cfg(test)]

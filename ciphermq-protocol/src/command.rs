@@ -209,6 +209,11 @@ pub enum Command {
         /// The client.
         client_id: ClientId,
     },
+    /// `list_ends`: asks when the server's certificate, its authorities and its lists end.
+    ListEnds,
+    /// `reload`: has, as an administrator, the server read its configuration and certificates
+    /// again.
+    Reload,
     /// `ping`.
     Ping,
     /// `heartbeat`: the `ping` of older clients.
@@ -394,6 +399,8 @@ impl Command {
             "unblock_client" => Ok(Self::UnblockClient {
                 client_id: client_id(rest)?,
             }),
+            "list_ends" => Ok(Self::ListEnds),
+            "reload" => Ok(Self::Reload),
             "ping" => Ok(Self::Ping),
             "heartbeat" => Ok(Self::Heartbeat),
             _ => Err(CommandError::Unknown),
@@ -537,6 +544,8 @@ impl Command {
             Self::ListClients(request) => put_json(out, "list_clients ", request),
             Self::BlockClient { client_id } => put(out, &["block_client ", client_id.as_str()]),
             Self::UnblockClient { client_id } => put(out, &["unblock_client ", client_id.as_str()]),
+            Self::ListEnds => put(out, &["list_ends"]),
+            Self::Reload => put(out, &["reload"]),
             Self::Ping => put(out, &["ping"]),
             Self::Heartbeat => put(out, &["heartbeat"]),
         }

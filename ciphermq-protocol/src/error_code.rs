@@ -106,6 +106,9 @@ error_codes! {
     /// The client's certificate has ended or is no longer accepted; the server closes the
     /// connection.
     BadCertificate = "bad_certificate", definite: true;
+    /// The server's configuration or a file that it names cannot be used; everything stays as it
+    /// is.
+    BadConfiguration = "bad_configuration", definite: true;
     /// The server is stopping; the message may or may not be stored.
     ShuttingDown = "shutting_down", definite: false;
 }

@@ -26,7 +26,8 @@
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
 //! - [`permission`]: the actions of authorization rules, and the JSON of `can_i`
 //! - [`topology`]: the JSON of `list_queues`, `list_exchanges` and `list_bindings`
-//! - [`administration`]: the JSON of `list_connections` and `list_clients`
+//! - [`administration`]: the JSON of `list_connections`, `list_clients` and `reload`
+//! - [`ends`]: the JSON of `list_ends`: when the server's certificates end
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
 //! - [`revocation`]: certificate revocation lists
 //! - [`json`]: JSON objects without duplicate keys
@@ -36,6 +37,7 @@
 pub mod administration;
 pub mod certificate;
 pub mod command;
+pub mod ends;
 pub mod envelope;
 pub mod error_code;
 pub mod hello;

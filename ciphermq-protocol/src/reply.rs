@@ -9,8 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::administration::{ClientsPage, ConnectionsPage};
+use crate::administration::{ClientsPage, ConnectionsPage, Reloaded};
 use crate::certificate::CertificateChain;
+use crate::ends::EndsPage;
 use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
 use crate::hello::HelloReply;
@@ -104,6 +105,10 @@ pub enum Reply {
     ClientBlocked,
     /// `Client unblocked`
     ClientUnblocked,
+    /// `Ends: <json>`
+    Ends(EndsPage),
+    /// `Reloaded: <json>`
+    Reloaded(Reloaded),
     /// `PONG`
     Pong,
     /// `Heartbeat received`: the `PONG` of older clients.
@@ -393,6 +398,8 @@ impl Reply {
             Self::Bindings(page) => put_json(out, "Bindings: ", page),
             Self::Connections(page) => put_json(out, "Connections: ", page),
             Self::Clients(page) => put_json(out, "Clients: ", page),
+            Self::Ends(page) => put_json(out, "Ends: ", page),
+            Self::Reloaded(reloaded) => put_json(out, "Reloaded: ", reloaded),
             Self::Permission(permission) => put_json(out, "Permission: ", permission),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
@@ -514,6 +521,12 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Clients: ") {
         return parse_json(rest).map(Reply::Clients);
+    }
+    if let Some(rest) = text.strip_prefix("Ends: ") {
+        return parse_json(rest).map(Reply::Ends);
+    }
+    if let Some(rest) = text.strip_prefix("Reloaded: ") {
+        return parse_json(rest).map(Reply::Reloaded);
     }
     if let Some(rest) = text.strip_prefix("Permission: ") {
         return parse_json(rest).map(Reply::Permission);

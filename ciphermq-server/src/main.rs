@@ -34,7 +34,8 @@ struct Arguments {
 enum Command {
     /// Check the configuration and the files that it names, without starting or creating anything.
     ///
-    /// Exit code 0 if the server can use them, and 1 with the error that its start would report.
+    /// Exit code 0 if the server can use them, and 1 with the error that its start would report, or
+    /// if a certificate or a revocation list has ended. When each of them ends is printed.
     /// The database and the address are not connected to.
     Check,
     /// Back up the database of a running server, or of a stopped one, into a new folder.
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         None => run(&arguments).map(|()| true),
-        Some(Command::Check) => check(&arguments).map(|()| true),
+        Some(Command::Check) => check(&arguments),
         Some(command) => beside_a_server(&arguments, command),
     };
     match result {
@@ -129,19 +130,23 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     result.map_err(Into::into)
 }
 
-/// Checks what a start would read, and reports the result on standard error, with warnings.
-fn check(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+/// Checks what a start would read, and reports the result on standard error, with warnings and the
+/// ends of certificates. Returns whether all of these are valid.
+fn check(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
     file_roles::refuse_shared(&config, &arguments.config)?;
-    server::check(&config)?;
+    let ends = server::check(&config)?;
     for warning in &config.warnings {
         print(&format!("warning: {warning}"));
     }
-    let path = text::shown(&arguments.config);
-    print(&format!(
-        "{path} can be used, and so can the files that it names"
-    ));
-    Ok(())
+    print(&ends.text);
+    if ends.is_valid {
+        let path = text::shown(&arguments.config);
+        print(&format!(
+            "{path} can be used, and so can the files that it names"
+        ));
+    }
+    Ok(ends.is_valid)
 }
 
 /// Carries out a command on the database. Returns whether it found no fault.

@@ -8,14 +8,15 @@ use crate::broker::{self, Blocks, Broker, CommitDispatcher, Dispatcher, Topology
 use crate::config::{self, Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::quota::Ledger;
-use crate::reload::Reloader;
+use crate::reload::{self, Reloader};
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
 use crate::tls::current::{Credentials, CurrentTls};
-use crate::tls::ends::EndWarnings;
+use crate::tls::ends::{self, EndReport, EndWarnings};
 use crate::{listener, stop, tls};
 use ciphermq_logging::Handle;
+use jiff::Timestamp;
 
 /// The reason why the server did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -62,15 +63,16 @@ pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
     })
 }
 
-/// Checks the certificates and the at-rest key, without binding or creating anything.
+/// Checks the certificates and the at-rest key, without binding or creating anything. Returns when
+/// the certificates end.
 ///
 /// # Errors
 ///
 /// [`Error::Tls`] and [`Error::AtRestKey`], with what to do about it.
-pub fn check(config: &Config) -> Result<(), Error> {
-    tls::load(&config.tls)?;
+pub fn check(config: &Config) -> Result<EndReport, Error> {
+    let credentials = tls::load(&config.tls)?;
     config.encryption.key.check()?;
-    Ok(())
+    Ok(ends::report(credentials.own(), Timestamp::now()))
 }
 
 /// Runs until a signal stops it, or until the database cannot be used any more.
@@ -156,6 +158,7 @@ pub async fn run_with(
         writer::spawn(thread.runtime(), store.committer, observer, settings);
     let keys = KeyDirectory::new(at_rest_cipher, Arc::clone(&store.reader), writer.clone());
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
+    let (reloads, requests) = reload::channel();
     let broker = Broker::new(broker::Parts {
         limits,
         authorization: config.authorization,
@@ -165,13 +168,16 @@ pub async fn run_with(
         reader: store.reader,
         keys,
         tls: Arc::clone(&tls),
+        reloads: reloads.clone(),
     });
 
     let credentials = tls.subscribe();
-    let reloader = Reloader::new(started_with, Arc::clone(&broker), tls);
+    let mut reloader = Reloader::new(started_with, Arc::clone(&broker), tls, logs.clone());
     if reload_later {
-        reloader.reload();
+        // It is logged.
+        let _ = reloader.reload().await;
     }
+    let reloading = tokio::spawn(reloader.run(requests));
 
     let listener = bound.listen()?;
     let address = listener.local_addr().map_or_else(
@@ -188,7 +194,7 @@ pub async fn run_with(
         {address}");
 
     let ended = tokio::select! {
-        () = signals.stop(&logs, || reloader.reload()) => None,
+        () = signals.stop(&logs, || reloads.request()) => None,
         ended = &mut writing => Some(ended),
     };
     tracing::info!("Stopping");
@@ -202,6 +208,7 @@ pub async fn run_with(
         tracing::warn!("Some connections did not end in time");
         listening.abort();
     }
+    reloading.abort();
     sweeper.abort();
     counter.abort();
     end_warnings.abort();

@@ -469,12 +469,21 @@ impl Server {
     ///
     /// If the server does not run, or reports nothing.
     pub async fn reload(&self) -> String {
+        self.write_config();
+        self.hang_up().await
+    }
+
+    /// Writes the configuration with what was set since the start.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn write_config(&self) {
         let path = self.folder.path().join("config.toml");
         let config = self
             .options
             .config(self.folder.path(), &self.pki, self.address.port());
         std::fs::write(&path, config).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        self.hang_up().await
     }
 
     /// Sends SIGHUP, and returns the line by which the server reports whether it could read its

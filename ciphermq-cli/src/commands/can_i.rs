@@ -51,12 +51,10 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     let permission = client.can_i(request).await?;
     client.close().await;
     let answer = match args.json {
-        true => serde_json::to_string(&permission).map_err(|error| {
-            Failure::plain(format!("The server's answer cannot be shown: {error}."))
-        })?,
-        false => sentence(&permission),
+        true => stdout::json_line(&permission)?,
+        false => sentence(&permission) + "\n",
     };
-    stdout::print(answer + "\n")?;
+    stdout::print(answer)?;
     Ok(match permission.allowed {
         true => Exit::Done,
         false => Exit::NotAllowed,

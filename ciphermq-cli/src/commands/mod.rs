@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Bindings(topology::bindings::Args),
     Connections(administration::connections::Args),
     Clients(administration::clients::Args),
+    Reload(administration::reload::Args),
     CanI(can_i::Args),
     Status(status::Args),
     Completions(completions::Args),
@@ -95,6 +96,7 @@ pub(crate) fn run(
         Command::Clients(args) => {
             block_on(administration::clients::run(args, console(Role::Client)))
         }
+        Command::Reload(args) => block_on(administration::reload::run(args)),
         Command::CanI(args) => block_on(can_i::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args, program()),

@@ -1,8 +1,12 @@
-//! `status`: shows the server, the limits in force, and this client's connection.
+//! `status`: shows the server, the limits in force, when its certificates end, and this client's
+//! connection.
 
 use std::time::Duration;
 
-use ciphermq_client::{CertificateEnd, CertificateRole, Connection, RevocationList};
+use ciphermq_client::{
+    CertificateEnd, CertificateRole, Connection, EndInfo, RequestErrorKind, RevocationList,
+    Timestamp,
+};
 use serde_json::json;
 
 use crate::connection::{ConnectionArgs, Identity};
@@ -10,7 +14,7 @@ use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// Show the server, the limits in force, and this client's connection
+/// Show the server, the limits in force, when its certificates end, and this client's connection
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print one JSON object instead of a table
@@ -29,20 +33,25 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     for _ in 0..PINGS {
         times.push(client.ping().await?);
     }
+    let server = match client.ends().await {
+        Ok(ends) => Some(ends),
+        // An older server does not say.
+        Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
+        Err(error) => return Err(error.into()),
+    };
     let connection = client.connection();
-    let (ends, lists) = (client.certificate_ends(), client.lists_in_force());
+    let ends = Ends {
+        own: client.certificate_ends(),
+        lists: client.lists_in_force(),
+        server,
+    };
     client.close().await;
     if args.json {
-        stdout::print(json_of(&connection, &mut times, &ends, &lists))?;
+        stdout::print(json_of(&connection, &mut times, &ends))?;
     } else {
         let mut table = table_of(&connection, &mut times);
-        for end in &ends {
-            let validity = &end.validity;
-            let text = format_args!("{}, valid until {}", validity.subject, validity.not_after);
-            table.row(role_text(end.role), text);
-        }
-        for list in &lists {
-            table.row("revoked", list_text(list));
+        for (name, value) in ends.rows(Timestamp::now()) {
+            table.row(name, value);
         }
         table.print()?;
     }
@@ -99,12 +108,45 @@ fn table_of(connection: &Connection, times: &mut [Duration]) -> Table {
     table
 }
 
+/// What ends, and what is revoked.
+struct Ends {
+    /// The certificates of this client and its authorities.
+    own: Vec<CertificateEnd>,
+    /// The revocation lists in force here.
+    lists: Vec<RevocationList>,
+    /// What the server says of its own; `None` if it is too old to say.
+    server: Option<Vec<EndInfo>>,
+}
+
+impl Ends {
+    /// Returns the rows of the table: a name and a text each.
+    fn rows(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        for end in &self.own {
+            let (subject, at) = (&end.validity.subject, end.validity.not_after);
+            let text = format!("{subject} {} at {at}", verb(at, now));
+            rows.push((role_text(end.role), text));
+        }
+        for list in &self.lists {
+            rows.push(("revoked", list_text(list)));
+        }
+        for end in self.server.iter().flatten() {
+            rows.push(row_of_server(end, now));
+        }
+        rows
+    }
+}
+
 fn role_text(role: CertificateRole) -> &'static str {
     match role {
         CertificateRole::Own => "certificate",
         CertificateRole::Intermediate => "intermediate",
         _ => "authority",
     }
+}
+
+fn verb(at: Timestamp, now: Timestamp) -> &'static str {
+    if at < now { "ended" } else { "ends" }
 }
 
 /// Describes a revocation list and its age.
@@ -119,13 +161,24 @@ pub(super) fn list_text(list: &RevocationList) -> String {
     )
 }
 
+/// Returns the row of a certificate or a revocation list of the server.
+fn row_of_server(end: &EndInfo, now: Timestamp) -> (&'static str, String) {
+    let name = match end.kind.as_str() {
+        "certificate" => "server cert",
+        "intermediate" => "server chain",
+        "authority" => "server trusts",
+        "revocation_list" => "server list",
+        _ => "server other",
+    };
+    let EndInfo {
+        subject, not_after, ..
+    } = end;
+    let at = not_after.parse().unwrap_or(Timestamp::MAX);
+    (name, format!("{subject} {} at {not_after}", verb(at, now)))
+}
+
 /// The JSON object that docs/cli.md describes, on one line.
-fn json_of(
-    connection: &Connection,
-    times: &mut [Duration],
-    ends: &[CertificateEnd],
-    lists: &[RevocationList],
-) -> String {
+fn json_of(connection: &Connection, times: &mut [Duration], ends: &Ends) -> String {
     let server = &connection.server;
     let (least, median) = least_and_median(times);
     let object = json!({
@@ -137,18 +190,19 @@ fn json_of(
             "cipher_suite": connection.cipher_suite,
             "key_exchange": connection.key_exchange,
         },
-        "certificates": ends.iter().map(|end| json!({
+        "certificates": ends.own.iter().map(|end| json!({
             "role": role_text(end.role),
             "subject": end.validity.subject,
             "not_after": end.validity.not_after.to_string(),
         })).collect::<Vec<_>>(),
-        "revocation_lists": lists.iter().map(|list| json!({
+        "revocation_lists": ends.lists.iter().map(|list| json!({
             "issuer": list.validity().subject,
             "number": list.number().to_string(),
             "made_at": list.validity().not_before.to_string(),
             "next_by": list.validity().not_after.to_string(),
         })).collect::<Vec<_>>(),
         "limits": server.limits,
+        "ends": ends.server,
         "round_trip_ms": { "min": milliseconds(least), "median": milliseconds(median), "pings": times.len() },
     });
     format!("{object}\n")
@@ -175,6 +229,25 @@ mod tests {
         assert_eq!(text(123_456), "0.123");
         assert_eq!(text(4_100_500), "4.101");
         assert_eq!(text(70_000_000), "70.0");
+    }
+
+    #[test]
+    fn what_has_ended_is_said() {
+        let end = EndInfo {
+            kind: "authority".into(),
+            subject: "CN=a".into(),
+            not_before: "2025-01-01T00:00:00Z".into(),
+            not_after: "2026-01-01T00:00:00Z".into(),
+        };
+        let text = |now: &str| row_of_server(&end, now.parse().unwrap()).1;
+        assert_eq!(
+            text("2026-01-01T00:00:00Z"),
+            "CN=a ends at 2026-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            text("2026-01-01T00:00:01Z"),
+            "CN=a ended at 2026-01-01T00:00:00Z"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::os::fd::AsFd as _;
 
 use ciphermq_client::text::data_for_terminal;
 use ciphermq_files::{Need, check_descriptor};
+use serde::Serialize;
 
 use crate::console::stderr;
 use crate::exit::Failure;
@@ -78,6 +79,14 @@ pub(crate) fn escaped_for<'d>(output: &impl io::IsTerminal, data: &'d [u8]) -> C
     } else {
         Cow::Borrowed(data)
     }
+}
+
+/// Returns what the server has answered as a line of JSON.
+pub(crate) fn json_line(answer: &impl Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string(answer).map_err(|error| {
+        Failure::plain(format!("The server's answer cannot be shown: {error}."))
+    })?;
+    Ok(json + "\n")
 }
 
 /// Prints data. A reader that has closed the pipe is not an error.

@@ -1,8 +1,10 @@
-//! Connections and clients of the server, for administrators, and its revocation lists, for all.
+//! Connections and clients of the server, and its reload, for administrators; its revocation lists
+//! and the ends of its certificates, for all.
 
 use ciphermq_protocol::administration::{
-    ClientsPage, ClientsRequest, ConnectionsPage, ConnectionsRequest,
+    ClientsPage, ClientsRequest, ConnectionsPage, ConnectionsRequest, Reloaded,
 };
+use ciphermq_protocol::ends::EndInfo;
 use ciphermq_protocol::{ClientId, Command, Reply};
 
 use super::Client;
@@ -19,6 +21,20 @@ impl Client {
     pub async fn revocation_lists(&self) -> Result<Vec<Vec<u8>>, RequestError> {
         self.expect(Command::GetCrl, |reply| match reply {
             Reply::RevocationLists(lists) => lists.to_der(),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks when the server's certificate, the authorities that it trusts, and its revocation lists
+    /// end. The server is not to be trusted in this.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server did not answer, or is too old to say (`Unsupported`).
+    pub async fn ends(&self) -> Result<Vec<EndInfo>, RequestError> {
+        self.expect(Command::ListEnds, |reply| match reply {
+            Reply::Ends(page) => Some(page.ends),
             _ => None,
         })
         .await
@@ -94,5 +110,20 @@ impl Client {
             client_id: client.clone(),
         };
         self.confirm(command, &Reply::ClientUnblocked).await
+    }
+
+    /// Has the server read its configuration, certificates, authorities and revocation lists again,
+    /// as SIGHUP does. Returns what has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`]: `BadConfiguration` if one of them cannot be used; everything stays as it
+    /// is then.
+    pub async fn reload(&self) -> Result<Reloaded, RequestError> {
+        self.expect(Command::Reload, |reply| match reply {
+            Reply::Reloaded(reloaded) => Some(reloaded),
+            _ => None,
+        })
+        .await
     }
 }

@@ -9,6 +9,7 @@ use ciphermq_protocol::{Command, ExchangeName, QueueName, RoutingKey};
 
 use super::Consumer;
 use crate::client_core::ClientCore;
+use crate::credentials::Trust;
 use crate::dedup::{Deduplication, InMemory};
 use crate::driver::{self, DeliveryQueue, Setup};
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -237,14 +238,12 @@ impl ConsumerBuilder {
             );
         }
         revocation::keep_fetching(handle.downgrade(), handle.events(), core.lists.clone());
-        let mut authority = core.credentials.subscribe_authority();
-        let trusted = authority.borrow_and_update().clone();
-        let opener = Opener::new(receiver, keyring, trusted, self.policy);
+        let mut trust = Trust::new(Arc::clone(&core.credentials));
+        let opener = Opener::new(receiver, keyring, trust.authority(), self.policy);
         Ok(Consumer::new(
             self.queue,
             opener,
-            authority,
-            Arc::clone(&core.credentials),
+            trust,
             handle,
             queued,
             self.dedup,

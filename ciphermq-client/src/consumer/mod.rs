@@ -60,12 +60,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use ciphermq_crypto::{Authority, OpenError, Opened, Opener};
+use ciphermq_crypto::{OpenError, Opened, Opener};
 use ciphermq_protocol::envelope::EnvelopeReader;
 use ciphermq_protocol::{ClientId, Delivery, MessageId, QueueName};
 use futures_util::Stream;
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 pub use acker::Acker;
 pub use builder::ConsumerBuilder;
@@ -76,7 +75,7 @@ pub use crate::driver::AckSummary;
 use self::lookup::{CertificateLookup, LookupResult, NotFound};
 use self::shared::ConsumerCore;
 use crate::connection::Connection;
-use crate::credentials::CurrentCredentials;
+use crate::credentials::Trust;
 use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{DeliveryQueue, Handle};
 use crate::error::RequestError;
@@ -103,8 +102,7 @@ pub struct Consumer {
     queue: QueueName,
     opener: Opener,
     /// The authorities in use, which the opener follows.
-    authority: watch::Receiver<Authority>,
-    credentials: Arc<CurrentCredentials>,
+    trust: Trust,
     reader: EnvelopeReader,
     /// The pending request for a sender's certificate. Later deliveries wait for it.
     lookup: Option<CertificateLookup>,
@@ -122,8 +120,7 @@ impl Consumer {
     fn new(
         queue: QueueName,
         opener: Opener,
-        authority: watch::Receiver<Authority>,
-        credentials: Arc<CurrentCredentials>,
+        trust: Trust,
         handle: Handle,
         queued: Arc<DeliveryQueue>,
         dedup: Box<dyn Deduplication>,
@@ -132,8 +129,7 @@ impl Consumer {
         Self {
             queue,
             opener,
-            authority,
-            credentials,
+            trust,
             reader: EnvelopeReader::default(),
             lookup: None,
             ready: VecDeque::new(),
@@ -151,7 +147,7 @@ impl Consumer {
     /// Returns the next message if one is already here.
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
         // It ends where it is awaited.
-        let may_open = self.credentials.check_lists(Timestamp::now()).is_ok();
+        let may_open = self.trust.check_lists(Timestamp::now()).is_ok();
         while self.lookup.is_none() && may_open {
             let delivery = match self.next_copy() {
                 Some(copy) => copy,
@@ -279,8 +275,7 @@ impl Consumer {
 
     /// Opens a delivery; `None` if it is skipped.
     fn open_delivery(&mut self, delivery: Delivery) -> Option<Item> {
-        if self.authority.has_changed().unwrap_or(false) {
-            let authority = self.authority.borrow_and_update().clone();
+        if let Some(authority) = self.trust.changed() {
             self.opener.set_authority(authority);
         }
         let Delivery {
@@ -397,7 +392,7 @@ impl Stream for Consumer {
                     return Poll::Ready(end.map(|reason| Err(ConsumeError::Ended(reason))));
                 };
                 // What is not opened is delivered again.
-                if let Err(reason) = self.credentials.check_lists(Timestamp::now()) {
+                if let Err(reason) = self.trust.check_lists(Timestamp::now()) {
                     self.shared.handle.end();
                     self.shared.queued.close(None);
                     return Poll::Ready(Some(Err(ConsumeError::Ended(reason))));

@@ -10,6 +10,7 @@
 //! - `pem`: PEM texts and the files that hold them
 //! - `load`: from PEM texts to a TLS configuration and a signing identity
 //! - `current`: the credentials in use, and their replacement
+//! - `trust`: the authorities in use, as a publisher or consumer follows them
 //! - `watch`: looks for changed files, and warns before certificates end
 //! - `end`: a certificate that ends
 
@@ -17,6 +18,7 @@ mod current;
 mod end;
 mod load;
 mod pem;
+mod trust;
 mod watch;
 
 pub use end::{CertificateEnd, CertificateRole};
@@ -25,4 +27,5 @@ pub use load::client_id_of;
 pub(crate) use current::CurrentCredentials;
 pub(crate) use load::{Credentials, Source};
 pub(crate) use pem::{Pem, upper_first};
+pub(crate) use trust::Trust;
 pub(crate) use watch::start as watch;

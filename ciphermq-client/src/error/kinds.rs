@@ -96,6 +96,8 @@ kinds! {
         InUse: Caller, retryable: false;
         /// A limit of the server is reached.
         LimitReached: Caller, retryable: false;
+        /// The server's configuration, or a file that it names, cannot be used.
+        BadConfiguration: Caller, retryable: false;
         /// This client has as much as its quota allows; the text names the quota.
         QuotaExceeded: Caller, retryable: false;
         /// The server does not know the command.
@@ -247,6 +249,7 @@ operations! {
         Blocked => Blocked;
         InUse => InUse;
         LimitReached => LimitReached;
+        BadConfiguration => BadConfiguration;
         QuotaExceeded => QuotaExceeded;
         BadKey => BadKey;
         StaleKey => StaleKey;

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::sealer::{Sealer, fetch_key};
 use super::{BatchLimits, Outcome, Publisher};
 use crate::client_core::ClientCore;
+use crate::credentials::Trust;
 use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
 use crate::driver::{CLOSED, Op, OutcomeObserver, PublisherId, PublisherSetup, Window};
 use crate::error::{PublishError, PublishErrorKind};
@@ -196,7 +197,7 @@ impl PublisherBuilder {
             unsigned_sessions: self.unsigned_sessions,
             asked: Some(tokio::time::Instant::now()),
             session: None,
-            authority: core.credentials.subscribe_authority(),
+            trust: Trust::new(Arc::clone(&core.credentials)),
             credentials,
         };
         sealer.check()?;

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use ciphermq_certificates::flaw::for_client;
 use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{
-    Authority, Form, Header, Identity, OlderForm, RecipientKey, SealError, SendingSession,
-    seal_older,
+    Form, Header, Identity, OlderForm, RecipientKey, SealError, SendingSession, seal_older,
 };
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client_core::ClientCore;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Trust};
 use crate::driver::line_overhead;
 use crate::error::{ConnectError, PublishError, PublishErrorKind};
 use crate::keys::ReceiverKey;
@@ -53,7 +51,7 @@ pub(crate) struct Sealer {
     pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
     /// The authorities in use, by which the key is verified.
-    pub(crate) authority: watch::Receiver<Authority>,
+    pub(crate) trust: Trust,
     /// What signs the sessions.
     pub(crate) credentials: Arc<Credentials>,
 }
@@ -64,11 +62,10 @@ impl Sealer {
     pub(crate) async fn refresh(&mut self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
         self.learn_credentials(core, now);
-        core.credentials
+        self.trust
             .check_lists(now)
             .map_err(|error| old_lists(&error))?;
-        if self.authority.has_changed().unwrap_or(false) {
-            self.authority.borrow_and_update();
+        if self.trust.changed().is_some() {
             core.keys.forget(&self.receiver);
             self.forget_key();
         }

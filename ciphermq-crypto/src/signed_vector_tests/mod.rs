@@ -150,6 +150,7 @@ fn certificate_reason(error: &CertificateError) -> &'static str {
         CertificateError::NotTrusted(_) => "certificate_not_trusted",
         CertificateError::Expired(_) => "certificate_expired",
         CertificateError::NotYetValid(_) => "certificate_not_yet_valid",
+        CertificateError::Revoked(_) => "certificate_revoked",
         CertificateError::Usage(_) => "certificate_usage",
         CertificateError::Name(_) => "certificate_name",
         CertificateError::KeyKind => "certificate_key_kind",

@@ -76,6 +76,8 @@ fn lines() -> Vec<String> {
         r#"list_clients {"after":"c"}"#.into(),
         "block_client c".into(),
         "unblock_client c".into(),
+        "list_ends".into(),
+        "reload".into(),
         "ping".into(),
         "heartbeat".into(),
     ]

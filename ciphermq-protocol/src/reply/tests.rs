@@ -1,5 +1,6 @@
 use super::*;
 use crate::administration::{BlockInfo, ClientInfo, ConnectionInfo, QuotaInfo};
+use crate::ends::EndInfo;
 use crate::hello::HelloLimits;
 use crate::name::{ClientId, ExchangeName, QueueName, RoutingKey};
 use crate::topology::{BindingCursor, ExchangeInfo, QueueInfo};
@@ -135,6 +136,25 @@ fn texts() -> Vec<(Reply, &'static str)> {
             "Clients: {\"clients\":[{\"client\":\"c\",\"connections\":1,\
              \"blocked\":{\"by\":\"ops\",\"since\":\"t\"},\
              \"quotas\":[{\"quota\":\"connections\",\"held\":1,\"limit\":2000}]}]}\n",
+        ),
+        (
+            Reply::Ends(EndsPage {
+                ends: vec![EndInfo {
+                    kind: "authority".into(),
+                    subject: "CN=a".into(),
+                    not_before: "t".into(),
+                    not_after: "u".into(),
+                }],
+            }),
+            "Ends: {\"ends\":[{\"kind\":\"authority\",\"subject\":\"CN=a\",\
+             \"not_before\":\"t\",\"not_after\":\"u\"}]}\n",
+        ),
+        (
+            Reply::Reloaded(Reloaded {
+                changed: vec!["rules".into()],
+                restart: Vec::new(),
+            }),
+            "Reloaded: {\"changed\":[\"rules\"],\"restart\":[]}\n",
         ),
         (Reply::ConnectionClosed, "Connection closed\n"),
         (Reply::ClientBlocked, "Client blocked\n"),

@@ -56,6 +56,7 @@ impl Answer {
             Self::Ready(Reply::Bindings(page)) => encoded_len(page),
             Self::Ready(Reply::Connections(page)) => encoded_len(page),
             Self::Ready(Reply::Clients(page)) => encoded_len(page),
+            Self::Ready(Reply::Ends(page)) => encoded_len(page),
             Self::Ready(Reply::RevocationLists(lists)) => lists.line_len(),
             Self::Ready(Reply::SignedKey(text)) => text.len(),
             Self::Ready(Reply::Certificate(chain)) => chain.base64_len(),

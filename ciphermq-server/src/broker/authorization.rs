@@ -312,18 +312,20 @@ fn needed<'a>(client_id: &'a ClientId, command: &'a Command) -> Needed<'a> {
         | Command::CloseConnection { .. }
         | Command::ListClients(_)
         | Command::BlockClient { .. }
-        | Command::UnblockClient { .. } => Request::new(Action::Administer),
+        | Command::UnblockClient { .. }
+        | Command::Reload => Request::new(Action::Administer),
 
         // It is about the client's own keys.
         Command::ListWaitingKeys(_) => Request::of_keys(client_id),
 
         // The store knows whose message it is, and lists what the client has to do with;
-        // revocation lists are public.
+        // revocation lists and the ends of certificates are public.
         Command::Resend { .. }
         | Command::ListQueues(_)
         | Command::ListExchanges(_)
         | Command::ListBindings(_)
         | Command::GetCrl
+        | Command::ListEnds
         | Command::CanI(_)
         | Command::Hello(_)
         | Command::Ping

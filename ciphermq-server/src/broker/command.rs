@@ -112,12 +112,14 @@ impl ClientSession {
             } => self.certificate(&client_id, fingerprint.as_ref()).await,
             Command::ListWaitingKeys(request) => self.waiting_keys(request).await,
             Command::GetCrl => self.revocation_lists(),
+            Command::ListEnds => Ok(self.list_ends()),
 
             Command::ListConnections(request) => Ok(self.list_connections(&request)),
             Command::CloseConnection { connection } => self.close_connection(connection),
             Command::ListClients(request) => Ok(self.list_clients(&request)),
             Command::BlockClient { client_id } => self.block_client(client_id).await,
             Command::UnblockClient { client_id } => self.unblock_client(client_id).await,
+            Command::Reload => self.reload().await,
 
             Command::Hello(request) => {
                 return Ok(self.hello(request).unwrap_or_else(refusal));

@@ -66,6 +66,7 @@ use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
 use crate::model::{Change, ChangeOutcome};
 use crate::quota::Ledger;
+use crate::reload::Reloads;
 use crate::repeated::Repeated;
 use crate::store::Reader;
 use crate::store::writer::{ClientWriter, WriteError, WriterHandle};
@@ -92,6 +93,8 @@ pub struct Parts {
     pub keys: KeyDirectory,
     /// The certificates in force.
     pub tls: Arc<CurrentTls>,
+    /// What reads the configuration again.
+    pub reloads: Reloads,
 }
 
 /// The state that all connections share.
@@ -105,6 +108,7 @@ pub struct Broker {
     reader: Arc<dyn Reader>,
     keys: KeyDirectory,
     tls: Arc<CurrentTls>,
+    reloads: Reloads,
     repeated: Repeated,
     /// The connection of each named consumer.
     consumers: DashMap<(ClientId, String), ConnectionId>,
@@ -116,7 +120,7 @@ pub struct Broker {
     counting: tokio::sync::Mutex<()>,
     /// The number of each client's consumers.
     consumer_counts: ByClient<ConsumerCount>,
-    /// How fast the clients publish that may not publish as fast as they can.
+    /// How fast the clients publish.
     rates: PublishRates,
 }
 
@@ -136,6 +140,7 @@ impl Broker {
             reader,
             keys,
             tls,
+            reloads,
         } = parts;
         let (consumers, known_certificates) = (DashMap::new(), DashSet::new());
         Arc::new(Self {
@@ -148,6 +153,7 @@ impl Broker {
             reader,
             keys,
             tls,
+            reloads,
             repeated: Repeated::default(),
             consumers,
             known_certificates,

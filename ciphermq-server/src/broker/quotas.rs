@@ -12,13 +12,13 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::{Broker, ClientSession};
-use crate::quota::{PublishRate, Quota, QuotaUsage, Quotas, TooFast};
+use crate::quota::{Ledger, PublishRate, Quota, QuotaUsage, Quotas, TooFast};
 use crate::repeated::Event;
 
 /// How fast one client publishes, shared by its connections.
 pub(super) type SharedRate = Arc<Mutex<PublishRate>>;
 
-/// How fast the clients publish that have a limit.
+/// How fast the clients publish.
 ///
 /// A client that connects again still owes what it owed before.
 #[derive(Debug)]
@@ -38,13 +38,21 @@ impl Default for PublishRates {
 }
 
 impl PublishRates {
-    /// Returns the state of a client; `None` if it has no limit.
-    pub(super) fn of(&self, client_id: &ClientId, quotas: &Quotas) -> Option<SharedRate> {
-        let new = PublishRate::new(quotas.of(client_id))?;
+    /// Returns the state of a client, by the limits in the ledger.
+    pub(super) fn of(&self, client_id: &ClientId, ledger: &Ledger) -> SharedRate {
         let rate = self.rates.entry(client_id.clone());
-        Some(Arc::clone(
-            &rate.or_insert_with(|| Arc::new(Mutex::new(new))),
-        ))
+        // The limits are read while the entry is locked: if others come into force, it gets them
+        // here or by `limit`.
+        let new = || Arc::new(Mutex::new(PublishRate::new(ledger.quotas().of(client_id))));
+        Arc::clone(&rate.or_insert_with(new))
+    }
+
+    /// Goes on with other limits, which are in force already.
+    fn limit(&self, quotas: &Quotas) {
+        let now = self.epoch.elapsed();
+        for rate in &self.rates {
+            rate.value().lock().limit(now, quotas.of(rate.key()));
+        }
     }
 
     /// Returns the used parts of a client's burst, in messages and bytes.
@@ -96,14 +104,21 @@ impl Drop for ConsumerSlot {
 impl Broker {
     /// Returns the limits of all clients.
     #[must_use]
-    pub fn quotas(&self) -> &Quotas {
+    pub fn quotas(&self) -> Arc<Quotas> {
         self.ledger.quotas()
+    }
+
+    /// Replaces the limits of all clients, also for connections that are open. What a client has
+    /// beyond a new limit is not taken away.
+    pub fn replace_quotas(&self, quotas: Quotas) {
+        self.ledger.replace(quotas);
+        self.rates.limit(&self.quotas());
     }
 
     /// Returns what a client holds of each quota.
     #[must_use]
     pub fn usage(&self, client_id: &ClientId) -> Vec<QuotaUsage> {
-        let limits = self.quotas().of(client_id);
+        let limits = Arc::clone(self.quotas().of(client_id));
         let (made, held) = (self.topology.made(client_id), self.ledger.held(client_id));
         let usage = |quota: Quota| QuotaUsage {
             quota: quota.name(),
@@ -119,7 +134,7 @@ impl Broker {
                 | Quota::RejectedMessages
                 | Quota::RejectedBytes => held.of(quota),
             },
-            limit: quota.limit(limits),
+            limit: quota.limit(&limits),
         };
         let mut usage = Quota::ALL.map(usage).to_vec();
         let (messages, bytes) = self.rates.used(client_id);
@@ -225,14 +240,11 @@ impl ClientSession {
     ///
     /// `rate_limited`, which says when to send them again.
     pub(super) fn admit(&self, envelopes: &[Envelope]) -> Result<(), ErrorReply> {
-        let Some(rate) = &self.rate else {
-            return Ok(());
-        };
         let Err(TooFast {
             limit,
             value,
             pause,
-        }) = self.broker.rates.admit(rate, envelopes)
+        }) = self.broker.rates.admit(&self.rate, envelopes)
         else {
             return Ok(());
         };

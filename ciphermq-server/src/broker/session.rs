@@ -32,8 +32,8 @@ pub struct ClientSession {
     pub(super) consumed: HashMap<QueueId, ConsumerSlot>,
     /// Shared by all connections of the client.
     pub(super) consumer_count: Arc<ConsumerCount>,
-    /// How fast the client publishes; `None` if it may publish as fast as it can.
-    pub(super) rate: Option<SharedRate>,
+    /// How fast the client publishes. Shared by all connections of the client.
+    pub(super) rate: SharedRate,
     /// Records that the client is alive.
     pub activity: Arc<Activity>,
     /// Whether the broker ends the connection: another one of the same consumer takes over, its
@@ -52,7 +52,7 @@ impl ClientSession {
         let consumer_count = broker
             .consumer_counts
             .get(&client_id, ConsumerCount::default);
-        let rate = broker.rates.of(&client_id, broker.quotas());
+        let rate = broker.rates.of(&client_id, &broker.ledger);
         let session = Self {
             writer: broker.writer.client(&client_id),
             query_turn: broker.query_turns.get(&client_id, QueryTurn::default),

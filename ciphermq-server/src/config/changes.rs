@@ -5,13 +5,14 @@ use ciphermq_logging::Settings as Logging;
 use super::{Config, Encryption, Server};
 
 /// Appends the settings of a section that differ: by the name of their field, or by the one after
-/// `as` if the file has another. It does not compile if a field is left out.
+/// `as` if the file has another. It does not compile if a field is left out, except those `without`
+/// which it compares.
 macro_rules! compare {
     (
-        $names:ident, $section:literal, $Type:ident { $($field:ident $(as $name:literal)?),* },
-        $old:expr, $new:expr
+        $names:ident, $section:literal, $Type:ident { $($field:ident $(as $name:literal)?),* }
+        $(without { $($without:ident),* })?, $old:expr, $new:expr
     ) => {
-        let ($Type { $($field),* }, new) = ($old, $new);
+        let ($Type { $($field,)* $($($without: _),*)? }, new) = ($old, $new);
         $(if *$field != new.$field {
             let names = [stringify!($field), $($name)?];
             let name = names.last().unwrap_or(&"");
@@ -22,7 +23,8 @@ macro_rules! compare {
 
 impl Config {
     /// Returns the names of the settings that differ in another configuration, except those that
-    /// can be replaced while the server runs: `[tls]`, the rules and administrators.
+    /// can be replaced while the server runs: `[tls]`, the rules and administrators, the limits of
+    /// clients, and the log level.
     #[must_use]
     pub fn changed_settings(&self, other: &Self) -> Vec<String> {
         let mut names = Vec::new();
@@ -37,7 +39,6 @@ impl Config {
             names,
             "logging",
             Logging {
-                level,
                 messages,
                 info_file_path,
                 debug_file_path,
@@ -46,7 +47,7 @@ impl Config {
                 max_size_bytes as "max_size_mb",
                 max_total_bytes as "max_total_mb",
                 max_files
-            },
+            } without { level },
             &self.logging,
             &other.logging
         );
@@ -57,11 +58,9 @@ impl Config {
         let (old, new) = (&self.encryption, &other.encryption);
         compare!(names, "encryption", Encryption { algorithm, key as "aes_key", older_rows }, old, new);
         let limits = self.limits.changed(&other.limits);
+        // The older name of a limit of clients.
+        let limits = limits.filter(|name| *name != "max_connections_per_client");
         names.extend(limits.map(|name| format!("[limits] {name}")));
-        // The same, with overrides.
-        if self.quotas != other.quotas {
-            names.push("[limits.client]".to_owned());
-        }
         names
     }
 }

@@ -90,6 +90,7 @@ section! {
         ca_cert_path: Text,
         crl_paths: List,
         crl_policy: Text,
+        watch: Boolean,
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Tls {
     pub crl_paths: Vec<PathBuf>,
     /// What the lists are needed for.
     pub crl_policy: CrlPolicy,
+    /// Whether the files are read again when they change.
+    pub watch: bool,
 }
 
 /// What certificate revocation lists are needed for.
@@ -72,6 +74,7 @@ pub(super) fn validate(section: &file::Tls, validator: &Validator<'_>) -> Result
     Ok(Tls {
         crl_paths,
         crl_policy,
+        watch: validator.boolean(("tls", "watch"), section.watch.as_ref(), false)?,
         cert_path: validator.path(
             ("tls", "cert_path"),
             section.cert_path.as_ref(),

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, watch};
 
 use crate::tls::current::Credentials;
+use crate::tls::trust::Trust;
 
 /// The time between two looks at the clock, which may be set.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -17,12 +18,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The right to verify a connected client's certificate again.
 static VERIFYING: Semaphore = Semaphore::const_new(1);
 
-/// Returns why the client is no longer accepted, once it is not: its certificate or an intermediate
-/// one has ended or is revoked, or the server's authorities were replaced by others.
+/// Returns why the client is no longer accepted, once it is not: its certificate, an intermediate
+/// one or its authority has ended or is revoked, or the server's authorities were replaced by
+/// others.
 ///
-/// `credentials` are those of the handshake, which has accepted the chain.
+/// `trust` is that of the handshake, which has accepted the chain, or a later one.
 pub(super) async fn no_longer_accepted(
     chain: &[CertificateDer<'static>],
+    mut trust: Arc<Trust>,
     mut credentials: watch::Receiver<Arc<Credentials>>,
 ) -> Flaw {
     let ends = chain.iter().filter_map(|der| Validity::read(der));
@@ -30,21 +33,22 @@ pub(super) async fn no_longer_accepted(
     let mut looked = Timestamp::now();
     loop {
         let mut ends = ends.clone();
-        ends.extend(credentials.borrow().list_ends());
+        ends.extend(trust.ends());
         let next = ends.iter().filter(|end| **end >= looked).min();
         let pause = next.map_or(INTERVAL, |end| pause(*end, looked));
-        let changed = match tokio::time::timeout(pause, credentials.changed()).await {
-            Ok(Ok(())) => true,
+        match tokio::time::timeout(pause, credentials.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
             // The server stops, which ends the connection anyway.
             Ok(Err(_)) => std::future::pending().await,
-            Err(_) => false,
-        };
+        }
+        let current = Arc::clone(credentials.borrow_and_update().trust());
         let now = Timestamp::now();
-        if changed || ends.iter().any(|end| (looked..now).contains(end)) {
-            // New credentials concern all connections at once: the others' commands go first.
+        let is_same = Arc::ptr_eq(&trust, &current);
+        trust = current;
+        if !is_same || ends.iter().any(|end| (looked..now).contains(end)) {
+            // New authorities concern all connections at once: the others' commands go first.
             let _turn = VERIFYING.acquire().await;
-            let current = Arc::clone(&credentials.borrow_and_update());
-            if let Some(flaw) = current.refusal(chain, now) {
+            if let Some(flaw) = trust.refusal(chain, now) {
                 return flaw;
             }
             tokio::task::yield_now().await;

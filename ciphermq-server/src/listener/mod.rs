@@ -51,6 +51,7 @@ use crate::stop::Stop;
 use crate::tls::Peer;
 use crate::tls::current::Credentials;
 use crate::tls::handshake_failure::HandshakeFailure;
+use crate::tls::trust::Trust;
 
 /// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -171,9 +172,10 @@ async fn serve(
             let _ = tokio::time::timeout(pause, closed(&stream)).await;
         }
         let current = Arc::clone(&context.credentials.borrow_and_update());
-        tokio::time::timeout(limit, accept(stream, current.acceptor())).await
+        let accepted = tokio::time::timeout(limit, accept(stream, current.acceptor())).await;
+        (accepted, Arc::clone(current.trust()))
     };
-    let accepted = tokio::select! {
+    let (accepted, trust) = tokio::select! {
         accepted = accept => accepted,
         () = handshake.must_give_way() => {
             return refused(address, &HandshakeFailure::gave_way(), &context);
@@ -211,9 +213,9 @@ async fn serve(
             () = handshake.must_give_way() => {}
         };
     }
-    let limits = context.broker.quotas().of(&peer.client_id);
-    match handshake.establish(peer.client_id.clone(), is_administrator, limits.connections) {
-        Ok(established) => session(stream, address, peer, established, context).await,
+    let limit = context.broker.quotas().of(&peer.client_id).connections;
+    match handshake.establish(peer.client_id.clone(), is_administrator, limit) {
+        Ok(established) => session(stream, address, peer, trust, established, context).await,
         Err(refusal) => {
             let (client_id, reason) = (peer.client_id.as_str(), refusal.to_string());
             let repeated = context.broker.repeated();
@@ -246,6 +248,7 @@ async fn session(
     stream: Tls,
     address: SocketAddr,
     peer: Peer,
+    trust: Arc<Trust>,
     established: Established,
     context: ConnectionContext,
 ) {
@@ -270,7 +273,7 @@ async fn session(
     let chain = chain(&stream).to_vec();
     let closing = Arc::clone(&session.closing);
     let ended_by_certificate = async {
-        let flaw = certificate_end::no_longer_accepted(&chain, credentials).await;
+        let flaw = certificate_end::no_longer_accepted(&chain, trust, credentials).await;
         let reason = format!("the client's certificate {flaw}");
         let (event, source) = (Event::ConnectionEnded, client_id.as_str());
         if broker.repeated().is_first(event, source, &reason) {

@@ -1,9 +1,10 @@
 //! What each sender holds of the store.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ciphermq_protocol::ClientId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::rejections::Rejections;
 use super::share::is_above_share;
@@ -15,7 +16,8 @@ use crate::model::{Held, HeldBySender, Made, SenderHeld, Time};
 /// It begins with what the store counts at the start, and follows its commits, in their order.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    quotas: Quotas,
+    /// Read under the lock of the senders where both matter.
+    quotas: RwLock<Arc<Quotas>>,
     senders: Mutex<Senders>,
 }
 
@@ -41,7 +43,7 @@ impl Ledger {
     #[must_use]
     pub fn new(quotas: Quotas, held: HeldBySender) -> Self {
         let ledger = Self {
-            quotas,
+            quotas: RwLock::new(Arc::new(quotas)),
             senders: Mutex::default(),
         };
         ledger.apply(&held);
@@ -50,8 +52,19 @@ impl Ledger {
 
     /// Returns the limits of all clients.
     #[must_use]
-    pub fn quotas(&self) -> &Quotas {
-        &self.quotas
+    pub fn quotas(&self) -> Arc<Quotas> {
+        Arc::clone(&self.quotas.read())
+    }
+
+    /// Replaces the limits of all clients. What a sender holds beyond a new limit stays, and
+    /// counts.
+    pub fn replace(&self, quotas: Quotas) {
+        let quotas = Arc::new(quotas);
+        let mut senders = self.senders.lock();
+        for (sender, held) in &mut senders.held {
+            held.rejections.limit(quotas.of(sender));
+        }
+        *self.quotas.write() = quotas;
     }
 
     /// Returns what a sender holds.
@@ -72,8 +85,9 @@ impl Ledger {
             return;
         }
         let mut senders = self.senders.lock();
+        let quotas = self.quotas();
         for (sender, change) in changes.iter() {
-            senders.apply(sender, change, &self.quotas);
+            senders.apply(sender, change, &quotas);
         }
     }
 
@@ -87,9 +101,10 @@ impl Ledger {
     ) -> Rooms {
         let mut rooms = Rooms::default();
         let held = self.senders.lock();
+        let quotas = self.quotas();
         for sender in senders {
             rooms.get_or_insert_with(sender, || {
-                let limits = self.quotas.of(sender);
+                let limits = quotas.of(sender);
                 let sum = held.sum(sender);
                 let left = |quota: Quota| Room::left(quota.limit(limits), sum.of(quota));
                 let rejections = held.held.get(sender).map(|of| &of.rejections);
@@ -112,7 +127,7 @@ impl Ledger {
         }
         drop(held);
         for (maker, made) in makers {
-            let limits = self.quotas.of(maker);
+            let limits = quotas.of(maker);
             let left = |quota: Quota| Room::left(quota.limit(limits), made.of(quota));
             let room = rooms.get_or_insert_with(maker, Room::default);
             room.queues = left(Quota::Queues);
@@ -127,13 +142,14 @@ impl Ledger {
     #[must_use]
     pub fn rejected_before(&self, now: Time) -> Vec<(ClientId, Time)> {
         let senders = self.senders.lock();
+        let quotas = self.quotas();
         let rejected = senders
             .held
             .iter()
             .filter(|(_, held)| held.sum.rejected_messages > 0);
         rejected
             .filter_map(|(sender, _)| {
-                let age = self.quotas.of(sender).rejected_age?;
+                let age = quotas.of(sender).rejected_age?;
                 Some((sender.clone(), now.before(age)?))
             })
             .collect()
@@ -261,6 +277,42 @@ mod tests {
         }
         assert_eq!(take(12), Ok(()));
         assert!(ledger.rejected_before(now.into()).is_empty());
+        assert!(ledger.senders().is_empty());
+    }
+
+    #[test]
+    fn other_limits_count_what_is_held() {
+        let limited = |rejected_messages, waiting_messages| ClientLimits {
+            rejected_messages,
+            waiting_messages,
+            ..ClientLimits::default()
+        };
+        let ledger = ledger(limited(100, 10));
+        ledger.apply(&rejected(1, 11, 2, 0));
+        ledger.apply(&waits(1, 5, 0));
+        let take = |receiver| {
+            let mut rooms = ledger.rooms([&client(1)], [], false);
+            rooms.take_message(&client(1), &client(receiver), 1)
+        };
+        let replace = |limits| {
+            ledger.replace(Quotas {
+                default: Arc::new(limits),
+                entries: Vec::new(),
+            });
+        };
+        assert_eq!(take(11), Ok(()));
+        replace(limited(8, 10));
+        let quota = Quota::RejectedMessages;
+        assert_eq!(take(11), Err(Excess::Receiver(quota, client(11))));
+        assert_eq!(take(12), Ok(()));
+        replace(limited(8, 4));
+        assert_eq!(take(12), Err(Excess::Quota(Quota::WaitingMessages)));
+        assert_eq!(ledger.held(&client(1)).waiting_messages, 5, "it stays");
+        replace(limited(100, 10));
+        assert_eq!(take(11), Ok(()));
+        // What counted by the old limits does not count any more.
+        ledger.apply(&rejected(1, 11, -2, 0));
+        ledger.apply(&waits(1, -5, 0));
         assert!(ledger.senders().is_empty());
     }
 

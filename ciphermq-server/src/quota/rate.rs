@@ -36,6 +36,16 @@ impl Bucket {
         self.full_at = self.full_at.max(now).saturating_add(time);
     }
 
+    /// Goes on with another rate and burst.
+    fn limit(&mut self, now: Duration, rate: u64, burst: Duration) {
+        let owed = self.full_at.saturating_sub(now).as_nanos();
+        // Without a limit nothing is owed.
+        let owed = (owed * u128::from(self.rate)).checked_div(u128::from(rate));
+        let owed = u64::try_from(owed.unwrap_or_default()).unwrap_or(u64::MAX);
+        self.full_at = now.saturating_add(Duration::from_nanos(owed));
+        (self.rate, self.burst) = (rate, burst);
+    }
+
     /// Returns the used part of the burst, as a part of the rate.
     fn used(&self, now: Duration) -> u64 {
         let owed = self.full_at.saturating_sub(now).as_nanos();
@@ -66,23 +76,30 @@ pub struct TooFast {
 }
 
 impl PublishRate {
-    /// Creates the state of a client that has not published yet; `None` if it has no limit.
+    /// Creates the state of a client that has not published yet.
     #[must_use]
-    pub fn new(limits: &ClientLimits) -> Option<Self> {
+    pub fn new(limits: &ClientLimits) -> Self {
         let bucket = |rate| Bucket {
             rate,
             burst: limits.publish_burst,
             full_at: Duration::ZERO,
         };
-        let (messages, bytes) = (
-            limits.publish_messages_per_second,
-            limits.publish_bytes_per_second,
-        );
-        (messages > 0 || bytes > 0).then(|| Self {
-            messages: bucket(messages),
-            bytes: bucket(bytes),
+        Self {
+            messages: bucket(limits.publish_messages_per_second),
+            bytes: bucket(limits.publish_bytes_per_second),
             refused: None,
-        })
+        }
+    }
+
+    /// Goes on with other limits. What the client owes stays the same amount, and takes as long as
+    /// it takes by the new rate.
+    pub fn limit(&mut self, now: Duration, limits: &ClientLimits) {
+        let burst = limits.publish_burst;
+        self.messages
+            .limit(now, limits.publish_messages_per_second, burst);
+        self.bytes
+            .limit(now, limits.publish_bytes_per_second, burst);
+        self.refused = None;
     }
 
     /// Lets a line through, and takes what it holds from the buckets.
@@ -156,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_used_part_of_the_burst_falls_with_time() {
-        let mut rate = PublishRate::new(&limits(10, 1000, 2000)).unwrap();
+        let mut rate = PublishRate::new(&limits(10, 1000, 2000));
         let at = Duration::from_secs;
         assert_eq!(rate.used(at(5)), (0, 0));
         rate.admit(at(5), 20, 500).unwrap();
@@ -169,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_line_larger_than_the_bucket_is_paid_for_afterwards() {
-        let mut rate = PublishRate::new(&limits(10, 0, 1000)).unwrap();
+        let mut rate = PublishRate::new(&limits(10, 0, 1000));
         let at = Duration::from_secs;
         rate.admit(at(5), 50, 1 << 40).unwrap();
         let refused = rate.admit(at(5), 1, 0).unwrap_err();
@@ -183,14 +200,35 @@ mod tests {
 
     #[test]
     fn zero_is_no_limit() {
-        assert!(PublishRate::new(&limits(0, 0, 1000)).is_none());
-        let mut rate = PublishRate::new(&limits(0, 100, 1000)).unwrap();
+        let mut unlimited = PublishRate::new(&limits(0, 0, 1000));
+        unlimited.admit(Duration::ZERO, u64::MAX, u64::MAX).unwrap();
+        unlimited.admit(Duration::ZERO, 1, 1).unwrap();
+        assert!(unlimited.is_full(Duration::ZERO));
+        let mut rate = PublishRate::new(&limits(0, 100, 1000));
         for _ in 0..1000 {
             rate.admit(Duration::ZERO, u64::MAX, 0).unwrap();
         }
         rate.admit(Duration::ZERO, 0, 101).unwrap();
         let refused = rate.admit(Duration::ZERO, 0, 0).unwrap_err();
         assert_eq!(refused.limit, "publish_bytes_per_second");
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_by_the_new_rate() {
+        let mut rate = PublishRate::new(&limits(0, 0, 1000));
+        let at = Duration::from_secs;
+        rate.admit(at(5), 1 << 40, 0).unwrap();
+        // Nothing is owed of the time without a limit.
+        rate.limit(at(5), &limits(10, 0, 1000));
+        rate.admit(at(5), 50, 0).unwrap();
+        assert_eq!(rate.admit(at(5), 1, 0).unwrap_err().pause, at(4));
+        rate.limit(at(5), &limits(20, 0, 1000));
+        let refused = rate.admit(at(5), 1, 0).unwrap_err();
+        assert_eq!(refused.value, 20);
+        assert_eq!(refused.pause, Duration::from_millis(1500));
+        rate.limit(at(5), &limits(0, 0, 1000));
+        rate.admit(at(5), 1, 0).unwrap();
+        assert!(rate.is_full(at(5)));
     }
 
     proptest! {
@@ -201,7 +239,7 @@ mod tests {
             lines in prop::collection::vec((0u64..3_000, 0u64..500), 1..200),
             rate in 1u64..1000, burst in 100u64..5_000
         ) {
-            let mut bucket = PublishRate::new(&limits(rate, 0, burst)).unwrap();
+            let mut bucket = PublishRate::new(&limits(rate, 0, burst));
             let (mut now, mut sent, mut largest) = (0, 0, 0);
             for (pause, messages) in lines {
                 now += pause;

@@ -27,7 +27,8 @@ pub(super) struct Rejections {
 }
 
 impl Rejections {
-    /// Applies a change of what a receiver has rejected. The limits are always the same ones.
+    /// Applies a change of what a receiver has rejected. The limits are those of the last
+    /// [`limit`](Self::limit), if there was one.
     pub(super) fn apply(&mut self, receiver: &ClientId, change: Amount, limits: &ClientLimits) {
         let before = self.by_receiver.get(receiver).copied();
         let mut amount = before.unwrap_or_default();
@@ -45,6 +46,14 @@ impl Rejections {
             Some(quota) => self.exhausted.insert(receiver.clone(), quota),
             None => self.exhausted.remove(receiver),
         };
+    }
+
+    /// Counts by other limits.
+    pub(super) fn limit(&mut self, limits: &ClientLimits) {
+        let by_receiver = std::mem::take(self).by_receiver;
+        for (receiver, amount) in by_receiver {
+            self.apply(&receiver, amount, limits);
+        }
     }
 
     /// Returns the quota that all receivers together have used up.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_certificates::Validity;
-use jiff::{SignedDuration, Timestamp};
+use ciphermq_certificates::{Nearness, Validity};
+use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// A certificate of the server or of an authority that it trusts, or an authority's revocation
 /// list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnCertificate {
     /// The setting of `[tls]` that names its file.
     pub field: &'static str,
@@ -26,34 +26,6 @@ pub struct OwnCertificate {
     pub index: usize,
     /// Its subject and when it is valid; for a list, its issuer and when the next one comes.
     pub validity: Validity,
-}
-
-/// How near a certificate's end is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Far,
-    /// Within 14 days, or a third of its lifetime if that is less.
-    Near,
-    /// Within a day, or a tenth of its lifetime.
-    VeryNear,
-    /// The certificate has ended, or is not valid yet.
-    Invalid,
-}
-
-impl Stage {
-    fn of(validity: &Validity, now: Timestamp) -> Self {
-        let left = validity.not_after.duration_since(now);
-        let lifetime = validity.not_after.duration_since(validity.not_before);
-        if validity.error_at(now).is_some() {
-            Self::Invalid
-        } else if left <= SignedDuration::from_hours(24).min(lifetime / 10) {
-            Self::VeryNear
-        } else if left <= SignedDuration::from_hours(14 * 24).min(lifetime / 3) {
-            Self::Near
-        } else {
-            Self::Far
-        }
-    }
 }
 
 impl OwnCertificate {
@@ -76,13 +48,23 @@ impl OwnCertificate {
             .collect()
     }
 
+    /// Returns what it is, in the words of `list_ends`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match (self.field, self.index) {
+            ("ca_cert_path", _) => "authority",
+            ("crl_paths", _) => "revocation_list",
+            (_, 0) => "certificate",
+            _ => "intermediate",
+        }
+    }
+
     fn advice(&self) -> &'static str {
         match (self.field, self.index) {
             ("ca_cert_path", _) => {
-                "Check the clock; if it is right, make a new authority and new certificates of it \
-                 for the server and all clients (`keygen certs --force --new-ca`). Without one, \
-                 this server and its clients go on, as they trust the authority because its file \
-                 was named; other programs (OpenSSL) refuse all its certificates"
+                "Check the clock; if it is right, renew the authority, or make a new one, and new \
+                 certificates of it for the server and all clients (`keygen certs --force \
+                 --new-ca`). Without one, this server refuses every client of the authority"
             }
             ("crl_paths", _) => {
                 "Check the clock; if it is right, replace the file by a new list of the authority \
@@ -102,27 +84,81 @@ impl OwnCertificate {
         }
     }
 
-    fn warn(&self, stage: Stage, now: Timestamp) {
-        let Validity {
-            subject, not_after, ..
-        } = &self.validity;
-        let trouble = match (stage, self.validity.error_at(now)) {
-            (Stage::Far, _) => return,
+    /// Describes its end, as far as it is at this stage.
+    fn end(&self, stage: Nearness, now: Timestamp) -> String {
+        let not_after = self.validity.not_after;
+        let end = match (stage, self.validity.error_at(now)) {
             (_, Some(error)) => error.to_string(),
-            (Stage::VeryNear, None) => format!("ends within a day, at {not_after}"),
-            (_, None) => format!("ends within 14 days, at {not_after}"),
+            (Nearness::VeryNear, None) => format!("ends within a day, at {not_after}"),
+            (Nearness::Near, None) => format!("ends within 14 days, at {not_after}"),
+            (_, None) => format!("ends at {not_after}"),
         };
-        let (field, advice) = (self.field, self.advice());
-        let what = match field {
+        let what = match self.field {
             "crl_paths" => "revocation list",
             _ => "certificate",
         };
-        tracing::warn!(
-            subject,
-            path = %self.path.display(),
-            advice,
-            "[tls] {field}: a {what} {trouble}"
-        );
+        format!("[tls] {}: a {what} {end}", self.field)
+    }
+
+    fn warn(&self, stage: Nearness, now: Timestamp) {
+        if stage != Nearness::Far {
+            tracing::warn!(
+                subject = self.validity.subject,
+                path = %self.path.display(),
+                advice = self.advice(),
+                "{}",
+                self.end(stage, now)
+            );
+        }
+    }
+
+    /// Whether another one of the same name replaces it. Of authorities with one name, a valid one
+    /// is enough.
+    fn is_replaced(&self, all: &[Self], now: Timestamp) -> bool {
+        let replaces = |other: &Self| {
+            other.kind() == "authority"
+                && other.validity.subject == self.validity.subject
+                && other.validity.error_at(now).is_none()
+        };
+        self.kind() == "authority" && all.iter().any(replaces)
+    }
+}
+
+/// What an operator is told about the ends of certificates.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EndReport {
+    /// A line for each, and below it the advice if it is needed.
+    pub text: String,
+    /// Whether all of them are valid, except authorities that valid ones of the same name replace.
+    pub is_valid: bool,
+}
+
+/// Reports when certificates and revocation lists end.
+#[must_use]
+pub fn report(own: &[OwnCertificate], now: Timestamp) -> EndReport {
+    let mut is_valid = true;
+    let line = |certificate: &OwnCertificate| {
+        let stage = Nearness::of(&certificate.validity, now);
+        let urgency = match stage {
+            Nearness::Far => "",
+            Nearness::Invalid if !certificate.is_replaced(own, now) => {
+                is_valid = false;
+                "error: "
+            }
+            _ => "warning: ",
+        };
+        let end = certificate.end(stage, now);
+        let subject = &certificate.validity.subject;
+        let line = format!("{urgency}{end} ({subject}, {})", certificate.path.display());
+        match stage {
+            Nearness::Far => line,
+            _ => format!("{line}\n{}.", certificate.advice()),
+        }
+    };
+    let lines: Vec<String> = own.iter().map(line).collect();
+    EndReport {
+        text: lines.join("\n"),
+        is_valid,
     }
 }
 
@@ -130,7 +166,7 @@ impl OwnCertificate {
 pub struct EndWarnings {
     credentials: watch::Receiver<Arc<Credentials>>,
     /// The stages of the credentials' own certificates that were looked at last.
-    stages: Vec<Stage>,
+    stages: Vec<Nearness>,
 }
 
 impl EndWarnings {
@@ -151,9 +187,9 @@ impl EndWarnings {
     fn look(&mut self, now: Timestamp) {
         let credentials = Arc::clone(&self.credentials.borrow_and_update());
         let own = credentials.own();
-        let stages: Vec<Stage> = own
+        let stages: Vec<Nearness> = own
             .iter()
-            .map(|certificate| Stage::of(&certificate.validity, now))
+            .map(|certificate| Nearness::of(&certificate.validity, now))
             .collect();
         for (index, (certificate, &stage)) in own.iter().zip(&stages).enumerate() {
             if self.stages.get(index) != Some(&stage) {
@@ -173,44 +209,6 @@ impl EndWarnings {
                 Err(_) => {}
             }
             self.look(Timestamp::now());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_stages_begin_14_days_and_a_day_before_the_end() {
-        let end: Timestamp = "2026-06-30T12:00:00Z".parse().unwrap();
-        let validity = Validity {
-            subject: "CN=server".to_owned(),
-            not_before: "2026-01-01T00:00:00Z".parse().unwrap(),
-            not_after: end,
-        };
-        for (now, stage) in [
-            ("2025-12-31T23:59:59Z", Stage::Invalid),
-            ("2026-06-16T11:59:59Z", Stage::Far),
-            ("2026-06-16T12:00:00Z", Stage::Near),
-            ("2026-06-29T11:59:59Z", Stage::Near),
-            ("2026-06-29T12:00:00Z", Stage::VeryNear),
-            ("2026-06-30T12:00:00Z", Stage::VeryNear),
-            ("2026-06-30T12:00:01Z", Stage::Invalid),
-        ] {
-            assert_eq!(Stage::of(&validity, now.parse().unwrap()), stage, "{now}");
-        }
-        // One that is renewed each day says nothing as long as it is.
-        let short = Validity {
-            not_before: "2026-06-29T12:00:00Z".parse().unwrap(),
-            ..validity
-        };
-        for (now, stage) in [
-            ("2026-06-30T03:59:59Z", Stage::Far),
-            ("2026-06-30T04:00:00Z", Stage::Near),
-            ("2026-06-30T09:36:00Z", Stage::VeryNear),
-        ] {
-            assert_eq!(Stage::of(&short, now.parse().unwrap()), stage, "{now}");
         }
     }
 }

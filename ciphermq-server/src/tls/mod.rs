@@ -1,7 +1,8 @@
 //! Mutual TLS, and the mapping from a client's certificate to its client id.
 //!
 //! - [`current`]: the certificates in force, which can be replaced while the server runs
-//! - `verifier`: accepts certificates that name a client
+//! - [`trust`]: which clients are accepted
+//! - `verifier`: accepts certificates that name a client, of authorities that are valid
 //! - `revocation`: certificate revocation lists
 //! - [`ends`]: warns before the server's certificates end
 //! - [`handshake_failure`]: explains failed handshakes
@@ -10,6 +11,7 @@ pub mod current;
 pub mod ends;
 pub mod handshake_failure;
 mod revocation;
+pub mod trust;
 mod verifier;
 
 use std::fs::File;
@@ -21,12 +23,11 @@ use ciphermq_certificates::flaw::for_server;
 use ciphermq_certificates::{
     Flaw, PemError, chain, describes_curve, fingerprint, key_kind, pem, short_key,
 };
-use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint, RevocationLists};
+use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::server::NoServerSessionStorage;
+use rustls::{InconsistentKeys, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use zeroize::Zeroizing;
@@ -34,7 +35,7 @@ use zeroize::Zeroizing;
 use self::current::Credentials;
 use self::ends::OwnCertificate;
 
-use crate::config::{CrlPolicy, Tls};
+use crate::config::Tls;
 use crate::private_file;
 
 /// The longest private key file that is read. A file that is named by mistake need not be read to
@@ -201,24 +202,9 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
 ///
 /// [`Error`], which names the setting and the fix.
 pub fn load(tls: &Tls) -> Result<Credentials, Error> {
-    let mut roots = RootCertStore::empty();
-    let authorities = certificates("ca_cert_path", &tls.ca_cert_path)?;
-    // Another one of several may be used.
-    if authorities.iter().all(|der| short_key(der).is_some()) {
-        refuse_short_keys("ca_cert_path", &tls.ca_cert_path, &authorities)?;
-    }
-    let mut own = OwnCertificate::all("ca_cert_path", &tls.ca_cert_path, &authorities);
-    for authority in authorities.clone() {
-        roots.add(authority).map_err(|error| Error::Authority {
-            path: tls.ca_cert_path.clone(),
-            source: match error {
-                rustls::Error::InvalidCertificate(reason) => {
-                    format!("one {}", Flaw::from(&reason)).into()
-                }
-                error => error.into(),
-            },
-        })?;
-    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut own = Vec::new();
+    let trust = trust::load(tls, &provider, &mut own)?;
     let chain = certificates("cert_path", &tls.cert_path)?;
     own.extend(OwnCertificate::all("cert_path", &tls.cert_path, &chain));
     let intermediates = chain.get(1..).unwrap_or_default();
@@ -233,45 +219,11 @@ pub fn load(tls: &Tls) -> Result<Credentials, Error> {
             place,
         });
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::new(roots);
-    let builder =
-        || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-    let lists = revocation::lists(tls, &authorities)?;
-    for list in &lists {
-        if let Err(VerifierBuilderError::InvalidCrl(reason)) =
-            builder().with_crls([list.der.clone()]).build()
-        {
-            let found = format!("one that is not supported ({reason:?})");
-            return Err(revocation::not_list(&list.own.path, found));
-        }
-    }
-    let is_required = tls.crl_policy == CrlPolicy::Required;
-    let (lists, their_ends): (Vec<_>, Vec<_>) =
-        lists.into_iter().map(|list| (list.der, list.own)).unzip();
-    let list_ends = their_ends
-        .iter()
-        .filter(|_| is_required)
-        .map(|list| list.validity.not_after)
-        .collect();
-    own.extend(their_ends);
-    let revocation_lists = RevocationLists::from_der(&lists);
-    let verifier = builder().with_crls(lists);
-    let verifier = if is_required {
-        verifier.enforce_revocation_expiration()
-    } else {
-        verifier.allow_unknown_revocation_status()
-    };
-    let verifier = verifier.build().map_err(|source| Error::Authority {
-        path: tls.ca_cert_path.clone(),
-        source: source.into(),
-    })?;
-    let verifier: Arc<dyn ClientCertVerifier> = Arc::new(verifier::NamedClients(verifier));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
-        .with_client_cert_verifier(Arc::clone(&verifier))
-        .with_single_cert(chain, key)
+        .with_client_cert_verifier(Arc::clone(&trust.verifier))
+        .with_single_cert(chain.clone(), key)
         .map_err(|error| match (error, kind) {
             // rustls reports a kind of key that it does not know with no more than this.
             (rustls::Error::General(_), Some(kind)) => Error::KeyKind(kind),
@@ -297,10 +249,9 @@ pub fn load(tls: &Tls) -> Result<Credentials, Error> {
     config.send_tls13_tickets = 0;
     Ok(Credentials {
         acceptor: TlsAcceptor::from(Arc::new(config)),
-        verifier,
+        chain,
         own,
-        list_ends,
-        revocation_lists,
+        trust: Arc::new(trust),
     })
 }
 

@@ -21,6 +21,10 @@ use tempfile::TempDir;
 
 use crate::files;
 
+/// The beginnings of two years, in seconds since the Unix epoch.
+const YEAR_2021: u64 = 1_609_459_200;
+const YEAR_2100: u64 = 4_102_444_800;
+
 /// A certificate with its private key.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -80,24 +84,40 @@ pub struct Authority {
 impl Authority {
     /// Creates a CA with a self-signed certificate.
     pub fn new(name: &str) -> Self {
-        Self::valid(name, 2100)
+        Self::valid(name, key_pair(), YEAR_2100)
     }
 
     /// Creates a CA whose own certificate expired at the end of 2020. This does not change the
     /// validity of the certificates that it issues.
     pub fn expired(name: &str) -> Self {
-        Self::valid(name, 2021)
+        Self::valid(name, key_pair(), YEAR_2021)
     }
 
-    fn valid(name: &str, until: i32) -> Self {
-        let key = key_pair();
+    /// Creates a CA whose own certificate expires at `second`, in seconds since the Unix epoch.
+    pub fn until(name: &str, second: u64) -> Self {
+        Self::valid(name, key_pair(), second)
+    }
+
+    /// Creates a CA with the key of this one, whose certificate does not expire soon.
+    ///
+    /// # Panics
+    ///
+    /// If the key cannot be read.
+    #[must_use]
+    pub fn renewed(&self, name: &str) -> Self {
+        let key = self.issuer.key().serialize_pem();
+        let key = KeyPair::from_pem(&key).expect("a private key in PEM");
+        Self::valid(name, key, YEAR_2100)
+    }
+
+    fn valid(name: &str, key: KeyPair, until: u64) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        (params.not_before, params.not_after) =
-            (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
         let certificate = params
             .self_signed(&key)
             .expect("a CA certificate can be created")

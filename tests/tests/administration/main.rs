@@ -4,6 +4,7 @@
 mod blocking;
 mod cli;
 mod connections;
+mod reload_command;
 mod reloading;
 mod sdk;
 
@@ -13,12 +14,14 @@ use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
 use blocking::{a_block_survives_a_restart_and_messages_wait, a_blocked_client_is_ended_at_once};
+use reload_command::a_reload_while_messages_flow_loses_and_doubles_nothing;
 use reloading::rules_are_replaced_while_clients_are_connected;
 
 on_both_databases!(
     a_blocked_client_is_ended_at_once,
     a_block_survives_a_restart_and_messages_wait,
     rules_are_replaced_while_clients_are_connected,
+    a_reload_while_messages_flow_loses_and_doubles_nothing,
 );
 
 /// Starts a server whose administrator is `ops`.

@@ -1,9 +1,11 @@
 //! `ciphermq-server check`: reports the errors of a start without starting.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ciphermq_tests::binaries::binary;
-use ciphermq_tests::{Cli, Pki};
+use ciphermq_tests::pki::Request;
+use ciphermq_tests::{Authority, Cli, Pki};
 
 /// Writes a configuration whose certificates are in order, with more lines.
 fn write(folder: &Path, pki: &Pki, more: &str) {
@@ -27,9 +29,16 @@ async fn everything_that_a_start_would_use_is_checked_and_nothing_is_created() {
     let (folder, pki) = (tempfile::tempdir().unwrap(), Pki::new());
     write(folder.path(), &pki, "");
     let checked = check(folder.path()).run().await.success();
+    let lines: Vec<&str> = checked.stderr.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].starts_with("[tls] ca_cert_path: a certificate ends at ")
+            && lines[1].starts_with("[tls] cert_path: a certificate ends at "),
+        "{lines:?}"
+    );
     assert_eq!(
-        checked.stderr,
-        "config.toml can be used, and so can the files that it names\n"
+        lines[2],
+        "config.toml can be used, and so can the files that it names"
     );
     write(folder.path(), &pki, "[admin]\n");
     let checked = check(folder.path()).run().await.success();
@@ -101,4 +110,48 @@ async fn the_errors_are_those_of_a_start() {
     write(folder.path(), &pki, "");
     let checked = check(folder.path()).run().await.code(1);
     assert!(checked.stderr.contains("cert_path"), "{}", checked.stderr);
+}
+
+#[tokio::test]
+async fn the_ends_of_certificates_are_reported() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let until = |days: u64| now.as_secs() + days * 24 * 60 * 60;
+    let pki = Pki::of(Authority::until("short", until(10)));
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &pki, "");
+    let checked = check(folder.path()).run().await.success().stderr;
+    let warning = "warning: [tls] ca_cert_path: a certificate ends within 14 days, at ";
+    assert!(checked.starts_with(warning), "{checked}");
+    assert!(
+        checked.contains("\nCheck the clock; if it is right, renew"),
+        "{checked}"
+    );
+
+    // One that has ended fails, unless another one of its name replaces it.
+    let ended = Authority::expired("short");
+    let ca = pki.ca();
+    std::fs::write(&ca, ended.certificate_pem()).unwrap();
+    let checked = check(folder.path()).run().await.code(1).stderr;
+    let error =
+        "error: [tls] ca_cert_path: a certificate expired at 2021-01-01T00:00:00Z (CN=short";
+    assert!(checked.starts_with(error), "{checked}");
+    assert!(!checked.contains("can be used"), "{checked}");
+    let both = [&ended, &ended.renewed("short")].map(Authority::certificate_pem);
+    std::fs::write(&ca, both.concat()).unwrap();
+    let checked = check(folder.path()).run().await.success().stderr;
+    assert!(
+        checked.starts_with("warning: [tls] ca_cert_path"),
+        "{checked}"
+    );
+    let request = Request::named("localhost").server_names(&["localhost"]);
+    let expired = pki.authority().issue(request.expired());
+    let (certificate, key) = (
+        pki.folder().join("server.crt"),
+        pki.folder().join("server.key"),
+    );
+    std::fs::write(certificate, expired.certificate_pem()).unwrap();
+    std::fs::write(key, expired.key_pem()).unwrap();
+    let checked = check(folder.path()).run().await.code(1).stderr;
+    let error = "error: [tls] cert_path: a certificate expired at 2021-01-01T00:00:00Z";
+    assert!(checked.contains(error), "{checked}");
 }

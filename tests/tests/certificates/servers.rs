@@ -180,13 +180,26 @@ async fn both_sides_refuse_an_authority_whose_key_is_too_short() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sides_warn_about_an_expired_authority() {
-    let pki = Arc::new(Pki::of(Authority::expired("Old CA")));
-    let server = Server::start(Options::sqlite().pki(pki)).await;
+    let old = Authority::expired("Old CA");
+    let renewed = old.renewed("Old CA").certificate_pem();
+    let pki = Arc::new(Pki::of(old));
+    let server = Server::start(Options::sqlite().pki(Arc::clone(&pki))).await;
     let line = server
         .console()
         .expect("[tls] ca_cert_path: a certificate expired at 2021-01-01T00:00:00Z")
         .await;
-    assert!(line.contains("make a new authority"), "{line}");
+    assert!(line.contains("renew the authority"), "{line}");
+    let status = Cli::new("status").connecting(&server, "c");
+    status.run().await.code(1);
+    let refused =
+        "was issued by an authority whose own certificate expired at 2021-01-01T00:00:00Z";
+    server.console().expect(refused).await;
+
+    // Where the server has the renewed one, clients go on with the old one.
+    let ca = pki.folder().join("renewed.crt");
+    std::fs::write(&ca, renewed).unwrap();
+    let options = Options::sqlite().pki(pki);
+    let server = Server::start(options.set("tls", "ca_cert_path", ca.display().to_string())).await;
     let status = Cli::new("status")
         .connecting(&server, "c")
         .run()

@@ -23,7 +23,7 @@ fn in_seconds(seconds: u64) -> u64 {
     now.as_secs() + seconds
 }
 
-async fn connect(server: &Server, identity: &Files) -> RawClient {
+pub(crate) async fn connect(server: &Server, identity: &Files) -> RawClient {
     let tls = Tls::trusting(&server.pki().ca()).identity(identity.clone());
     let mut client = RawClient::handshake(server.address(), &tls).await.unwrap();
     client.ask("ping", "PONG").await;
@@ -41,7 +41,7 @@ async fn expect_refused(server: &Server, identity: &Files) {
 }
 
 /// Expects the last line of a connection that ends because of its certificate.
-async fn expect_ended(mut client: RawClient, why: &str) {
+pub(crate) async fn expect_ended(mut client: RawClient, why: &str) {
     let last = client.line().await;
     let expected = format!("Error: bad_certificate: the client's certificate {why}");
     assert!(last.starts_with(&expected), "{last}");
@@ -81,6 +81,51 @@ async fn a_connection_ends_with_its_certificate() {
     other.ask("ping", "PONG").await;
 }
 
+#[tokio::test]
+async fn a_connection_ends_with_its_authority() {
+    let name = "short authority";
+    let authority = Authority::until(name, in_seconds(6));
+    let renewed = authority.renewed(name);
+    let pki = Arc::new(Pki::of(authority));
+    let ended = pki.authority().certificate_pem();
+    let next = Authority::new("the next authority");
+    let folder = tempfile::tempdir().unwrap();
+    let other = next.client("other").write(folder.path(), "other");
+    let trusted = folder.path().join("ca.crt");
+    replace(&trusted, &ended);
+    replace(
+        &pki.ca(),
+        &[ended.as_str(), &next.certificate_pem()].concat(),
+    );
+    let server = Server::start(Options::sqlite().pki(Arc::clone(&pki))).await;
+    let connect_other = async || {
+        let tls = Tls::trusting(&trusted).identity(other.clone());
+        RawClient::handshake(server.address(), &tls).await.unwrap()
+    };
+    let mut kept = connect_other().await;
+    let identity = pki.client("client");
+    let client = connect(&server, &identity).await;
+    expect_ended(
+        client,
+        "was issued by an authority whose own certificate expired at ",
+    )
+    .await;
+    expect_refused(&server, &identity).await;
+    let failed = server.console().expect("TLS handshake failed").await;
+    assert!(
+        failed.contains("whose own certificate expired at"),
+        "{failed}"
+    );
+    kept.ask("ping", "PONG").await;
+    connect_other().await.ask("ping", "PONG").await;
+
+    // It is renewed: one of the two that have its name is valid.
+    let both = [ended.as_str(), &renewed.certificate_pem()].concat();
+    replace(&pki.ca(), &both);
+    server.hang_up().await;
+    connect(&server, &identity).await;
+}
+
 /// A client that would resume its session is verified again each time, with both versions.
 #[tokio::test]
 async fn no_session_is_resumed() {
@@ -114,7 +159,7 @@ async fn no_session_is_resumed() {
 }
 
 /// The fingerprint of the certificate that the server shows.
-async fn shown_certificate(server: &Server) -> Vec<u8> {
+pub(crate) async fn shown_certificate(server: &Server) -> Vec<u8> {
     let tls = Tls::trusting(&server.pki().ca()).identity(server.pki().client("looker"));
     let connector = TlsConnector::from(Arc::new(tls.config()));
     let tcp = TcpStream::connect(server.address()).await.unwrap();

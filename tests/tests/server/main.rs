@@ -10,3 +10,4 @@ mod revocation_lists;
 mod signals;
 mod surroundings;
 mod unanswered;
+mod watching;

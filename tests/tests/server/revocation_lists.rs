@@ -1,4 +1,5 @@
-//! `get_crl`: clients get the server's revocation lists, byte for byte.
+//! `get_crl` and `list_ends`: clients get the server's revocation lists, byte for byte, and learn
+//! when its certificates end.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::{Client, RequestErrorKind};
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Authority, Pki, RawClient, Server};
+use ciphermq_tests::{Authority, Cli, Pki, RawClient, Server};
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -80,4 +81,31 @@ async fn clients_get_the_lists_that_are_in_force() {
     client.ask("get_crl", &expected).await;
     let error = sdk.revocation_lists().await.unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::LimitReached);
+}
+
+#[tokio::test]
+async fn clients_learn_when_certificates_and_lists_end() {
+    let pki = Arc::new(Pki::new());
+    let list = pki.folder().join("ca.crl");
+    replace(&list, &pki.authority().revocation_list(1, &[], NOT_SOON));
+    let options = Options::sqlite().set("tls", "crl_paths", vec![list.display().to_string()]);
+    let server = Server::start(options.pki(Arc::clone(&pki))).await;
+    let mut client = RawClient::connect(&server, "client").await;
+    let ends = "Ends: {\"ends\":[\
+        {\"kind\":\"authority\",\"subject\":\"CN=CipherMQ test CA\",\
+        \"not_before\":\"2020-01-01T00:00:00Z\",\"not_after\":\"2100-01-01T00:00:00Z\"},\
+        {\"kind\":\"revocation_list\",\"subject\":\"CN=CipherMQ test CA\",\
+        \"not_before\":\"2021-01-01T00:00:00Z\",\"not_after\":\"2096-10-02T07:06:40Z\"},\
+        {\"kind\":\"certificate\",\"subject\":\"O=CipherMQ tests, CN=localhost\",\
+        \"not_before\":\"2020-01-01T00:00:00Z\",\"not_after\":\"2100-01-01T00:00:00Z\"}]}";
+    client.ask("list_ends", ends).await;
+    let status = Cli::new("status").connecting(&server, "client");
+    let status = status.run().await.success().stdout;
+    for row in [
+        "authority     CN=CipherMQ test CA ends at 2100-01-01T00:00:00Z\n",
+        "revocations   CN=CipherMQ test CA ends at 2096-10-02T07:06:40Z\n",
+        "certificate   O=CipherMQ tests, CN=localhost ends at 2100-01-01T00:00:00Z\n",
+    ] {
+        assert!(status.contains(row), "{row:?} is not in:\n{status}");
+    }
 }

@@ -52,7 +52,8 @@ impl ConnectionReplies {
             | Command::ListRejected(_)
             | Command::ListWaitingKeys(_)
             | Command::ListConnections(_)
-            | Command::ListClients(_) => self.take(LIST_BYTES).await,
+            | Command::ListClients(_)
+            | Command::ListEnds => self.take(LIST_BYTES).await,
             // A message is no longer than the longest line.
             Command::Fetch { .. } => {
                 let longest = self.memory.max_line_bytes;
