@@ -241,7 +241,16 @@ fn lock(certificate: &Path) -> Result<File, Error> {
         path: certificate.to_owned(),
         source,
     };
-    let file = File::open(certificate).map_err(failed)?;
+    // Some network file systems lock only files that are open for writing.
+    let file = File::options().read(true).write(true).open(certificate);
+    let file = match file {
+        // One that may only be read can still be locked on this machine.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            File::open(certificate)
+        }
+        file => file,
+    };
+    let file = file.map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
 }
