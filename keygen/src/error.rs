@@ -138,6 +138,9 @@ pub enum Error {
         /// The authority's certificate.
         authority: PathBuf,
     },
+    /// An authority may issue certificates, but not of authorities.
+    #[error("this authority may not issue certificates of authorities (path length 0)")]
+    PathLength,
     /// A file is no certificate revocation list.
     #[error("{} holds no certificate revocation list in PEM form with a number", shown(.0))]
     NotList(PathBuf),
@@ -149,7 +152,8 @@ pub enum Error {
     Serial(PathBuf),
     /// The authority's name has an attribute more than once.
     #[error(
-        "the authority's name has an attribute more than once, which a list cannot repeat here"
+        "the authority's name has an attribute more than once, which cannot be repeated here in \
+         what it signs"
     )]
     AuthorityName,
     /// The authority may not sign revocation lists.
@@ -237,6 +241,11 @@ impl Error {
                 "name a certificate of this authority, or another authority's folder with --out"
                     .to_owned()
             }
+            Self::PathLength => {
+                "name the folder of a root with --under that `keygen authority` has made, or whose \
+                 path length is at least 1"
+                    .to_owned()
+            }
             Self::NotList(path) | Self::OtherList(path) => format!(
                 "put the authority's last list back from a backup, or from the server; if the \
                  authority is new, or nothing is revoked, move {} away",
@@ -248,8 +257,8 @@ impl Error {
                     .to_owned()
             }
             Self::AuthorityName => {
-                "make the list with the program that made the authority, such as `openssl ca \
-                 -gencrl`"
+                "make it with the program that made the authority, such as `openssl ca` (with \
+                 -gencrl for a list)"
                     .to_owned()
             }
             Self::NoListSigner => {

@@ -1,4 +1,4 @@
-//! Creates CipherMQ's key pairs and development certificates: the library behind `keygen`, and
+//! Creates CipherMQ's key pairs, authorities and certificates: the library behind `keygen`, and
 //! behind the subcommands `keygen` and `certs` of `ciphermq-cli`.
 //!
 //! ```text
@@ -7,6 +7,7 @@
 //!   RotateArgs ──► rotate::run ──► new ones, and the old as receiver_private.<key id>.key ...
 //!   CertsArgs  ──► certs::run  ──► ca.crt, ca.key, server.crt, server.key,
 //!                                  <client>/client.crt, <client>/client.key
+//!   AuthorityArgs ──► hierarchy::run ──► ca.crt, ca.key
 //!   RevokeArgs ──► revocation::revoke ──► ca.crl
 //!   ListArgs   ──► revocation::renew  ──► ca.crl
 //! ```
@@ -24,26 +25,39 @@
 //! - [`keys`]: a receiver's key pairs
 //! - [`rotate`]: new keys in place of existing ones
 //! - [`certs`]: creates, keeps and replaces certificates
+//! - [`hierarchy`]: authorities by themselves, a root and intermediate ones
 //! - [`revocation`]: the authority's certificate revocation list
 //! - [`authority`]: the certificate authority, generated or read from files
+//! - [`profile`], [`lifetime`]: what a certificate is for, and how long
+//! - [`files`]: certificates and private keys in files
 //! - [`names`]: the rules for names of clients and servers
 //! - [`report`]: the result of a run, and the next steps
 //! - [`arguments`]: the check that no argument is a key
+//! - [`command`]: all commands, for the programs
 //! - [`error`]: the errors, with advice
 
 pub mod arguments;
 pub mod authority;
 pub mod certs;
+pub mod command;
 pub mod error;
+pub mod files;
 mod folders;
+pub mod hierarchy;
 pub mod keys;
+pub mod lifetime;
 pub mod names;
+mod pair;
+pub mod profile;
 pub mod report;
 pub mod revocation;
 pub mod rotate;
+mod serial;
 
 pub use certs::CertsArgs;
+pub use command::Command;
 pub use error::Error;
+pub use hierarchy::AuthorityArgs;
 pub use keys::KeysArgs;
 pub use report::Report;
 pub use revocation::{ListArgs, RevokeArgs};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -79,31 +79,54 @@ impl Folder {
         PrivateKeyDer::from_pem_file(self.path(name)).unwrap()
     }
 
-    /// Runs a mutual TLS handshake in memory, and sends a byte each way. Returns the Common Name
-    /// that the server sees.
+    /// Reads the certificates of a file.
+    pub(crate) fn chain(&self, name: &str) -> Vec<CertificateDer<'static>> {
+        let chain = CertificateDer::pem_file_iter(self.path(name)).unwrap();
+        chain.map(Result::unwrap).collect()
+    }
+
+    /// Runs a mutual TLS handshake between the server and a client of this folder.
     pub(crate) fn handshake(
         &self,
         client: &str,
         server_name: &str,
     ) -> Result<String, rustls::Error> {
+        let client = format!("{client}/client");
+        self.handshake_between("ca.crt", "server", &client, server_name)
+    }
+
+    /// Runs a mutual TLS handshake in memory, and sends a byte each way. Both sides trust the
+    /// certificates in `root` only. Returns the Common Name that the server sees.
+    pub(crate) fn handshake_between(
+        &self,
+        root: &str,
+        server: &str,
+        client: &str,
+        server_name: &str,
+    ) -> Result<String, rustls::Error> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate("ca.crt"))?;
+        for root in self.chain(root) {
+            roots.add(root)?;
+        }
         let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .unwrap();
+        let identity = |name: &str| {
+            let chain = self.chain(&format!("{name}.crt"));
+            (chain, self.key(&format!("{name}.key")))
+        };
+        let (chain, key) = identity(server);
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![self.certificate("server.crt")], self.key("server.key"))?;
+            .with_single_cert(chain, key)?;
+        let (chain, key) = identity(client);
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![self.certificate(&format!("{client}/client.crt"))],
-                self.key(&format!("{client}/client.key")),
-            )?;
+            .with_client_auth_cert(chain, key)?;
         let mut server = ServerConnection::new(Arc::new(server))?;
         let name = ServerName::try_from(server_name.to_owned()).unwrap();
         let mut client = ClientConnection::new(Arc::new(config), name)?;
@@ -135,7 +158,6 @@ impl Folder {
         client.reader().read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"!");
         let chain = server.peer_certificates().unwrap();
-        assert_eq!(chain.len(), 1);
         let (_, certificate) = X509Certificate::from_der(&chain[0]).unwrap();
         let names: Vec<_> = certificate.subject().iter_common_name().collect();
         assert_eq!(names.len(), 1);
@@ -144,16 +166,63 @@ impl Folder {
 
     /// Runs OpenSSL in the folder, which must succeed, and returns its output.
     pub(crate) fn openssl(&self, arguments: &str) -> String {
+        let (is_good, text) = self.openssl_outcome(arguments);
+        assert!(is_good, "openssl {arguments}: {text}");
+        text
+    }
+
+    /// Runs OpenSSL in the folder, and returns whether it succeeds, and its output.
+    pub(crate) fn openssl_outcome(&self, arguments: &str) -> (bool, String) {
         let output = Command::new("openssl")
             .current_dir(self.root())
-            .args(arguments.split(' '))
+            .args(arguments.split_whitespace())
             .output();
         let output = output.unwrap_or_else(|error| {
             panic!("this test needs the program `openssl`; install it: {error}")
         });
-        let text =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "openssl {arguments}: {text}");
-        text.into_owned()
+        (output.status.success(), both(&output))
     }
+
+    /// Runs the program in the folder, which must succeed, and returns its output.
+    pub(crate) fn keygen(&self, arguments: &str) -> String {
+        let output = self.program(arguments);
+        let text = both(&output);
+        assert!(output.status.success(), "keygen {arguments}: {text}");
+        text
+    }
+
+    /// Runs the program in the folder, which must fail with advice and change nothing. Returns the
+    /// error.
+    pub(crate) fn refuses(&self, arguments: &str) -> String {
+        let before = self.contents();
+        let output = self.program(arguments);
+        let text = both(&output);
+        assert!(!output.status.success(), "keygen {arguments}: {text}");
+        // The parser of the command line refers to its help instead.
+        let advice = ["\nwhat to do: ", "'--help'"];
+        assert!(
+            text.starts_with("error: ") && advice.iter().any(|advice| text.contains(advice)),
+            "keygen {arguments}: {text}"
+        );
+        assert!(output.stdout.is_empty(), "keygen {arguments}: {text}");
+        assert!(
+            self.contents() == before,
+            "keygen {arguments}: it has changed files"
+        );
+        text
+    }
+
+    fn program(&self, arguments: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_keygen"))
+            .current_dir(self.root())
+            .args(arguments.split_whitespace())
+            .output()
+            .unwrap()
+    }
+}
+
+/// Returns what a program has written, on standard output first.
+fn both(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
 }

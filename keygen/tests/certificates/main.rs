@@ -9,4 +9,5 @@
 
 mod certs;
 mod folder;
+mod intermediates;
 mod revocation;

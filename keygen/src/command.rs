@@ -1,0 +1,43 @@
+//! The commands beside the creation of key pairs, for all programs that have them.
+
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use crate::error::Error;
+use crate::report::Report;
+use crate::{
+    AuthorityArgs, CertsArgs, ListArgs, RevokeArgs, RotateArgs, certs, hierarchy, revocation,
+    rotate,
+};
+
+/// A command.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Creates new keys in place of the existing ones, which are kept for messages sealed for them
+    Rotate(RotateArgs),
+    /// Creates certificates: the authority's and the server's unless they exist, and the clients'
+    Certs(CertsArgs),
+    /// Creates an authority alone, or an intermediate one below it
+    Authority(AuthorityArgs),
+    /// Revokes a client's or the server's certificate: adds it to the authority's revocation list
+    Revoke(RevokeArgs),
+    /// Signs the authority's revocation list anew, before it ends; creates it if there is none
+    Crl(ListArgs),
+}
+
+impl Command {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn run(&self, now: Timestamp) -> Result<Report, Error> {
+        match self {
+            Self::Rotate(args) => rotate::run(args),
+            Self::Certs(args) => certs::run(args, now),
+            Self::Authority(args) => hierarchy::run(args, now),
+            Self::Revoke(args) => revocation::revoke(args, now),
+            Self::Crl(args) => revocation::renew(args, now),
+        }
+    }
+}
