@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::error::Error;
 use crate::report::Report;
 use crate::{
-    AuthorityArgs, CertsArgs, ListArgs, RevokeArgs, RotateArgs, certs, hierarchy, revocation,
-    rotate,
+    AuthorityArgs, CertsArgs, CsrArgs, ListArgs, RevokeArgs, RotateArgs, SignArgs, certs, csr,
+    hierarchy, revocation, rotate, sign,
 };
 
 /// A command.
@@ -19,6 +19,10 @@ pub enum Command {
     Certs(CertsArgs),
     /// Creates an authority alone, or an intermediate one below it
     Authority(AuthorityArgs),
+    /// Creates a private key, and a request to have it certified elsewhere
+    Csr(CsrArgs),
+    /// Issues a certificate for a request, where the authority's key is
+    Sign(SignArgs),
     /// Revokes a client's or the server's certificate: adds it to the authority's revocation list
     Revoke(RevokeArgs),
     /// Signs the authority's revocation list anew, before it ends; creates it if there is none
@@ -36,6 +40,8 @@ impl Command {
             Self::Rotate(args) => rotate::run(args),
             Self::Certs(args) => certs::run(args, now),
             Self::Authority(args) => hierarchy::run(args, now),
+            Self::Csr(args) => csr::run(args),
+            Self::Sign(args) => sign::run(args, now),
             Self::Revoke(args) => revocation::revoke(args, now),
             Self::Crl(args) => revocation::renew(args, now),
         }

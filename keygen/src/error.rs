@@ -9,6 +9,7 @@ use ciphermq_crypto::{KeyFileError, RandomError};
 use ciphermq_files::FileError;
 
 use crate::names::NameError;
+use crate::request::Refusal;
 
 /// The reason why nothing was created.
 #[derive(thiserror::Error)]
@@ -138,6 +139,17 @@ pub enum Error {
         /// The authority's certificate.
         authority: PathBuf,
     },
+    /// A request for a certificate is refused.
+    #[error("the request {} {reason}", shown(path))]
+    Request {
+        /// The request.
+        path: PathBuf,
+        /// The reason.
+        reason: Refusal,
+    },
+    /// Beside a certificate to write there is the private key of another one.
+    #[error("{} is not the private key that the request was made for", shown(.0))]
+    OtherKey(PathBuf),
     /// An authority may issue certificates, but not of authorities.
     #[error("this authority may not issue certificates of authorities (path length 0)")]
     PathLength,
@@ -241,6 +253,12 @@ impl Error {
                 "name a certificate of this authority, or another authority's folder with --out"
                     .to_owned()
             }
+            Self::Request { reason, .. } => lower_first(reason.advice()),
+            Self::OtherKey(path) => format!(
+                "move {} away if it is an older key of the same client or server; otherwise the \
+                 request is somebody else's",
+                shown(path)
+            ),
             Self::PathLength => {
                 "name the folder of a root with --under that `keygen authority` has made, or whose \
                  path length is at least 1"

@@ -8,6 +8,8 @@
 //!   CertsArgs  ──► certs::run  ──► ca.crt, ca.key, server.crt, server.key,
 //!                                  <client>/client.crt, <client>/client.key
 //!   AuthorityArgs ──► hierarchy::run ──► ca.crt, ca.key
+//!   CsrArgs    ──► csr::run    ──► <client>/client.key, <client>/client.csr
+//!   SignArgs   ──► sign::run   ──► <client>/client.crt
 //!   RevokeArgs ──► revocation::revoke ──► ca.crl
 //!   ListArgs   ──► revocation::renew  ──► ca.crl
 //! ```
@@ -26,6 +28,8 @@
 //! - [`rotate`]: new keys in place of existing ones
 //! - [`certs`]: creates, keeps and replaces certificates
 //! - [`hierarchy`]: authorities by themselves, a root and intermediate ones
+//! - [`csr`], [`sign`]: a request for a certificate, and its signature
+//! - [`request`]: requests, made and checked
 //! - [`revocation`]: the authority's certificate revocation list
 //! - [`authority`]: the certificate authority, generated or read from files
 //! - [`profile`], [`lifetime`]: what a certificate is for, and how long
@@ -40,25 +44,31 @@ pub mod arguments;
 pub mod authority;
 pub mod certs;
 pub mod command;
+pub mod csr;
 pub mod error;
 pub mod files;
 mod folders;
 pub mod hierarchy;
+mod issued;
 pub mod keys;
 pub mod lifetime;
 pub mod names;
 mod pair;
 pub mod profile;
 pub mod report;
+pub mod request;
 pub mod revocation;
 pub mod rotate;
 mod serial;
+pub mod sign;
 
 pub use certs::CertsArgs;
 pub use command::Command;
+pub use csr::CsrArgs;
 pub use error::Error;
 pub use hierarchy::AuthorityArgs;
 pub use keys::KeysArgs;
 pub use report::Report;
 pub use revocation::{ListArgs, RevokeArgs};
 pub use rotate::RotateArgs;
+pub use sign::SignArgs;

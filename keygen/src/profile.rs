@@ -4,12 +4,14 @@
 //! asks for it: `certs`, a request, or the certificate before it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ciphermq_crypto::ClientId;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SanType,
 };
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 /// The use of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl fmt::Display for Profile {
 }
 
 /// Returns the names of a server as text.
-fn hosts(names: &[SanType]) -> Vec<String> {
+pub(crate) fn hosts(names: &[SanType]) -> Vec<String> {
     names.iter().map(host).collect()
 }
 
@@ -65,5 +67,49 @@ fn host(name: &SanType) -> String {
         SanType::DnsName(name) => name.to_string(),
         SanType::IpAddress(address) => address.to_string(),
         _ => String::new(),
+    }
+}
+
+/// The uses that the extensions of a certificate or a request state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StatedUses {
+    pub(crate) client: bool,
+    pub(crate) server: bool,
+    /// Host names and addresses.
+    pub(crate) hosts: Vec<String>,
+}
+
+impl StatedUses {
+    /// Takes over what an extension states; ignores those that state no use.
+    pub(crate) fn add(&mut self, extension: &ParsedExtension<'_>) {
+        match extension {
+            ParsedExtension::ExtendedKeyUsage(usage) => {
+                self.client |= usage.client_auth;
+                self.server |= usage.server_auth;
+            }
+            ParsedExtension::SubjectAlternativeName(names) => {
+                self.hosts
+                    .extend(names.general_names.iter().filter_map(alternative));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it is a server's: it says so, or has names of hosts and does not say otherwise.
+    pub(crate) fn is_server(&self) -> bool {
+        !self.client && (self.server || !self.hosts.is_empty())
+    }
+}
+
+/// Returns an alternative name that servers have; `None` for one of another kind.
+pub(crate) fn alternative(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            Some(address.ok()?.to_string())
+        }
+        _ => None,
     }
 }

@@ -20,6 +20,7 @@ use x509_parser::revocation_list::RevokedCertificate;
 use crate::authority::Authority;
 use crate::error::{Error, refuse_key};
 use crate::files;
+use crate::issued;
 use crate::lifetime::asn1;
 use crate::names::{CA_CERT, CA_LIST};
 use crate::pair::{Pair, certificate_path};
@@ -28,7 +29,7 @@ use crate::report::Report;
 /// The arguments of `keygen revoke`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct RevokeArgs {
-    /// The file of the certificate, or the name of a client whose folder has it
+    /// The file of the certificate, or the name of a client, to revoke all that have not ended
     #[arg(value_name = "CERTIFICATE or CLIENT")]
     pub what: PathBuf,
     /// Why it is revoked
@@ -80,7 +81,8 @@ impl From<Reason> for RevocationReason {
     }
 }
 
-/// Adds a certificate to the list, and signs it anew.
+/// Adds a certificate to the list, and signs it anew; of a client that is named, all certificates
+/// that have not ended.
 ///
 /// One that is on the list stays as it is there.
 ///
@@ -98,12 +100,22 @@ pub fn revoke(args: &RevokeArgs, now: Timestamp) -> Result<Report, Error> {
             authority: args.list.out.join(CA_CERT),
         });
     }
-    let is_new = list.add(RevokedCertParams {
-        serial_number: files::serial_number(&path)?,
-        revocation_time: asn1(now.as_second())?.to_datetime(),
-        reason_code: Some(args.reason.into()),
-        invalidity_date: None,
-    });
+    let paths = match path == args.what {
+        true => vec![path],
+        false => issued::all(&path, now),
+    };
+    let mut is_new = false;
+    for path in paths {
+        // Those before the last one may be of an authority before this one.
+        if list.authority.has_issued(&path)? {
+            is_new |= list.add(RevokedCertParams {
+                serial_number: files::serial_number(&path)?,
+                revocation_time: asn1(now.as_second())?.to_datetime(),
+                reason_code: Some(args.reason.into()),
+                invalidity_date: None,
+            });
+        }
+    }
     let mut report = list.sign(&args.list, now)?;
     if !is_new {
         let what = "The certificate was on the list already, and stays there as it is.";

@@ -219,6 +219,10 @@ impl Folder {
             .output()
             .unwrap()
     }
+
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        fs::copy(self.path(from), self.path(to)).unwrap();
+    }
 }
 
 /// Returns what a program has written, on standard output first.

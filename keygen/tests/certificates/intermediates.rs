@@ -89,6 +89,18 @@ fn certificates_of_an_intermediate_authority_are_accepted_with_their_chain() {
 }
 
 #[test]
+fn certificates_on_request_have_their_chain() {
+    let folder = hierarchy();
+    folder.keygen("csr --client d --out client");
+    folder.keygen("sign client/d/client.csr --out issuing");
+    folder.copy("issuing/d/client.crt", "client/d/client.crt");
+    let name = |client: &str| {
+        folder.handshake_between("root/ca.crt", "issuing/server", client, "localhost")
+    };
+    assert_eq!(name("client/d/client").unwrap(), "d");
+}
+
+#[test]
 fn an_intermediate_authority_is_limited_as_documented() {
     let folder = hierarchy();
     let text = folder.openssl("x509 -noout -text -in issuing/ca.crt");

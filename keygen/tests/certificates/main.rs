@@ -10,4 +10,5 @@
 mod certs;
 mod folder;
 mod intermediates;
+mod requests;
 mod revocation;
