@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::error::Error;
 use crate::report::Report;
 use crate::{
-    AuthorityArgs, CertsArgs, CsrArgs, ListArgs, RevokeArgs, RotateArgs, SignArgs, certs, csr,
-    hierarchy, revocation, rotate, sign,
+    AuthorityArgs, CertsArgs, CsrArgs, ListArgs, RenewArgs, RevokeArgs, RotateArgs, SignArgs,
+    certs, csr, hierarchy, renew, revocation, rotate, sign,
 };
 
 /// A command.
@@ -23,6 +23,8 @@ pub enum Command {
     Csr(CsrArgs),
     /// Issues a certificate for a request, where the authority's key is
     Sign(SignArgs),
+    /// Renews a certificate for its own names, or makes a request for that
+    Renew(RenewArgs),
     /// Revokes a client's or the server's certificate: adds it to the authority's revocation list
     Revoke(RevokeArgs),
     /// Signs the authority's revocation list anew, before it ends; creates it if there is none
@@ -42,6 +44,7 @@ impl Command {
             Self::Authority(args) => hierarchy::run(args, now),
             Self::Csr(args) => csr::run(args),
             Self::Sign(args) => sign::run(args, now),
+            Self::Renew(args) => renew::run(args, now),
             Self::Revoke(args) => revocation::revoke(args, now),
             Self::Crl(args) => revocation::renew(args, now),
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ciphermq_certificates::PemError;
+use ciphermq_certificates::{PemError, ValidityError};
 use ciphermq_crypto::text::{holds_key, shown};
 use ciphermq_crypto::{KeyFileError, RandomError};
 use ciphermq_files::FileError;
@@ -153,6 +153,25 @@ pub enum Error {
     /// An authority may issue certificates, but not of authorities.
     #[error("this authority may not issue certificates of authorities (path length 0)")]
     PathLength,
+    /// A certificate is neither a client's nor a server's.
+    #[error("{} is not the certificate of either a client or a server", shown(.0))]
+    NoProfile(PathBuf),
+    /// A certificate is for others than the one that it is to replace.
+    #[error("{} is not for {expected}", shown(path))]
+    OtherProfile {
+        /// The new certificate.
+        path: PathBuf,
+        /// Whom the old one is for.
+        expected: String,
+    },
+    /// A certificate is not valid now.
+    #[error("the certificate {} {reason}", shown(path))]
+    NotValid {
+        /// The certificate.
+        path: PathBuf,
+        /// The reason.
+        reason: ValidityError,
+    },
     /// A file is no certificate revocation list.
     #[error("{} holds no certificate revocation list in PEM form with a number", shown(.0))]
     NotList(PathBuf),
@@ -264,6 +283,16 @@ impl Error {
                  path length is at least 1"
                     .to_owned()
             }
+            Self::NoProfile(_) => {
+                "issue a new one, with `keygen csr` and `keygen sign`; it must have one extended \
+                 key usage, clientAuth or serverAuth, or none"
+                    .to_owned()
+            }
+            Self::OtherProfile { .. } => {
+                "name the certificate that the authority has issued for the request of this one"
+                    .to_owned()
+            }
+            Self::NotValid { .. } => "check the clock, or have a new one issued".to_owned(),
             Self::NotList(path) | Self::OtherList(path) => format!(
                 "put the authority's last list back from a backup, or from the server; if the \
                  authority is new, or nothing is revoked, move {} away",

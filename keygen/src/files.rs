@@ -52,6 +52,14 @@ pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
         .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
 }
 
+/// Returns whether a certificate and a key can be read and belong together.
+pub(crate) fn is_pair(certificate_path: &Path, key_path: &Path) -> bool {
+    certificate_path.is_file() && key_path.is_file() && {
+        let is_readable = read_certificate(certificate_path).is_ok() && read_key(key_path).is_ok();
+        is_readable && !is_mismatch(certificate_path, key_path)
+    }
+}
+
 /// Returns the serial number of the certificate in a file.
 ///
 /// # Errors

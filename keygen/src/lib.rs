@@ -10,6 +10,7 @@
 //!   AuthorityArgs ──► hierarchy::run ──► ca.crt, ca.key
 //!   CsrArgs    ──► csr::run    ──► <client>/client.key, <client>/client.csr
 //!   SignArgs   ──► sign::run   ──► <client>/client.crt
+//!   RenewArgs  ──► renew::run  ──► <client>/client.crt, or <client>/client.csr
 //!   RevokeArgs ──► revocation::revoke ──► ca.crl
 //!   ListArgs   ──► revocation::renew  ──► ca.crl
 //! ```
@@ -28,7 +29,7 @@
 //! - [`rotate`]: new keys in place of existing ones
 //! - [`certs`]: creates, keeps and replaces certificates
 //! - [`hierarchy`]: authorities by themselves, a root and intermediate ones
-//! - [`csr`], [`sign`]: a request for a certificate, and its signature
+//! - [`csr`], [`sign`], [`renew`]: a request for a certificate, its signature, a renewal
 //! - [`request`]: requests, made and checked
 //! - [`revocation`]: the authority's certificate revocation list
 //! - [`authority`]: the certificate authority, generated or read from files
@@ -55,6 +56,7 @@ pub mod lifetime;
 pub mod names;
 mod pair;
 pub mod profile;
+pub mod renew;
 pub mod report;
 pub mod request;
 pub mod revocation;
@@ -68,6 +70,7 @@ pub use csr::CsrArgs;
 pub use error::Error;
 pub use hierarchy::AuthorityArgs;
 pub use keys::KeysArgs;
+pub use renew::RenewArgs;
 pub use report::Report;
 pub use revocation::{ListArgs, RevokeArgs};
 pub use rotate::RotateArgs;

@@ -6,12 +6,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ciphermq_certificates::client_id;
 use ciphermq_crypto::ClientId;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SanType,
 };
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+
+use crate::names;
 
 /// The use of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,33 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// Returns the profile of an existing certificate; `None` if it has none of them, or both.
+    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
+        let mut uses = StatedUses::default();
+        for extension in certificate.extensions() {
+            uses.add(extension.parsed_extension());
+        }
+        if certificate.is_ca() || (uses.client && uses.server) {
+            return None;
+        }
+        if !uses.is_server() {
+            return Some(Self::Client(client_id(certificate).ok()?));
+        }
+        let names = names::subject_alternative_names(&uses.hosts).ok()?;
+        (!names.is_empty()).then_some(Self::Server(names))
+    }
+
+    /// Returns whether both are for the same client, or for the same names in any order.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Client(one), Self::Client(other)) => one == other,
+            (Self::Server(one), Self::Server(other)) => {
+                one.len() == other.len() && one.iter().all(|name| other.contains(name))
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the parameters of such a certificate; its validity is left at rcgen's default.
     pub(crate) fn params(&self) -> CertificateParams {
         let mut params = CertificateParams::default();

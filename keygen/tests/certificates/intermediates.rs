@@ -89,7 +89,7 @@ fn certificates_of_an_intermediate_authority_are_accepted_with_their_chain() {
 }
 
 #[test]
-fn certificates_on_request_have_their_chain() {
+fn certificates_on_request_and_renewed_ones_have_their_chain() {
     let folder = hierarchy();
     folder.keygen("csr --client d --out client");
     folder.keygen("sign client/d/client.csr --out issuing");
@@ -97,6 +97,8 @@ fn certificates_on_request_have_their_chain() {
     let name = |client: &str| {
         folder.handshake_between("root/ca.crt", "issuing/server", client, "localhost")
     };
+    assert_eq!(name("client/d/client").unwrap(), "d");
+    folder.keygen("renew d --out client --ca issuing --new-key");
     assert_eq!(name("client/d/client").unwrap(), "d");
 }
 

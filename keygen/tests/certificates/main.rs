@@ -10,5 +10,6 @@
 mod certs;
 mod folder;
 mod intermediates;
+mod renewal;
 mod requests;
 mod revocation;
