@@ -32,7 +32,8 @@ pub struct CsrArgs {
     /// An existing private key to use, instead of a new one
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Replace an existing key and request
+    /// Replace an existing key and request; while the certificate is in use, `renew --new-key` does
+    /// that without leaving it without its key
     #[arg(long)]
     pub force: bool,
 }

@@ -1,7 +1,7 @@
 //! The certificates that an authority has issued for one name, and that have not ended.
 //!
-//! The last one is `client.crt`; those before it are kept beside it, as `client.<number>.crt`, until
-//! they end: with a stolen key they are as good as the last one, so they are revoked together.
+//! The last one is `client.crt`; those before it are kept beside it, as `client.<number>.crt`,
+//! until they end. With a stolen key they are as good as the last one, so all are revoked together.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,8 @@
 )]
 
 mod certs;
+#[cfg(unix)]
+mod document;
 mod folder;
 mod intermediates;
 mod renewal;
