@@ -3,6 +3,7 @@
 use ciphermq_protocol::ClientId;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Name;
 
 /// The reason why a certificate names no client; the text continues "the certificate".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +60,16 @@ impl NameError {
 ///
 /// [`NameError`] if it names no client.
 pub fn client_id(certificate: &X509Certificate<'_>) -> Result<ClientId, NameError> {
-    let mut names = certificate.subject().iter_common_name();
+    client_id_of(certificate.subject())
+}
+
+/// Returns the client that a subject names, of a certificate or of a request for one.
+///
+/// # Errors
+///
+/// [`NameError`] if it names no client.
+pub fn client_id_of(subject: &X509Name<'_>) -> Result<ClientId, NameError> {
+    let mut names = subject.iter_common_name();
     let name = names.next().ok_or(NameError::None)?;
     match names.count() {
         0 => {}

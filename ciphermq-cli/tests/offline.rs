@@ -228,6 +228,33 @@ fn certs_makes_the_files_that_are_used_by_default_and_adds_clients_later() {
     assert!(error.contains("../evil"), "{error}");
 }
 
+#[test]
+fn certificates_are_requested_signed_renewed_and_revoked() {
+    let workspace = Workspace::new();
+    for (line, written) in [
+        ("keygen authority --out ca", "ca/ca.crt"),
+        ("keygen csr --client a --out client", "client/a/client.csr"),
+        (
+            "keygen sign client/a/client.csr --client a --out ca",
+            "ca/a/client.crt",
+        ),
+        (
+            "keygen renew a --out ca --key client/a/client.key",
+            "ca/a/client.csr",
+        ),
+        ("keygen revoke a --out ca", "ca/ca.crl"),
+        ("keygen crl --out ca", "ca/ca.crl"),
+    ] {
+        let made = workspace.run(line);
+        assert_eq!(made.code, Some(0), "{line}: {}", made.stderr);
+        let last = made.stdout.lines().last().unwrap();
+        assert_eq!(last, format!("wrote {written}"), "{line}");
+    }
+    let error = workspace.fails("keygen sign client/a/client.csr --client b --out ca", 1);
+    assert!(error.contains("for the client `a`, not for `b`"), "{error}");
+    workspace.fails("keygen csr --client ../evil", 2);
+}
+
 /// All files exist and nothing listens at the address: the error is about the server, not a file.
 #[test]
 fn an_unreachable_server_is_named() {

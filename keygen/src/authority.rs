@@ -1,79 +1,89 @@
 //! The certificate authority: generated here, or read from files, also of OpenSSL's.
 
-use std::fs;
-use std::net::IpAddr;
 use std::path::Path;
 
-use ciphermq_certificates::{key_kind, pem};
+use ciphermq_certificates::key_kind;
 use ciphermq_crypto::ClientId;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer as _};
-use zeroize::Zeroizing;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use crate::error::Error;
+use crate::files;
+use crate::lifetime::{Lifetime, asn1};
+use crate::profile::Profile;
+use crate::serial;
 
 /// The validity of a new authority, in days: ten years.
 pub const AUTHORITY_DAYS: u16 = 3653;
-
-/// A certificate and its private key, in PEM.
-pub struct Pem {
-    /// The certificate.
-    pub certificate: String,
-    /// The private key, PKCS #8 (RFC 5958).
-    pub key: Zeroizing<String>,
-}
 
 /// The issuer of servers' and clients' certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// The intermediate certificates that verifiers need above those that it issues: its own, and
+    /// those above it, without the root's.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate that an authority has issued.
+pub struct Issued {
+    /// The certificate.
+    pub der: CertificateDer<'static>,
+    /// The certificate and the intermediate ones above it, in PEM.
+    pub chain: String,
 }
 
 impl Authority {
-    /// Generates a new authority: ECDSA P-384, self-signed.
+    /// Creates a self-signed authority with an existing key. `path_length` is the number of
+    /// intermediate authorities that may follow.
     ///
     /// # Errors
     ///
     /// [`Error::Certificate`].
-    pub fn generate(now: Timestamp) -> Result<(Self, Pem), Error> {
-        Self::with_key(new_key()?, now)
-    }
-
-    /// Creates a self-signed authority with an existing key.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Certificate`].
-    pub fn with_key(key: KeyPair, now: Timestamp) -> Result<(Self, Pem), Error> {
-        let mut params = params(now, AUTHORITY_DAYS)?;
-        // Two authorities must be distinguishable: each has a name of its own.
-        let id = params.key_identifier(&key);
-        let id = hex::encode(id.get(..4).unwrap_or_default());
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("CipherMQ authority {id}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    pub fn with_key(
+        key: KeyPair,
+        path_length: u8,
+        lifetime: Lifetime,
+        now: Timestamp,
+    ) -> Result<(Self, Issued), Error> {
+        let params = authority_params("authority", &key, path_length, lifetime, now)?;
         let certificate = params.self_signed(&key)?;
-        let pem = Pem {
-            certificate: certificate.pem(),
-            key: Zeroizing::new(key.serialize_pem()),
+        let der = certificate.der().clone();
+        let issued = Issued {
+            chain: files::to_pem([&der]),
+            der: der.clone(),
         };
         let authority = Self {
-            certificate: certificate.der().clone(),
+            certificate: der,
+            chain: Vec::new(),
             issuer: Issuer::new(params, key),
         };
-        Ok((authority, pem))
+        Ok((authority, issued))
+    }
+
+    /// Issues the certificate of an intermediate authority, below which there is no other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PathLength`] if this authority's certificate does not allow it;
+    /// [`Error::Certificate`].
+    pub fn intermediate(
+        &self,
+        key: &KeyPair,
+        lifetime: Lifetime,
+        now: Timestamp,
+    ) -> Result<Issued, Error> {
+        if self.path_length()? == Some(0) {
+            return Err(Error::PathLength);
+        }
+        let params = authority_params("intermediate authority", key, 0, lifetime, now)?;
+        self.sign(params, key)
     }
 
     /// Reads an authority's certificate and its unencrypted private key, PKCS #8, SEC 1 or PKCS #1.
@@ -83,10 +93,11 @@ impl Authority {
     /// [`Error`] if one of the files cannot be read or used, they don't belong together, the
     /// certificate may not sign others, or is not valid at `now`.
     pub fn read(certificate_path: &Path, key_path: &Path, now: Timestamp) -> Result<Self, Error> {
-        let certificate = read_certificate(certificate_path)?;
+        let certificates = files::read_chain(certificate_path)?;
         let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
-        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| no_certificate())?;
-        let key = read_key(key_path).map_err(|error| match error {
+        let certificate = certificates.first().ok_or_else(no_certificate)?.clone();
+        let parsed = files::parse(&certificate, certificate_path)?;
+        let key = files::read_key(key_path).map_err(|error| match error {
             // The key's own file does not tell much of its kind.
             Error::KeyKind { path, .. } => Error::KeyKind {
                 path,
@@ -104,7 +115,7 @@ impl Authority {
             return Err(Error::NoAuthority(certificate_path.to_owned()));
         }
         let validity = parsed.validity();
-        if !ASN1Time::from_timestamp(now.as_second()).is_ok_and(|now| validity.is_valid_at(now)) {
+        if !asn1(now.as_second()).is_ok_and(|now| validity.is_valid_at(now)) {
             return Err(Error::NotValidNow {
                 path: certificate_path.to_owned(),
                 not_before: validity.not_before.to_string(),
@@ -114,51 +125,40 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| no_certificate())?;
         Ok(Self {
             issuer,
+            chain: chain(&certificates),
             certificate,
         })
     }
 
-    /// Issues a server's certificate for a key.
+    /// Issues a certificate of this profile for a key.
+    ///
+    /// Its serial number is random (RFC 5280, section 4.1.2.2), and it ends before the authority
+    /// does.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificate`].
-    pub fn server(
+    /// [`Error::AuthorityName`], [`Error::Certificate`], [`Error::Random`].
+    pub fn issue(
         &self,
-        key: &KeyPair,
-        common_name: &str,
-        names: Vec<SanType>,
+        profile: &Profile,
+        key: &impl PublicKeyData,
+        lifetime: Lifetime,
         now: Timestamp,
-        days: u16,
-    ) -> Result<Pem, Error> {
-        let mut params = params(now, days)?;
-        params.subject_alt_names = names;
-        self.leaf(
-            key,
-            params,
-            common_name,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        )
+    ) -> Result<Issued, Error> {
+        let mut params = profile.params();
+        let (from, until) = lifetime.period(now)?;
+        (params.not_before, params.not_after) = (from.to_datetime(), until.to_datetime());
+        self.sign(params, key)
     }
 
-    /// Issues a client's certificate for a key. The Common Name is the client id.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Certificate`].
-    pub fn client(
-        &self,
-        key: &KeyPair,
-        id: &ClientId,
-        now: Timestamp,
-        days: u16,
-    ) -> Result<Pem, Error> {
-        self.leaf(
-            key,
-            params(now, days)?,
-            id.as_str(),
-            ExtendedKeyUsagePurpose::ClientAuth,
-        )
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
+    /// Returns whether it is an intermediate authority.
+    #[must_use]
+    pub fn is_intermediate(&self) -> bool {
+        !self.chain.is_empty()
     }
 
     /// Returns whether this authority has signed the certificate in a file.
@@ -167,12 +167,8 @@ impl Authority {
     ///
     /// [`Error`] if there is no certificate in the file.
     pub fn has_issued(&self, certificate_path: &Path) -> Result<bool, Error> {
-        let certificate = read_certificate(certificate_path)?;
-        let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
-        let (_, leaf) = X509Certificate::from_der(&certificate).map_err(|_| no_certificate())?;
-        let authority = self.parsed()?;
-        Ok(leaf.issuer().as_raw() == authority.subject().as_raw()
-            && leaf.verify_signature(Some(authority.public_key())).is_ok())
+        let certificate = files::read_certificate(certificate_path)?;
+        self.has_signed_certificate(&files::parse(&certificate, certificate_path)?)
     }
 
     /// Returns whether this is the authority's own certificate, which it may have signed itself.
@@ -181,7 +177,7 @@ impl Authority {
     ///
     /// [`Error`] if there is no certificate in the file.
     pub fn is_own(&self, certificate_path: &Path) -> Result<bool, Error> {
-        Ok(read_certificate(certificate_path)? == self.certificate)
+        Ok(files::read_certificate(certificate_path)? == self.certificate)
     }
 
     /// Returns whether this authority has signed a revocation list.
@@ -211,8 +207,8 @@ impl Authority {
         Ok(list.pem()?)
     }
 
-    /// Returns whether a certificate is what [`client`](Self::client) issues for this client and
-    /// this number of days: this authority has issued it, and it is valid at `now`.
+    /// Returns whether a certificate is what this authority issues for this client and this number
+    /// of days, and is valid at `now`.
     ///
     /// # Errors
     ///
@@ -227,44 +223,53 @@ impl Authority {
         if !self.has_issued(certificate_path)? {
             return Ok(false);
         }
-        let certificate = read_certificate(certificate_path)?;
-        let (_, leaf) = X509Certificate::from_der(&certificate)
-            .map_err(|_| Error::NoCertificate(certificate_path.to_owned()))?;
+        let certificate = files::read_certificate(certificate_path)?;
+        let leaf = files::parse(&certificate, certificate_path)?;
         let (validity, end) = (leaf.validity(), self.parsed()?.validity().not_after);
         let period = validity.not_after.timestamp() - validity.not_before.timestamp();
         // From a day before to the last day; or to the authority's end.
         let full = (i64::from(days) + 1) * 24 * 60 * 60;
         let has_period = period == full || (period < full && validity.not_after == end);
-        let is_valid =
-            ASN1Time::from_timestamp(now.as_second()).is_ok_and(|now| validity.is_valid_at(now));
+        let is_valid = asn1(now.as_second()).is_ok_and(|now| validity.is_valid_at(now));
         Ok(ciphermq_certificates::client_id(&leaf).as_ref() == Ok(id) && has_period && is_valid)
     }
 
-    /// Issues a certificate. The serial number is derived from the key, which has no other
-    /// certificate, and is therefore unique.
-    fn leaf(
+    /// Signs a certificate with a random serial number, which ends before the authority does.
+    fn sign(
         &self,
-        key: &KeyPair,
         mut params: CertificateParams,
-        common_name: &str,
-        usage: ExtendedKeyUsagePurpose,
-    ) -> Result<Pem, Error> {
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        key: &impl PublicKeyData,
+    ) -> Result<Issued, Error> {
+        let end = self.parsed()?.validity().not_after.to_datetime();
+        params.not_after = params.not_after.min(end);
         params.use_authority_key_identifier_extension = true;
-        // No certificate outlives the authority that issued it.
-        params.not_after = params
-            .not_after
-            .min(self.parsed()?.validity().not_after.to_datetime());
-        let certificate: Certificate = params.signed_by(key, &self.issuer)?;
-        Ok(Pem {
-            certificate: certificate.pem(),
-            key: Zeroizing::new(key.serialize_pem()),
-        })
+        params.serial_number = Some(serial::random()?);
+        let certificate = params.signed_by(key, &self.issuer)?;
+        let der = certificate.der().clone();
+        let (_, signed) =
+            X509Certificate::from_der(&der).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        if !self.has_signed_certificate(&signed)? {
+            return Err(Error::AuthorityName);
+        }
+        let chain = files::to_pem([&der].into_iter().chain(&self.chain));
+        Ok(Issued { der, chain })
+    }
+
+    fn has_signed_certificate(&self, certificate: &X509Certificate<'_>) -> Result<bool, Error> {
+        let authority = self.parsed()?;
+        Ok(
+            certificate.issuer().as_raw() == authority.subject().as_raw()
+                && certificate
+                    .verify_signature(Some(authority.public_key()))
+                    .is_ok(),
+        )
+    }
+
+    /// Returns how many authorities may follow; `None` if it is not limited.
+    fn path_length(&self) -> Result<Option<u32>, Error> {
+        let authority = self.parsed()?;
+        let constraints = authority.basic_constraints().ok().flatten();
+        Ok(constraints.and_then(|constraints| constraints.value.path_len_constraint))
     }
 
     fn parsed(&self) -> Result<X509Certificate<'_>, Error> {
@@ -273,95 +278,6 @@ impl Authority {
             .map_err(|_| rcgen::Error::CouldNotParseCertificate)?
             .1)
     }
-}
-
-/// Generates an ECDSA P-384 key.
-///
-/// # Errors
-///
-/// [`Error::Certificate`].
-pub fn new_key() -> Result<KeyPair, Error> {
-    Ok(KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?)
-}
-
-/// Reads an unencrypted private key, PKCS #8, SEC 1 or PKCS #1.
-///
-/// # Errors
-///
-/// [`Error`] if the file cannot be read or used.
-pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
-    let text = Zeroizing::new(read(path)?);
-    // Other PEM blocks before the key are skipped, such as OpenSSL's curve parameters.
-    let key = pem::private_key(&text).map_err(|reason| Error::NoPrivateKey {
-        path: path.to_owned(),
-        reason,
-    })?;
-    KeyPair::try_from(&key).map_err(|_| Error::KeyKind {
-        path: path.to_owned(),
-        kind: "damaged, or of a kind that is not supported".to_owned(),
-    })
-}
-
-/// Returns whether a certificate and a key do not belong together; `false` if one of them cannot be
-/// read or used.
-pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
-    let (Ok(certificate), Ok(key)) = (read_certificate(certificate_path), read_key(key_path))
-    else {
-        return false;
-    };
-    X509Certificate::from_der(&certificate)
-        .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
-}
-
-/// Returns the serial number of the certificate in a file.
-///
-/// # Errors
-///
-/// [`Error`] if there is no certificate in it, or its number is not a positive one.
-pub fn serial_number(certificate_path: &Path) -> Result<SerialNumber, Error> {
-    let certificate = read_certificate(certificate_path)?;
-    let (_, parsed) = X509Certificate::from_der(&certificate)
-        .map_err(|_| Error::NoCertificate(certificate_path.to_owned()))?;
-    positive(parsed.raw_serial()).ok_or_else(|| Error::Serial(certificate_path.to_owned()))
-}
-
-/// Returns a serial number as it is in DER; `None` if it is negative or has needless zeros, against
-/// RFC 5280, section 4.1.2.2: it would be another one in a list.
-pub(crate) fn positive(raw: &[u8]) -> Option<SerialNumber> {
-    let is_good = match raw {
-        [] => false,
-        [0, second, ..] => *second >= 0x80,
-        [first, ..] => *first < 0x80,
-    };
-    is_good.then(|| SerialNumber::from_slice(raw))
-}
-
-/// Returns whether a server's certificate has exactly these names.
-///
-/// # Errors
-///
-/// [`Error`] if there is no certificate in the file.
-pub fn has_names(certificate_path: &Path, names: &[SanType]) -> Result<bool, Error> {
-    let certificate = read_certificate(certificate_path)?;
-    let (_, leaf) = X509Certificate::from_der(&certificate)
-        .map_err(|_| Error::NoCertificate(certificate_path.to_owned()))?;
-    let Ok(Some(found)) = leaf.subject_alternative_name() else {
-        return Ok(false);
-    };
-    let found = &found.value.general_names;
-    let is_found = |name: &SanType| {
-        found.iter().any(|found| match (name, found) {
-            (SanType::DnsName(name), GeneralName::DNSName(found)) => name.as_str() == *found,
-            (SanType::IpAddress(IpAddr::V4(address)), GeneralName::IPAddress(found)) => {
-                address.octets() == **found
-            }
-            (SanType::IpAddress(IpAddr::V6(address)), GeneralName::IPAddress(found)) => {
-                address.octets() == **found
-            }
-            _ => false,
-        })
-    };
-    Ok(found.len() == names.len() && names.iter().all(is_found))
 }
 
 /// Returns whether a certificate may sign others. An authority states so in its basic constraints
@@ -379,37 +295,49 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
         }
 }
 
-/// Returns the parameters of a certificate for `days` from now on; valid from a day ago, for clocks
-/// that are behind.
-fn params(now: Timestamp, days: u16) -> Result<CertificateParams, Error> {
-    let today = TimeZone::UTC.to_datetime(now).date();
+/// Returns the parameters of an authority's certificate.
+fn authority_params(
+    name: &str,
+    key: &KeyPair,
+    path_length: u8,
+    lifetime: Lifetime,
+    now: Timestamp,
+) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
+    let (from, until) = lifetime.period(now)?;
+    (params.not_before, params.not_after) = (from.to_datetime(), until.to_datetime());
+    // Two authorities must be distinguishable: each has a name of its own.
+    let id = params.key_identifier(key);
+    let id = hex::encode(id.get(..4).unwrap_or_default());
     params.distinguished_name = DistinguishedName::new();
-    let (year, month, day) = date_parts(today.saturating_sub(Span::new().days(1)))?;
-    params.not_before = date_time_ymd(year, month, day);
-    let (year, month, day) = date_parts(today.saturating_add(Span::new().days(i64::from(days))))?;
-    params.not_after = date_time_ymd(year, month, day);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("CipherMQ {name} {id}"));
+    params.serial_number = Some(serial::random()?);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 
-/// Converts a date to rcgen's types. Months and days always fit them.
-fn date_parts(date: Date) -> Result<(i32, u8, u8), Error> {
-    match (u8::try_from(date.month()), u8::try_from(date.day())) {
-        (Ok(month), Ok(day)) => Ok((i32::from(date.year()), month, day)),
-        _ => Err(rcgen::Error::Time.into()),
+/// Returns the intermediate certificates of an authority's file, its own first, without the root's:
+/// a verifier has that one.
+fn chain(certificates: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+    let parsed = |der| {
+        X509Certificate::from_der(der)
+            .ok()
+            .map(|(_, parsed)| parsed)
+    };
+    let is_root = |one: &X509Certificate<'_>| one.subject().as_raw() == one.issuer().as_raw();
+    let mut chain: Vec<CertificateDer<'static>> = Vec::new();
+    let mut next = certificates.first();
+    while let Some(one) = next.filter(|one| !chain.contains(one)) {
+        let Some(above) = parsed(one).filter(|one| !is_root(one)) else {
+            break;
+        };
+        chain.push(one.clone());
+        next = certificates.iter().find(|der| {
+            parsed(der).is_some_and(|der| der.subject().as_raw() == above.issuer().as_raw())
+        });
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
-    pem::certificates(&read(path)?)
-        .ok()
-        .and_then(|found| found.into_iter().next())
-        .ok_or_else(|| Error::NoCertificate(path.to_owned()))
+    chain
 }

@@ -18,11 +18,16 @@ use ciphermq_crypto::text::Escaped;
 use ciphermq_files::{Access, Existing, NewFiles, is_same_file, parent};
 use jiff::Timestamp;
 use rcgen::{KeyPair, SanType};
+use zeroize::Zeroizing;
 
-use crate::authority::{self, Authority, Pem};
+use crate::authority::{AUTHORITY_DAYS, Authority, Issued};
 use crate::error::{Error, refuse_key};
+use crate::files;
 use crate::folders::NewFolders;
+use crate::lifetime::Lifetime;
 use crate::names;
+use crate::pair::{Pair, State, is_there};
+use crate::profile::Profile;
 use crate::report::Report;
 
 pub use crate::names::{CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, SERVER_CERT, SERVER_KEY};
@@ -50,66 +55,6 @@ pub struct CertsArgs {
     /// Replace the authority as well, which invalidates all certificates that it has issued
     #[arg(long, requires = "force")]
     pub new_ca: bool,
-}
-
-/// The paths of a certificate and its key.
-struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Pair {
-    fn new(folder: &Path, certificate: &str, key: &str) -> Self {
-        Self {
-            certificate: folder.join(certificate),
-            key: folder.join(key),
-        }
-    }
-
-    /// Returns which of the files exist.
-    fn state(&self) -> State {
-        match (is_there(&self.certificate), is_there(&self.key)) {
-            (false, false) => State::Nothing,
-            (false, true) => State::KeyAlone,
-            (true, false) => State::CertificateAlone,
-            (true, true) => State::Complete,
-        }
-    }
-
-    /// Reports that only one file of the pair exists, and that no interruption can have left it so.
-    fn incomplete(&self) -> Error {
-        let (there, missing) = match self.state() {
-            State::CertificateAlone => (&self.certificate, &self.key),
-            _ => (&self.key, &self.certificate),
-        };
-        Error::Incomplete {
-            there: there.clone(),
-            missing: missing.clone(),
-        }
-    }
-
-    /// Reports that one of the files exists and is not to be replaced.
-    fn already_exists(&self) -> Error {
-        let path = if is_there(&self.certificate) {
-            &self.certificate
-        } else {
-            &self.key
-        };
-        Error::Exists(path.clone())
-    }
-}
-
-/// The existing files of a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Nothing,
-    KeyAlone,
-    CertificateAlone,
-    Complete,
-}
-
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
 
 /// Creates the requested certificates that do not exist.
@@ -140,10 +85,10 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         Existing::Keep
     };
 
-    let authority_place = Pair::new(&args.out, CA_CERT, CA_KEY);
-    let server_place = Pair::new(&args.out, SERVER_CERT, SERVER_KEY);
-    let client_folder = |id: &ClientId| args.out.join(id.as_str());
-    let client_place = |id: &ClientId| Pair::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
+    let server = Profile::Server(host_names.clone());
+    let authority_place = Pair::authority(&args.out);
+    let server_place = Pair::of(&server, &args.out);
+    let client_place = |id: &ClientId| Pair::of(&Profile::Client(id.clone()), &args.out);
     let places: Vec<Pair> = clients.iter().map(client_place).collect();
     if !args.force {
         let has_server = [&authority_place, &server_place]
@@ -178,9 +123,8 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     } else {
         let was_interrupted = !is_in_use && !is_new_authority;
         let key = issuance.key(&server_place, server_state, was_interrupted)?;
-        let common_name = hosts.first().map_or("localhost", String::as_str);
-        let pem = authority.server(&key, common_name, host_names, now, args.days)?;
-        issuance.stage(&server_place, &pem, server_state)?;
+        let issued = authority.issue(&server, &key, Lifetime::Days(args.days), now)?;
+        issuance.stage(&server_place, &key, &issued, server_state)?;
     }
     for (id, place) in clients.iter().zip(&places) {
         issuance.client(&authority, id, place)?;
@@ -195,6 +139,11 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     report.written = files.commit()?;
     folders.keep();
     report.next = next_steps(args, &clients, &report, is_new_authority);
+    if authority.is_intermediate() {
+        let what = "The authority is an intermediate one: instead of its ca.crt, the server and \
+                    the clients need that of the root.";
+        report.next.push(what.to_owned());
+    }
     Ok(report)
 }
 
@@ -226,8 +175,9 @@ impl Issuance<'_> {
             ));
         }
         let key = self.key(place, state, is_alone)?;
-        let (authority, pem) = Authority::with_key(key, self.now)?;
-        self.stage(place, &pem, state)?;
+        let lifetime = Lifetime::Days(AUTHORITY_DAYS);
+        let (authority, issued) = Authority::with_key(key, 0, lifetime, self.now)?;
+        self.stage(place, authority.key(), &issued, state)?;
         Ok((authority, true))
     }
 
@@ -241,7 +191,7 @@ impl Issuance<'_> {
         if state == State::Complete {
             let (certificate, args) = (&place.certificate, self.args);
             if !authority.has_issued_client(certificate, id, self.now, args.days)?
-                || authority::is_mismatch(certificate, &place.key)
+                || files::is_mismatch(certificate, &place.key)
             {
                 return Err(place.already_exists());
             }
@@ -250,34 +200,44 @@ impl Issuance<'_> {
         }
         self.folders.make(parent(&place.certificate))?;
         let key = self.key(place, state, true)?;
-        let pem = authority.client(&key, id, self.now, self.args.days)?;
-        self.stage(place, &pem, state)
+        let (profile, lifetime) = (Profile::Client(id.clone()), Lifetime::Days(self.args.days));
+        let issued = authority.issue(&profile, &key, lifetime, self.now)?;
+        self.stage(place, &key, &issued, state)
     }
 
     /// Returns the key that an interrupted run has left, or a new one. Any other incomplete pair is
     /// refused.
     fn key(&self, place: &Pair, state: State, was_interrupted: bool) -> Result<KeyPair, Error> {
         match state {
-            State::Nothing => authority::new_key(),
-            State::KeyAlone if was_interrupted => authority::read_key(&place.key),
+            State::Nothing => files::new_key(),
+            State::KeyAlone if was_interrupted => files::read_key(&place.key),
             _ => Err(place.incomplete()),
         }
     }
 
     /// Stages the files to write: only the certificate if the key exists.
-    fn stage(&mut self, place: &Pair, pem: &Pem, state: State) -> Result<(), Error> {
-        let (key, certificate) = (pem.key.as_bytes(), pem.certificate.as_bytes());
+    fn stage(
+        &mut self,
+        place: &Pair,
+        key: &KeyPair,
+        issued: &Issued,
+        state: State,
+    ) -> Result<(), Error> {
+        let key = Zeroizing::new(key.serialize_pem());
         let existing = if state == State::KeyAlone {
             self.report.kept.push(place.key.clone());
             Existing::Keep
         } else {
             self.files
-                .stage(&place.key, key, Access::Private, self.existing)?;
+                .stage(&place.key, key.as_bytes(), Access::Private, self.existing)?;
             self.existing
         };
-        Ok(self
-            .files
-            .stage(&place.certificate, certificate, Access::Public, existing)?)
+        Ok(self.files.stage(
+            &place.certificate,
+            issued.chain.as_bytes(),
+            Access::Public,
+            existing,
+        )?)
     }
 }
 
@@ -314,8 +274,7 @@ fn refuse_other_names(
     let existing = clients.iter().find(|place| place.state() != State::Nothing);
     match existing {
         Some(place)
-            if !args.server_names.is_empty()
-                && !authority::has_names(&server.certificate, names)? =>
+            if !args.server_names.is_empty() && !files::has_names(&server.certificate, names)? =>
         {
             Err(place.already_exists())
         }
@@ -371,7 +330,7 @@ fn check_kept_server(
             authority: authority_place.certificate.clone(),
         });
     }
-    if authority::is_mismatch(&server.certificate, &server.key) {
+    if files::is_mismatch(&server.certificate, &server.key) {
         return Err(Error::KeyMismatch {
             certificate: server.certificate.clone(),
             key: server.key.clone(),

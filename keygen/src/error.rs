@@ -3,12 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ciphermq_certificates::PemError;
+use ciphermq_certificates::{PemError, ValidityError};
 use ciphermq_crypto::text::{holds_key, shown};
 use ciphermq_crypto::{KeyFileError, RandomError};
 use ciphermq_files::FileError;
 
 use crate::names::NameError;
+use crate::request::Refusal;
 
 /// The reason why nothing was created.
 #[derive(thiserror::Error)]
@@ -138,6 +139,39 @@ pub enum Error {
         /// The authority's certificate.
         authority: PathBuf,
     },
+    /// A request for a certificate is refused.
+    #[error("the request {} {reason}", shown(path))]
+    Request {
+        /// The request.
+        path: PathBuf,
+        /// The reason.
+        reason: Refusal,
+    },
+    /// Beside a certificate to write there is the private key of another one.
+    #[error("{} is not the private key that the request was made for", shown(.0))]
+    OtherKey(PathBuf),
+    /// An authority may issue certificates, but not of authorities.
+    #[error("this authority may not issue certificates of authorities (path length 0)")]
+    PathLength,
+    /// A certificate is neither a client's nor a server's.
+    #[error("{} is not the certificate of either a client or a server", shown(.0))]
+    NoProfile(PathBuf),
+    /// A certificate is for others than the one that it is to replace.
+    #[error("{} is not for {expected}", shown(path))]
+    OtherProfile {
+        /// The new certificate.
+        path: PathBuf,
+        /// Whom the old one is for.
+        expected: String,
+    },
+    /// A certificate is not valid now.
+    #[error("the certificate {} {reason}", shown(path))]
+    NotValid {
+        /// The certificate.
+        path: PathBuf,
+        /// The reason.
+        reason: ValidityError,
+    },
     /// A file is no certificate revocation list.
     #[error("{} holds no certificate revocation list in PEM form with a number", shown(.0))]
     NotList(PathBuf),
@@ -149,7 +183,8 @@ pub enum Error {
     Serial(PathBuf),
     /// The authority's name has an attribute more than once.
     #[error(
-        "the authority's name has an attribute more than once, which a list cannot repeat here"
+        "the authority's name has an attribute more than once, which cannot be repeated here in \
+         what it signs"
     )]
     AuthorityName,
     /// The authority may not sign revocation lists.
@@ -237,6 +272,27 @@ impl Error {
                 "name a certificate of this authority, or another authority's folder with --out"
                     .to_owned()
             }
+            Self::Request { reason, .. } => lower_first(reason.advice()),
+            Self::OtherKey(path) => format!(
+                "move {} away if it is an older key of the same client or server; otherwise the \
+                 request is somebody else's",
+                shown(path)
+            ),
+            Self::PathLength => {
+                "name the folder of a root with --under that `keygen authority` has made, or whose \
+                 path length is at least 1"
+                    .to_owned()
+            }
+            Self::NoProfile(_) => {
+                "issue a new one, with `keygen csr` and `keygen sign`; it must have one extended \
+                 key usage, clientAuth or serverAuth, or none"
+                    .to_owned()
+            }
+            Self::OtherProfile { .. } => {
+                "name the certificate that the authority has issued for the request of this one"
+                    .to_owned()
+            }
+            Self::NotValid { .. } => "check the clock, or have a new one issued".to_owned(),
             Self::NotList(path) | Self::OtherList(path) => format!(
                 "put the authority's last list back from a backup, or from the server; if the \
                  authority is new, or nothing is revoked, move {} away",
@@ -248,8 +304,8 @@ impl Error {
                     .to_owned()
             }
             Self::AuthorityName => {
-                "make the list with the program that made the authority, such as `openssl ca \
-                 -gencrl`"
+                "make it with the program that made the authority, such as `openssl ca` (with \
+                 -gencrl for a list)"
                     .to_owned()
             }
             Self::NoListSigner => {

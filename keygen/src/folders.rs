@@ -9,6 +9,8 @@ use crate::error::Error;
 
 /// The folders that this run created. On drop, empty ones are removed, unless [`NewFolders::keep`]
 /// was called.
+///
+/// It is declared before the files that are staged in them, which are then dropped before it.
 #[derive(Debug, Default)]
 pub(crate) struct NewFolders {
     made: Vec<PathBuf>,

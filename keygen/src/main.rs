@@ -1,4 +1,4 @@
-//! `keygen`: receivers' key pairs and development certificates for CipherMQ.
+//! `keygen`: receivers' key pairs, and certificates for CipherMQ.
 
 mod console;
 
@@ -6,14 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use ciphermq_crypto::text;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use jiff::Timestamp;
-use keygen::{
-    CertsArgs, KeysArgs, ListArgs, RevokeArgs, RotateArgs, arguments, certs, keys, revocation,
-    rotate,
-};
+use keygen::{Command, KeysArgs, arguments, keys};
 
-/// Creates a receiver's key pair; with `rotate`, replaces it; with `certs`, creates certificates
+/// Creates a receiver's key pair; with a command, replaces it, or creates and renews certificates
 /// for the server and clients
 #[derive(Debug, Parser)]
 #[command(name = "keygen", version, args_conflicts_with_subcommands = true)]
@@ -22,18 +19,6 @@ struct Args {
     keys: KeysArgs,
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Creates new keys in place of the existing ones, which are kept for messages sealed for them
-    Rotate(RotateArgs),
-    /// Creates certificates: the authority's and the server's unless they exist, and the clients'
-    Certs(CertsArgs),
-    /// Revokes a client's or the server's certificate: adds it to the authority's revocation list
-    Revoke(RevokeArgs),
-    /// Signs the authority's revocation list anew, before it ends; creates it if there is none
-    Crl(ListArgs),
 }
 
 /// Exit code for an invalid name on the command line, the same as clap's.
@@ -64,10 +49,7 @@ fn main() -> ExitCode {
     };
     let result = match &args.command {
         None => keys::run(&args.keys),
-        Some(Command::Rotate(args)) => rotate::run(args),
-        Some(Command::Certs(args)) => certs::run(args, Timestamp::now()),
-        Some(Command::Revoke(args)) => revocation::revoke(args, Timestamp::now()),
-        Some(Command::Crl(args)) => revocation::renew(args, Timestamp::now()),
+        Some(command) => command.run(Timestamp::now()),
     };
     match result {
         // The files on standard output, the next steps on standard error.

@@ -14,10 +14,14 @@ use rustls_pki_types::ServerName;
 pub const CA_CERT: &str = "ca.crt";
 /// The authority's private key.
 pub const CA_KEY: &str = "ca.key";
+/// The authority's revocation list.
+pub const CA_LIST: &str = "ca.crl";
 /// The server's certificate.
 pub const SERVER_CERT: &str = "server.crt";
 /// The server's private key.
 pub const SERVER_KEY: &str = "server.key";
+/// The request for the server's certificate.
+pub const SERVER_REQUEST: &str = "server.csr";
 /// A client's certificate, in the client's folder.
 pub const CLIENT_CERT: &str = "client.crt";
 /// A client's private key, in the client's folder.
@@ -63,11 +67,13 @@ impl NameError {
 }
 
 /// Names in the output folder that keygen uses itself.
-const RESERVED: [&str; 6] = [
+const RESERVED: [&str; 8] = [
     CA_CERT,
     CA_KEY,
+    CA_LIST,
     SERVER_CERT,
     SERVER_KEY,
+    SERVER_REQUEST,
     PRIVATE_KEY_FILE,
     PUBLIC_KEY_FILE,
 ];
@@ -161,6 +167,8 @@ mod tests {
             "ca.crt",
             "CA.KEY",
             "server.key",
+            "ca.crl",
+            "server.csr",
         ] {
             assert_eq!(
                 client(text),

@@ -14,21 +14,22 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
-use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer as _};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 use x509_parser::revocation_list::RevokedCertificate;
 
-use crate::authority::{self, Authority};
+use crate::authority::Authority;
 use crate::error::{Error, refuse_key};
-use crate::names::{self, CA_CERT, CA_KEY, CLIENT_CERT};
+use crate::files;
+use crate::issued;
+use crate::lifetime::asn1;
+use crate::names::{CA_CERT, CA_LIST};
+use crate::pair::{Pair, certificate_path};
 use crate::report::Report;
-
-/// The file of the list, beside the authority's certificate.
-pub const CA_LIST: &str = "ca.crl";
 
 /// The arguments of `keygen revoke`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct RevokeArgs {
-    /// The file of the certificate, or the name of a client whose folder has it
+    /// The file of the certificate, or the name of a client, to revoke all that have not ended
     #[arg(value_name = "CERTIFICATE or CLIENT")]
     pub what: PathBuf,
     /// Why it is revoked
@@ -80,7 +81,8 @@ impl From<Reason> for RevocationReason {
     }
 }
 
-/// Adds a certificate to the list, and signs it anew.
+/// Adds a certificate to the list, and signs it anew; of a client that is named, all certificates
+/// that have not ended.
 ///
 /// One that is on the list stays as it is there.
 ///
@@ -88,7 +90,8 @@ impl From<Reason> for RevocationReason {
 ///
 /// [`Error`]; then the list is as it was.
 pub fn revoke(args: &RevokeArgs, now: Timestamp) -> Result<Report, Error> {
-    let path = certificate_path(args)?;
+    refuse_key(&args.list.out)?;
+    let path = certificate_path(&args.what, &args.list.out)?;
     let mut list = List::open(&args.list, now)?;
     // Nobody would believe a list by which an authority revokes itself.
     if !list.authority.has_issued(&path)? || list.authority.is_own(&path)? {
@@ -97,13 +100,22 @@ pub fn revoke(args: &RevokeArgs, now: Timestamp) -> Result<Report, Error> {
             authority: args.list.out.join(CA_CERT),
         });
     }
-    let serial_number = authority::serial_number(&path)?;
-    let is_new = list.add(RevokedCertParams {
-        serial_number,
-        revocation_time: asn1(now)?.to_datetime(),
-        reason_code: Some(args.reason.into()),
-        invalidity_date: None,
-    });
+    let paths = match path == args.what {
+        true => vec![path],
+        false => issued::all(&path, now),
+    };
+    let mut is_new = false;
+    for path in paths {
+        // Those before the last one may be of an authority before this one.
+        if list.authority.has_issued(&path)? {
+            is_new |= list.add(RevokedCertParams {
+                serial_number: files::serial_number(&path)?,
+                revocation_time: asn1(now.as_second())?.to_datetime(),
+                reason_code: Some(args.reason.into()),
+                invalidity_date: None,
+            });
+        }
+    }
     let mut report = list.sign(&args.list, now)?;
     if !is_new {
         let what = "The certificate was on the list already, and stays there as it is.";
@@ -121,16 +133,6 @@ pub fn renew(args: &ListArgs, now: Timestamp) -> Result<Report, Error> {
     List::open(args, now)?.sign(args, now)
 }
 
-/// Returns the file of the certificate to revoke.
-fn certificate_path(args: &RevokeArgs) -> Result<PathBuf, Error> {
-    refuse_key(&args.list.out)?;
-    if args.what.is_file() {
-        return Ok(args.what.clone());
-    }
-    let id = names::client(&args.what.to_string_lossy())?;
-    Ok(args.list.out.join(id.as_str()).join(CLIENT_CERT))
-}
-
 /// A list that is being changed.
 struct List {
     authority: Authority,
@@ -144,7 +146,7 @@ struct List {
 impl List {
     fn open(args: &ListArgs, now: Timestamp) -> Result<Self, Error> {
         refuse_key(&args.out)?;
-        let (certificate, key) = (args.out.join(CA_CERT), args.out.join(CA_KEY));
+        let Pair { certificate, key } = Pair::authority(&args.out);
         let authority = Authority::read(&certificate, &key, now)?;
         let lock = lock(&certificate)?;
         let path = args.out.join(CA_LIST);
@@ -204,8 +206,8 @@ impl List {
         let end = now.saturating_add(in_force).unwrap_or(Timestamp::MAX);
         let count = self.revoked.len();
         let params = CertificateRevocationListParams {
-            this_update: asn1(now)?.to_datetime(),
-            next_update: asn1(end)?.to_datetime(),
+            this_update: asn1(now.as_second())?.to_datetime(),
+            next_update: asn1(end.as_second())?.to_datetime(),
             crl_number: SerialNumber::from(next_number(&self.number)),
             issuing_distribution_point: None,
             revoked_certs: self.revoked,
@@ -241,7 +243,16 @@ fn lock(certificate: &Path) -> Result<File, Error> {
         path: certificate.to_owned(),
         source,
     };
-    let file = File::open(certificate).map_err(failed)?;
+    // Some network file systems lock only files that are open for writing.
+    let file = File::options().read(true).write(true).open(certificate);
+    let file = match file {
+        // One that may only be read can still be locked on this machine.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            File::open(certificate)
+        }
+        file => file,
+    };
+    let file = file.map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
 }
@@ -261,7 +272,7 @@ fn params(entry: &RevokedCertificate<'_>) -> Option<RevokedCertParams> {
     });
     let invalidity = entry.invalidity_date();
     Some(RevokedCertParams {
-        serial_number: authority::positive(entry.raw_serial())?,
+        serial_number: files::positive(entry.raw_serial())?,
         revocation_time: entry.revocation_date.to_datetime(),
         reason_code: reason,
         invalidity_date: invalidity.map(|(_, date)| date.to_datetime()),
@@ -279,10 +290,6 @@ fn next_number(number: &[u8]) -> Vec<u8> {
     }
     next.insert(0, 1);
     next
-}
-
-fn asn1(at: Timestamp) -> Result<ASN1Time, Error> {
-    ASN1Time::from_timestamp(at.as_second()).map_err(|_| rcgen::Error::Time.into())
 }
 
 #[cfg(test)]

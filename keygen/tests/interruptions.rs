@@ -11,7 +11,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use keygen::authority::{Authority, is_mismatch};
+use keygen::authority::Authority;
+use keygen::files::is_mismatch;
 
 /// The files of the set, in the order in which they are put in place.
 const CERTS: [&str; 8] = [

@@ -1,13 +1,13 @@
-//! `keygen`: makes a receiver's key pairs, like the program `keygen`.
+//! `keygen`: makes key pairs and certificates, with all commands of the program `keygen`.
 
-use clap::Subcommand;
-use keygen::{KeysArgs, Report, RotateArgs};
+use ciphermq_client::Timestamp;
+use keygen::{Command, KeysArgs, Report};
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure, sentence};
 use crate::output::stdout;
 
-/// Make a receiver's key pair, or replace it
+/// Make a receiver's key pair or replace it, or make, sign and renew certificates
 ///
 /// The files are receiver_private.key, which only its owner can read, and receiver_public.key; with
 /// --post-quantum also receiver_xwing_private.key and receiver_xwing_public.key. Existing files are
@@ -21,16 +21,10 @@ pub(crate) struct Args {
     command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make new keys, and keep the old private keys for messages that were sealed for them
-    Rotate(RotateArgs),
-}
-
 pub(crate) fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let report = match &args.command {
         None => keygen::keys::run(&args.keys),
-        Some(Command::Rotate(args)) => keygen::rotate::run(args),
+        Some(command) => command.run(Timestamp::now()),
     };
     print(&report.map_err(failure)?, console)
 }

@@ -40,7 +40,8 @@ impl SignatureAlgorithm {
     }
 
     /// Returns the algorithm of a key; `None` for kinds of keys that are not supported.
-    pub(super) fn of_key(key: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
+    #[must_use]
+    pub fn of_key(key: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
         let kind = &key.algorithm.algorithm;
         if *kind == OID_SIG_ED25519 {
             return Some(Self::EdDsa);

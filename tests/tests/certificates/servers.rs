@@ -1,5 +1,9 @@
 //! Certificates of servers and authorities that clients cannot use.
 
+use keygen::files::read_key;
+use keygen::lifetime::Lifetime;
+use keygen::profile::Profile;
+
 use super::*;
 
 /// Returns a client's error about a server with this certificate, reached at 127.0.0.1.
@@ -94,11 +98,13 @@ async fn the_advice_for_an_expired_certificate_renews_it() {
     let now = ciphermq_client::Timestamp::now();
     let authority =
         keygen::authority::Authority::read(&path("ca.crt"), &path("ca.key"), now).unwrap();
-    let key = keygen::authority::read_key(&path("alice/client.key")).unwrap();
+    let key = read_key(&path("alice/client.key")).unwrap();
     let then = "2021-01-01T00:00:00Z".parse().unwrap();
-    let alice = ClientId::new("alice").unwrap();
-    let expired = authority.client(&key, &alice, then, 1).unwrap();
-    std::fs::write(path("alice/client.crt"), expired.certificate).unwrap();
+    let alice = Profile::Client(ClientId::new("alice").unwrap());
+    let expired = authority
+        .issue(&alice, &key, Lifetime::Days(1), then)
+        .unwrap();
+    std::fs::write(path("alice/client.crt"), expired.chain).unwrap();
 
     let options = Options::sqlite()
         .set("tls", "cert_path", text("server.crt"))

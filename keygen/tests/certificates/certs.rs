@@ -1,139 +1,16 @@
 //! Certificates that `keygen certs` creates: accepted by rustls, and kept, extended and replaced as
 //! documented.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
 use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan};
-use keygen::{CertsArgs, Error, Report, certs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use keygen::{CertsArgs, Error, certs};
+use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn args(&self, clients: &[&str]) -> CertsArgs {
-        CertsArgs {
-            out: self.0.path().to_owned(),
-            server_names: Vec::new(),
-            clients: clients.iter().map(ToString::to_string).collect(),
-            days: 825,
-            force: false,
-            new_ca: false,
-        }
-    }
-
-    fn run(&self, clients: &[&str]) -> Result<Report, Error> {
-        certs::run(&self.args(clients), Timestamp::now())
-    }
-
-    /// Returns all files with their contents, sorted.
-    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    all.push((path.clone(), Vec::new()));
-                    walk(&path, all);
-                } else {
-                    all.push((path.clone(), fs::read(path).unwrap()));
-                }
-            }
-        }
-        let mut all = Vec::new();
-        walk(self.0.path(), &mut all);
-        all.sort();
-        all
-    }
-
-    fn certificate(&self, name: &str) -> CertificateDer<'static> {
-        CertificateDer::from_pem_file(self.path(name)).unwrap()
-    }
-
-    fn key(&self, name: &str) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_file(self.path(name)).unwrap()
-    }
-
-    /// Runs a mutual TLS handshake in memory, and sends a byte each way. Returns the Common Name
-    /// that the server sees.
-    fn handshake(&self, client: &str, server_name: &str) -> Result<String, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate("ca.crt"))?;
-        let roots = Arc::new(roots);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .unwrap();
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![self.certificate("server.crt")], self.key("server.key"))?;
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![self.certificate(&format!("{client}/client.crt"))],
-                self.key(&format!("{client}/client.key")),
-            )?;
-        let mut server = ServerConnection::new(Arc::new(server))?;
-        let name = ServerName::try_from(server_name.to_owned()).unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), name)?;
-        client.writer().write_all(b"?").unwrap();
-        server.writer().write_all(b"!").unwrap();
-        while client.wants_write() || server.wants_write() {
-            let mut wire = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut wire).unwrap();
-            }
-            let mut input = &wire[..];
-            while !input.is_empty() {
-                server.read_tls(&mut input).unwrap();
-                server.process_new_packets()?;
-            }
-            let mut wire = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut wire).unwrap();
-            }
-            let mut input = &wire[..];
-            while !input.is_empty() {
-                client.read_tls(&mut input).unwrap();
-                client.process_new_packets()?;
-            }
-        }
-        let mut byte = [0];
-        server.reader().read_exact(&mut byte).unwrap();
-        assert_eq!(&byte, b"?");
-        client.reader().read_exact(&mut byte).unwrap();
-        assert_eq!(&byte, b"!");
-        let chain = server.peer_certificates().unwrap();
-        assert_eq!(chain.len(), 1);
-        let (_, certificate) = X509Certificate::from_der(&chain[0]).unwrap();
-        let names: Vec<_> = certificate.subject().iter_common_name().collect();
-        assert_eq!(names.len(), 1);
-        Ok(names[0].as_str().unwrap().to_owned())
-    }
-}
+use crate::folder::Folder;
 
 #[test]
 fn server_and_clients_complete_a_handshake() {
@@ -450,26 +327,11 @@ fn a_failure_leaves_nothing() {
     assert_eq!(folder.contents(), before);
 }
 
-fn openssl(folder: &Folder, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(folder.0.path())
-        .args(arguments.split(' '))
-        .output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("this test needs the program `openssl`; install it: {error}")
-    });
-    assert!(
-        output.status.success(),
-        "openssl {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 #[test]
 fn the_advice_for_an_encrypted_key_of_an_authority_decrypts_it() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
-    openssl(&folder, "pkey -in ca.key -aes256 -passout pass:x -out new");
+    folder.openssl("pkey -in ca.key -aes256 -passout pass:x -out new");
     fs::rename(folder.path("new"), folder.path("ca.key")).unwrap();
     let error = folder.run(&["d"]).unwrap_err();
     assert!(error.to_string().contains("encrypted"), "{error}");
@@ -493,11 +355,8 @@ fn the_advice_for_an_encrypted_key_of_an_authority_decrypts_it() {
 #[test]
 fn a_key_of_an_authority_that_is_too_short_is_reported_as_such() {
     let folder = Folder::new();
-    openssl(&folder, "genrsa -traditional -out ca.key 1024");
-    openssl(
-        &folder,
-        "req -x509 -new -key ca.key -sha256 -days 30 -subj /CN=Old-CA -out ca.crt",
-    );
+    folder.openssl("genrsa -traditional -out ca.key 1024");
+    folder.openssl("req -x509 -new -key ca.key -sha256 -days 30 -subj /CN=Old-CA -out ca.crt");
     let error = folder.run(&["c"]).unwrap_err();
     assert!(
         error.to_string().ends_with("it is RSA with 1024 bits"),
@@ -543,9 +402,8 @@ fn openssl_authorities_are_used() {
         ("RSA, PKCS #1", "genrsa -traditional -out ca.key 2048"),
     ] {
         let folder = Folder::new();
-        openssl(&folder, make_key);
-        openssl(
-            &folder,
+        folder.openssl(make_key);
+        folder.openssl(
             "req -x509 -new -key ca.key -sha384 -days 30 -subj /C=CH/O=Example/CN=Example-CA -out \
              ca.crt",
         );
@@ -557,14 +415,8 @@ fn openssl_authorities_are_used() {
         assert_eq!(fs::read(folder.path("ca.crt")).unwrap(), before);
         assert_eq!(folder.handshake("c", "localhost").unwrap(), "c", "{kind}");
         // Not -x509_strict: an authority that OpenSSL creates by default states no key usage.
-        openssl(
-            &folder,
-            "verify -CAfile ca.crt -purpose sslclient c/client.crt",
-        );
-        openssl(
-            &folder,
-            "verify -CAfile ca.crt -purpose sslserver -verify_ip 127.0.0.1 server.crt",
-        );
+        folder.openssl("verify -CAfile ca.crt -purpose sslclient c/client.crt");
+        folder.openssl("verify -CAfile ca.crt -purpose sslserver -verify_ip 127.0.0.1 server.crt");
     }
 }
 
@@ -572,12 +424,8 @@ fn openssl_authorities_are_used() {
 fn openssl_accepts_the_certificates() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
-    openssl(
-        &folder,
-        "verify -x509_strict -CAfile ca.crt -purpose sslclient c/client.crt",
-    );
-    openssl(
-        &folder,
+    folder.openssl("verify -x509_strict -CAfile ca.crt -purpose sslclient c/client.crt");
+    folder.openssl(
         "verify -x509_strict -CAfile ca.crt -purpose sslserver -verify_hostname localhost \
          server.crt",
     );
