@@ -116,9 +116,9 @@ impl Flaw {
                  right, wait, or issue a new one."
             }
             Self::IssuerValidity(_) => {
-                "Check the clocks of both machines; if they are right, renew the authority, or make \
-                 a new one, and new certificates of it for the server and all clients, and give \
-                 everyone its `ca.crt`."
+                "Check the clocks of both machines; if they are right, renew the authority, or \
+                 make a new one, and new certificates of it for the server and all clients, and \
+                 give everyone its `ca.crt`."
             }
             Self::Revoked => {
                 "If it was revoked by mistake or for a change of keys, issue a new one, where the \

@@ -1,3 +1,5 @@
+mod level;
+
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
@@ -187,30 +189,6 @@ fn the_configured_level_filters_all_outputs() {
             "{level}"
         );
     }
-}
-
-#[test]
-fn another_level_is_in_force_at_once() {
-    let logs = Logs::new(tracing::Level::INFO);
-    logs.run_with_handle(|handle| {
-        let message = || {
-            let (exchange, key) = route();
-            let ids = [&id("m-1")];
-            handle
-                .messages()
-                .write(|lines| lines.published(&ids, &["q"], &exchange, &key));
-        };
-        all_levels();
-        message();
-        handle.set_level(tracing::Level::WARN);
-        all_levels();
-        message();
-        handle.set_level(tracing::Level::DEBUG);
-        all_levels();
-        message();
-    });
-    let lines = ["error.log", "info.log", "debug.log"].map(|name| logs.lines(name).len());
-    assert_eq!(lines, [6, 4, 1]);
 }
 
 #[test]
