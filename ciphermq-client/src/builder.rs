@@ -299,13 +299,13 @@ impl ClientBuilder {
         let destination = self.check()?;
         let source = self.source()?;
         let max_list_age = self.max_list_age;
+        let kept_lists = KeptLists::new(self.pins.clone());
         // Certificates are few and small, but a file may be on a slow disk.
-        let credentials =
-            tokio::task::spawn_blocking(move || CurrentCredentials::load(source, max_list_age))
-                .await
-                .map_err(|error| {
-                    ConnectError::new(ConnectErrorKind::Closed, error.to_string())
-                })??;
+        let credentials = tokio::task::spawn_blocking(move || {
+            CurrentCredentials::load(source, kept_lists, max_list_age)
+        })
+        .await
+        .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
         let connector = Connector::new(destination, Arc::new(credentials), self.connect_timeout);
         let settings = DriverSettings {
             retry: self.retry,
@@ -315,18 +315,11 @@ impl ClientBuilder {
             max_reply_bytes: self.max_reply_bytes,
             program: self.program,
         };
-        let kept_lists = KeptLists::new(self.pins.clone());
         let keys = RecipientKeyCache::new(Pins::new(self.pins), self.key_ttl);
         let announcements = Announcements::new(self.announcements);
-        ClientCore::connect(
-            Arc::new(connector),
-            settings,
-            keys,
-            announcements,
-            kept_lists,
-        )
-        .await
-        .map(Client::new)
+        ClientCore::connect(Arc::new(connector), settings, keys, announcements)
+            .await
+            .map(Client::new)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::credentials::{self, CurrentCredentials};
 use crate::driver::{self, DriverSettings, Handle, Setup};
 use crate::error::ConnectError;
 use crate::keys::{Announcements, Announcer, RecipientKeyCache};
-use crate::revocation::{self, Fetcher, KeptLists};
+use crate::revocation::{self, Fetcher};
 
 /// A connection with the client's identity, its keys and its settings.
 #[derive(Debug)]
@@ -32,13 +32,9 @@ impl ClientCore {
         settings: DriverSettings,
         keys: RecipientKeyCache,
         announcements: Announcements,
-        kept_lists: KeptLists,
     ) -> Result<Self, ConnectError> {
         let credentials = Arc::clone(connector.credentials());
-        let lists = Fetcher::new(Arc::clone(&credentials), Arc::new(kept_lists), keys.ttl());
-        if let Err(reason) = lists.read_kept().await {
-            tracing::warn!(%reason, advice = reason.advice(), "A revocation list is not known");
-        }
+        let lists = Fetcher::new(Arc::clone(&credentials), keys.ttl());
         let handle =
             driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
         credentials::watch(&credentials);

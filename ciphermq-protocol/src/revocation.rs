@@ -1,12 +1,17 @@
 //! Certificate revocation lists, as the protocol transfers them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::json::encoded_len;
+
+/// The most lists that are read: each authority has one.
+const MAX_LISTS: usize = 64;
 
 /// What precedes the lists in the reply to `get_crl`.
 pub(crate) const PREFIX: &str = "Revocation lists: ";
@@ -45,7 +50,30 @@ impl Serialize for RevocationLists {
 
 impl<'de> Deserialize<'de> for RevocationLists {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Vec::deserialize(deserializer)?.into()))
+        deserializer.deserialize_seq(AtMost)
+    }
+}
+
+/// Reads at most [`MAX_LISTS`] lists: a line of short ones would take many times its length in
+/// memory.
+struct AtMost;
+
+impl<'de> Visitor<'de> for AtMost {
+    type Value = RevocationLists;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX_LISTS} revocation lists")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut lists = Vec::new();
+        while let Some(list) = sequence.next_element::<String>()? {
+            if lists.len() == MAX_LISTS {
+                return Err(serde::de::Error::invalid_length(MAX_LISTS + 1, &self));
+            }
+            lists.push(list);
+        }
+        Ok(RevocationLists(lists.into()))
     }
 }
 
@@ -62,5 +90,8 @@ mod tests {
         assert_eq!(again.to_der().unwrap(), [&b"a"[..], b"bc"]);
         let damaged: RevocationLists = serde_json::from_str(r#"["YR=="]"#).unwrap();
         assert_eq!(damaged.to_der(), None);
+        let many = |count| serde_json::to_string(&vec![""; count]).unwrap();
+        assert!(serde_json::from_str::<RevocationLists>(&many(MAX_LISTS)).is_ok());
+        assert!(serde_json::from_str::<RevocationLists>(&many(MAX_LISTS + 1)).is_err());
     }
 }

@@ -243,7 +243,7 @@ impl ConsumerBuilder {
         Ok(Consumer::new(
             self.queue,
             opener,
-            trust,
+            (trust, core.lists.clone()),
             handle,
             queued,
             self.dedup,

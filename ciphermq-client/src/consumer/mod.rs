@@ -49,6 +49,7 @@
 
 mod acker;
 mod builder;
+mod list_lookup;
 mod lookup;
 mod message;
 mod shared;
@@ -72,15 +73,17 @@ pub use message::{ConsumeError, Message, Rejection, Unopenable, UnopenableReason
 
 pub use crate::driver::AckSummary;
 
+use self::list_lookup::ListLookup;
 use self::lookup::{CertificateLookup, LookupResult, NotFound};
 use self::shared::ConsumerCore;
 use crate::connection::Connection;
 use crate::credentials::Trust;
 use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{DeliveryQueue, Handle};
-use crate::error::RequestError;
+use crate::error::{ConnectError, RequestError};
 use crate::event::Events;
 use crate::keys::Registration;
+use crate::revocation::Fetcher;
 
 /// Number of skipped duplicates after which the task yields to others.
 const YIELD_AFTER: usize = 64;
@@ -103,6 +106,10 @@ pub struct Consumer {
     opener: Opener,
     /// The authorities in use, which the opener follows.
     trust: Trust,
+    lists: Fetcher,
+    /// A delivery that waits for newer revocation lists.
+    held: Option<ListLookup>,
+    has_ended: bool,
     reader: EnvelopeReader,
     /// The pending request for a sender's certificate. Later deliveries wait for it.
     lookup: Option<CertificateLookup>,
@@ -120,7 +127,7 @@ impl Consumer {
     fn new(
         queue: QueueName,
         opener: Opener,
-        trust: Trust,
+        (trust, lists): (Trust, Fetcher),
         handle: Handle,
         queued: Arc<DeliveryQueue>,
         dedup: Box<dyn Deduplication>,
@@ -130,6 +137,9 @@ impl Consumer {
             queue,
             opener,
             trust,
+            lists,
+            held: None,
+            has_ended: false,
             reader: EnvelopeReader::default(),
             lookup: None,
             ready: VecDeque::new(),
@@ -144,7 +154,8 @@ impl Consumer {
         futures_util::StreamExt::next(self).await
     }
 
-    /// Returns the next message if one is already here.
+    /// Returns the next message if one is already here. None is while newer revocation lists are
+    /// required: [`next`](Self::next) fetches them, or ends.
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
         // It ends where it is awaited.
         let may_open = self.trust.check_lists(Timestamp::now()).is_ok();
@@ -275,9 +286,7 @@ impl Consumer {
 
     /// Opens a delivery; `None` if it is skipped.
     fn open_delivery(&mut self, delivery: Delivery) -> Option<Item> {
-        if let Some(authority) = self.trust.changed() {
-            self.opener.set_authority(authority);
-        }
+        self.follow_authority();
         let Delivery {
             message_id,
             envelope: raw,
@@ -322,6 +331,27 @@ impl Consumer {
         }
     }
 
+    /// Opens by the authorities in use.
+    fn follow_authority(&mut self) {
+        if let Some(authority) = self.trust.changed() {
+            self.opener.set_authority(authority);
+        }
+    }
+
+    /// Keeps a delivery until the server's revocation lists have been asked for.
+    fn hold(&mut self, delivery: Delivery) {
+        let (lists, handle) = (self.lists.clone(), self.shared.handle.clone());
+        self.held = Some(ListLookup::start(lists, handle, delivery));
+    }
+
+    /// Ends because of revocation lists that are too old. What is not opened is delivered again, to
+    /// the next consumer.
+    fn end(&mut self, reason: ConnectError) -> Item {
+        self.has_ended = true;
+        self.shared.handle.end();
+        Err(ConsumeError::Ended(reason))
+    }
+
     /// Opens a delivery whose sender's certificate was requested; `None` if it is skipped.
     fn open_after_lookup(&mut self, found: LookupResult) -> Option<Item> {
         let LookupResult {
@@ -330,6 +360,7 @@ impl Consumer {
             fingerprint,
             chain,
         } = found;
+        self.follow_authority();
         let message_id = envelope.message_id.clone();
         match chain {
             Ok(chain) => self.opener.add_sender_chain(chain),
@@ -377,8 +408,18 @@ impl Stream for Consumer {
     type Item = Result<Message, ConsumeError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
         for _ in 0..YIELD_AFTER {
-            let item = if let Some(lookup) = &mut self.lookup {
+            let item = if let Some(held) = &mut self.held {
+                let delivery = std::task::ready!(held.poll(cx));
+                self.held = None;
+                if let Err(reason) = self.trust.check_lists(Timestamp::now()) {
+                    return Poll::Ready(Some(self.end(reason)));
+                }
+                self.open_delivery(delivery)
+            } else if let Some(lookup) = &mut self.lookup {
                 let found = std::task::ready!(lookup.poll(cx));
                 self.lookup = None;
                 self.open_after_lookup(found)
@@ -391,11 +432,9 @@ impl Stream for Consumer {
                     let end = self.shared.queued.take_end();
                     return Poll::Ready(end.map(|reason| Err(ConsumeError::Ended(reason))));
                 };
-                // What is not opened is delivered again.
-                if let Err(reason) = self.trust.check_lists(Timestamp::now()) {
-                    self.shared.handle.end();
-                    self.shared.queued.close(None);
-                    return Poll::Ready(Some(Err(ConsumeError::Ended(reason))));
+                if self.trust.check_lists(Timestamp::now()).is_err() {
+                    self.hold(delivery);
+                    continue;
                 }
                 self.open_delivery(delivery)
             };

@@ -5,39 +5,43 @@ use std::time::Duration;
 
 use ciphermq_crypto::Authority;
 use ciphermq_crypto::Identity;
-use ciphermq_crypto::identity::{IdentityError, RevocationList};
+use ciphermq_crypto::identity::IdentityError;
 use ciphermq_protocol::ClientId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::load::{Credentials, Snapshot, Source};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
+use crate::revocation::{KeptLists, RevocationError};
 
 /// The credentials in use, and where they come from.
 pub(crate) struct CurrentCredentials {
     source: Source,
     client_id: ClientId,
-    /// What was seen when the files were read last.
-    seen: Mutex<Seen>,
+    /// The public files behind the credentials in use.
+    in_use: Mutex<Snapshot>,
+    /// The last reason why others were not used.
+    reported: Mutex<Option<String>>,
     current: watch::Sender<Arc<Credentials>>,
     /// The authorities in use, with the lists of what they have revoked.
     authority: watch::Sender<Authority>,
-    /// The lists that were accepted, of these and of other authorities.
-    lists: Mutex<Vec<RevocationList>>,
+    refreshing: Mutex<()>,
+    /// The lists that were accepted.
+    kept_lists: KeptLists,
     /// The greatest age of the lists that is accepted.
     max_list_age: Option<Duration>,
     /// What concerns the listeners of every connection.
     notices: broadcast::Sender<Event>,
 }
 
-#[derive(Default)]
-struct Seen {
-    /// The public files behind the credentials in use.
-    in_use: Snapshot,
-    /// The last reason why others were not used.
-    failure: Option<String>,
+/// How far a list may be dated in the future: clocks differ.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+fn is_within(made: Timestamp, max_age: Duration, now: Timestamp) -> bool {
+    let age = now.duration_since(made);
+    age >= -SKEW && Duration::try_from(age).unwrap_or_default() <= max_age
 }
 
 impl std::fmt::Debug for CurrentCredentials {
@@ -53,24 +57,28 @@ impl CurrentCredentials {
     /// Reads the credentials for the first time. It waits for the disk.
     pub(crate) fn load(
         source: Source,
+        kept_lists: KeptLists,
         max_list_age: Option<Duration>,
     ) -> Result<Self, ConnectError> {
         let in_use = source.snapshot();
         let credentials = source.load()?;
         let authority = watch::Sender::new(credentials.authority.clone());
-        Ok(Self {
+        let loaded = Self {
             source,
             client_id: credentials.client_id.clone(),
-            seen: Mutex::new(Seen {
-                in_use,
-                failure: None,
-            }),
+            in_use: Mutex::new(in_use),
+            reported: Mutex::default(),
             current: watch::Sender::new(Arc::new(credentials)),
             authority,
-            lists: Mutex::default(),
+            refreshing: Mutex::default(),
+            kept_lists,
             max_list_age,
             notices: broadcast::Sender::new(event::BACKLOG),
-        })
+        };
+        if let Err(reason) = loaded.refresh_authority() {
+            tracing::warn!(%reason, advice = reason.advice(), "A revocation list is not known");
+        }
+        Ok(loaded)
     }
 
     /// Returns the client id, which stays the same when certificates are replaced.
@@ -93,34 +101,35 @@ impl CurrentCredentials {
         self.authority.subscribe()
     }
 
-    /// Puts the revocation lists in force that the authorities in use have signed.
-    pub(crate) fn set_lists(&self, lists: Vec<RevocationList>) {
-        *self.lists.lock() = lists;
-        let authority = self.current.borrow().authority.clone();
-        self.set_authority(&authority);
+    /// Returns the revocation lists that were accepted.
+    pub(crate) fn kept_lists(&self) -> &KeptLists {
+        &self.kept_lists
     }
 
-    fn set_authority(&self, authority: &Authority) {
-        let lists = self.lists.lock();
-        let signed = lists
-            .iter()
-            .filter_map(|list| authority.read_list(list.der()).ok());
-        let lists: Vec<RevocationList> = signed.collect();
-        let is_same = |current: &Authority| {
-            current.has_same_anchors(authority)
-                && current
-                    .lists()
-                    .iter()
-                    .map(RevocationList::der)
-                    .eq(lists.iter().map(RevocationList::der))
-        };
+    /// Puts the authorities in use in force, with the last lists of each that are kept. Waits for
+    /// the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`RevocationError::NotKept`] if the list of one of them cannot be read.
+    pub(crate) fn refresh_authority(&self) -> Result<(), RevocationError> {
+        // Held from reading to sending, so that nothing older follows.
+        let _turn = self.refreshing.lock();
+        let authority = self.current.borrow().authority.clone();
+        let read = self.kept_lists.read(&authority);
+        let authority = authority.with_lists(self.kept_lists.of(&authority));
         self.authority.send_if_modified(|current| {
-            if is_same(current) {
+            let ders = |authority: &Authority| {
+                let lists = authority.lists().iter();
+                lists.map(|list| list.der().to_vec()).collect::<Vec<_>>()
+            };
+            if current.has_same_anchors(&authority) && ders(current) == ders(&authority) {
                 return false;
             }
-            *current = authority.with_lists(lists.clone());
+            *current = authority;
             true
         });
+        read
     }
 
     /// Checks that the revocation lists are as new as this client requires.
@@ -134,9 +143,7 @@ impl CurrentCredentials {
         };
         let made = self.authority.borrow().lists_made_at();
         let what = match made {
-            Some(made) if now < made || now.duration_since(made).unsigned_abs() <= max_age => {
-                return Ok(());
-            }
+            Some(made) if is_within(made, max_age, now) => return Ok(()),
             Some(made) => format!("The last revocation list was made at {made}"),
             None => "There is no revocation list of every authority".to_owned(),
         };
@@ -195,12 +202,16 @@ impl CurrentCredentials {
     /// Files that do not belong together, as they are while they are replaced one after the other,
     /// are looked at again the next time.
     pub(crate) async fn reload_or_report(self: &Arc<Self>) {
-        let Err(reason) = self.reload().await else {
-            return;
+        let reason = match self.reload().await {
+            Ok(_) => {
+                *self.reported.lock() = None;
+                return;
+            }
+            Err(reason) => reason,
         };
         let text = reason.to_string();
-        let failure = self.seen.lock().failure.replace(text.clone());
-        if failure.as_ref() != Some(&text) {
+        let before = self.reported.lock().replace(text.clone());
+        if before != Some(text) {
             tracing::warn!(%reason, "The certificate files have changed and cannot be used");
             self.notify(Event::CertificateNotRenewed { reason });
         }
@@ -208,21 +219,22 @@ impl CurrentCredentials {
 
     fn reload_now(&self) -> Result<bool, ConnectError> {
         // Held while reading, so that older files never replace newer ones.
-        let mut seen = self.seen.lock();
+        let mut in_use = self.in_use.lock();
         let snapshot = self.source.snapshot();
-        if snapshot == seen.in_use {
-            seen.failure = None;
+        if snapshot == *in_use {
             return Ok(false);
         }
         let credentials = self.source.load()?;
+        if self.source.snapshot() != snapshot {
+            // Somebody is writing them: the next look comes soon.
+            return Ok(false);
+        }
         self.check(&credentials)?;
-        *seen = Seen {
-            in_use: snapshot,
-            failure: None,
-        };
-        let authority = credentials.authority.clone();
+        *in_use = snapshot;
         self.current.send_replace(Arc::new(credentials));
-        self.set_authority(&authority);
+        if let Err(reason) = self.refresh_authority() {
+            self.notify(Event::RevocationListRefused { reason });
+        }
         tracing::info!("The certificate files have changed and are in use");
         Ok(true)
     }
@@ -237,8 +249,15 @@ impl CurrentCredentials {
             return Err(ConnectError::new(ConnectErrorKind::OtherClient, what)
                 .advise("Put this client's certificate back, or start a client of the new name."));
         }
+        let current = self.get();
+        if let (Ok(_), Err(error)) = (&current.identity, &new.identity) {
+            let what = format!("This client's new certificate cannot sign: {error}.");
+            return Err(ConnectError::new(ConnectErrorKind::BadCertificate, what)
+                .advise(error.advice())
+                .caused_by(error.clone()));
+        }
         match new.flaw(Timestamp::now()) {
-            Some(flaw) if self.get().flaw(Timestamp::now()).is_none() => Err(new.refused(&flaw)),
+            Some(flaw) if current.flaw(Timestamp::now()).is_none() => Err(new.refused(&flaw)),
             _ => Ok(()),
         }
     }

@@ -97,6 +97,11 @@ impl DriverState {
         before
     }
 
+    /// Returns what the current connection, or the last one, was made with.
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
     pub(crate) fn lost(&self, reason: ConnectError) {
         *self.loss.lock() = Some(reason);
     }
@@ -168,7 +173,7 @@ impl Handle {
 
     /// Returns what the current connection, or the last one, was made with.
     pub(crate) fn credentials(&self) -> Arc<Credentials> {
-        self.shared.credentials.lock().clone()
+        self.shared.credentials()
     }
 
     /// Returns the error of an operation on a connection that has ended for good; `closed` is its

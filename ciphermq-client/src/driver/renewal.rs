@@ -26,6 +26,8 @@ pub(super) struct Renewal {
     current: watch::Receiver<Arc<Credentials>>,
     trial: Option<Trial>,
     has_failed: bool,
+    /// The refusal that was reported last.
+    reported: Option<String>,
 }
 
 impl Renewal {
@@ -36,7 +38,20 @@ impl Renewal {
             settings,
             trial: None,
             has_failed: false,
+            reported: None,
         }
+    }
+
+    /// Begins anew, for a connection that has just been made.
+    pub(super) fn restart(&mut self) {
+        self.trial = None;
+        self.has_failed = false;
+    }
+
+    /// Whether a refusal is another one than the last that was reported.
+    pub(super) fn is_news(&mut self, reason: &ConnectError) -> bool {
+        let text = reason.to_string();
+        self.reported.replace(text.clone()) != Some(text)
     }
 
     /// Waits until the server accepts other credentials than those that the connection uses.
@@ -64,7 +79,7 @@ impl Renewal {
             Box::pin(async move {
                 sleep(pause).await;
                 // As a client without a consumer, which takes no deliveries.
-                establish(&connector, &settings, &Setup::client())
+                establish(&connector, &settings, &Setup::client(), None)
                     .await
                     .map(drop)
             })

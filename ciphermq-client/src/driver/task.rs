@@ -64,7 +64,7 @@ pub(crate) async fn start(
     setup: Setup,
     queued: Option<Arc<DeliveryQueue>>,
 ) -> Result<Handle, ConnectError> {
-    let first = establish(&connector, &settings, &setup).await?;
+    let first = establish(&connector, &settings, &setup, None).await?;
     let (events, listener) = broadcast::channel(event::BACKLOG);
     let (sender, ops) = mpsc::channel(OPS);
     let shared = Arc::new(DriverState::new(
@@ -93,15 +93,21 @@ pub(crate) async fn start(
     Ok(handle)
 }
 
-/// Connects, and exchanges hello and the set-up commands.
+/// Connects, and exchanges hello and the set-up commands: with the credentials in use, or with
+/// earlier ones.
 pub(super) async fn establish(
     connector: &Connector,
     settings: &DriverSettings,
     setup: &Setup,
+    earlier: Option<Arc<Credentials>>,
 ) -> Result<Established, ConnectError> {
-    // Files that cannot be used now are reported; those that were read before may do.
-    connector.credentials().reload_or_report().await;
-    timeout(connector.timeout, open(connector, settings, setup))
+    let opening = async {
+        // Files that cannot be used now are reported; those that were read before may do.
+        connector.credentials().reload_or_report().await;
+        let credentials = earlier.unwrap_or_else(|| connector.credentials().get());
+        open(connector, settings, setup, credentials).await
+    };
+    timeout(connector.timeout, opening)
         .await
         .unwrap_or_else(|_| {
             let what = format!(
@@ -119,8 +125,8 @@ async fn open(
     connector: &Connector,
     settings: &DriverSettings,
     setup: &Setup,
+    credentials: Arc<Credentials>,
 ) -> Result<Established, ConnectError> {
-    let credentials = connector.credentials().get();
     let (mut stream, tls) = connector.connect(&credentials).await?;
     let mut out = BytesMut::new();
     let mut opening = Opening::new(setup, &settings.program, &mut out)?;
@@ -274,6 +280,7 @@ impl Task {
         attempt: &mut u32,
         mut moves: bool,
     ) -> Result<Option<Established>, ConnectError> {
+        let mut earlier = None;
         loop {
             let pause = if std::mem::take(&mut moves) {
                 Duration::ZERO
@@ -291,9 +298,10 @@ impl Task {
                 self.settings.clone(),
                 self.setup.clone(),
             );
+            let with = earlier.clone();
             let connecting = async move {
                 sleep(pause).await;
-                establish(&connector, &settings, &setup).await
+                establish(&connector, &settings, &setup, with).await
             };
             let Some(connected) = self.run_until(connecting).await else {
                 return Ok(None);
@@ -301,6 +309,7 @@ impl Task {
             match connected {
                 Ok(established) => return Ok(Some(established)),
                 Err(reason) => {
+                    earlier = self.other_credentials(&reason, earlier.is_some());
                     tracing::warn!(server = %self.connector.address(), %reason, attempt, "Cannot \
                         connect");
                     self.machine
@@ -315,6 +324,23 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Returns the credentials of the last connection, to be tried next, if the server has refused
+    /// newer ones.
+    fn other_credentials(
+        &self,
+        reason: &ConnectError,
+        were_earlier: bool,
+    ) -> Option<Arc<Credentials>> {
+        let is_refused = matches!(
+            reason.kind(),
+            ConnectErrorKind::CertificateRefused | ConnectErrorKind::ServerCertificate
+        );
+        let last = self.shared.credentials();
+        let is_other = !Arc::ptr_eq(&last, &self.connector.credentials().get());
+        let may_do = is_refused && !were_earlier && is_other;
+        (may_do && last.flaw(jiff::Timestamp::now()).is_none()).then_some(last)
     }
 
     /// Takes operations and ends attempts while `future` runs; `None` if the connection was asked
@@ -370,6 +396,7 @@ impl Task {
         } = established;
         let hello: HelloReply = connection.server.clone();
         tracing::info!(server = %connection.address, client = %hello.client_id, "Connected");
+        self.renewal.restart();
         let was_made_with = self.shared.connected(connection, credentials.clone());
         self.machine.connected(Instant::now(), &hello);
         if !Arc::ptr_eq(&was_made_with, &credentials) {
@@ -436,9 +463,12 @@ impl Task {
                 accepted = self.renewal.accepted(&credentials) => match accepted {
                     Ok(()) => return End::Renewed,
                     Err(reason) => {
-                        tracing::warn!(server = %self.connector.address(), %reason, "The server \
-                            refuses the new certificate; the connection goes on with the old one");
-                        self.emit(Event::CertificateNotRenewed { reason });
+                        if self.renewal.is_news(&reason) {
+                            tracing::warn!(server = %self.connector.address(), %reason, "The \
+                                server refuses the new certificate; the connection goes on with \
+                                the old one");
+                            self.emit(Event::CertificateNotRenewed { reason });
+                        }
                         Ok(())
                     }
                 },

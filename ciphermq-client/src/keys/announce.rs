@@ -53,6 +53,7 @@ impl Announcer {
             client: credentials.client_id.clone(),
             identity: credentials.identity.as_ref().ok().cloned(),
             authority: credentials.authority.clone(),
+            trusted: self.credentials.authority(),
             announcements: self.announcements.clone(),
         }
     }
@@ -64,7 +65,10 @@ pub(crate) struct Signer {
     client: ClientId,
     /// `None` if the certificate cannot sign.
     identity: Option<Arc<Identity>>,
+    /// Recognizes what this client has signed, also with a certificate that is revoked now.
     authority: Authority,
+    /// Decides as senders do.
+    trusted: Authority,
     announcements: Announcements,
 }
 
@@ -125,8 +129,8 @@ impl Signer {
     /// expired: the server may have another database. `Some` if something was registered.
     ///
     /// Keys that another process of this client has announced later are kept, and registered again
-    /// as they are: this process's keys may be the older ones. Otherwise `sign_anew` makes a new
-    /// announcement in any case.
+    /// as they are: this process's keys may be the older ones. With `sign_anew`, one of these keys
+    /// that another certificate has signed is replaced.
     pub(crate) async fn keep(
         &self,
         handle: &Handle,
@@ -152,9 +156,9 @@ impl Signer {
             .flatten()
             .max_by_key(|announced| announced.epoch)
             .unwrap_or(mine);
-        let is_mine = newest.epoch <= mine.epoch;
-        let is_valid =
-            !(sign_anew && is_mine) && self.is_valid_for_long(identity, &newest.signed_key);
+        let is_ours = newest.epoch <= mine.epoch || self.has_keys(&newest.signed_key, keyring);
+        let is_replaced = sign_anew && is_ours && !self.is_signed_by(identity, &newest.signed_key);
+        let is_valid = !is_replaced && self.is_valid_for_long(identity, &newest.signed_key);
         if is_valid && on_server.as_ref() == Some(newest) {
             return Ok(None);
         }
@@ -164,7 +168,7 @@ impl Signer {
                 Err(error) if error.kind() == RequestErrorKind::StaleKey => {}
                 Err(error) => return Err(error.into()),
             }
-        } else if !self.has_keys(&newest.signed_key, keyring) {
+        } else if !is_ours {
             return Err(AnnounceError::OtherKeys);
         }
         self.announce(handle, keyring, Some(newest.epoch))
@@ -181,11 +185,18 @@ impl Signer {
 
     fn is_valid_for_long(&self, identity: &Identity, signed_key: &str) -> bool {
         let now = Timestamp::now();
-        signed_key::verify(signed_key, &self.client, &self.authority, now).is_ok_and(|verified| {
+        signed_key::verify(signed_key, &self.client, &self.trusted, now).is_ok_and(|verified| {
             let until = verified.announcement.not_after;
             until >= identity.not_after()
                 || until.duration_since(now).unsigned_abs() > ANNOUNCEMENT_VALIDITY / 2
         })
+    }
+
+    /// Whether an announcement is signed with this certificate.
+    fn is_signed_by(&self, identity: &Identity, signed_key: &str) -> bool {
+        let verified =
+            signed_key::verify(signed_key, &self.client, &self.authority, Timestamp::now());
+        verified.is_ok_and(|verified| verified.certificate.fingerprint() == identity.fingerprint())
     }
 
     fn has_keys(&self, signed_key: &str, keyring: &Keyring) -> bool {
@@ -202,7 +213,7 @@ impl Signer {
 
     /// Checks that a sender would accept the keys now.
     fn check(&self, signed_key: &str) -> Result<(), SignedKeyError> {
-        signed_key::verify(signed_key, &self.client, &self.authority, Timestamp::now()).map(drop)
+        signed_key::verify(signed_key, &self.client, &self.trusted, Timestamp::now()).map(drop)
     }
 
     /// Returns the epoch of this client's key on the server, which is above the given one.

@@ -196,6 +196,7 @@ impl PublisherBuilder {
             unsigned: self.unsigned,
             unsigned_sessions: self.unsigned_sessions,
             asked: Some(tokio::time::Instant::now()),
+            must_ask: false,
             session: None,
             trust: Trust::new(Arc::clone(&core.credentials)),
             credentials,

@@ -49,6 +49,8 @@ pub(crate) struct Sealer {
     pub(crate) unsigned_sessions: bool,
     /// The time at which the key was fetched; `None` to fetch it before the next message.
     pub(crate) asked: Option<Instant>,
+    /// The key is not used again before the server has been asked for it.
+    pub(crate) must_ask: bool,
     pub(crate) session: Option<SendingSession>,
     /// The authorities in use, by which the key is verified.
     pub(crate) trust: Trust,
@@ -62,10 +64,17 @@ impl Sealer {
     pub(crate) async fn refresh(&mut self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
         self.learn_credentials(core, now);
-        self.trust
-            .check_lists(now)
-            .map_err(|error| old_lists(&error))?;
+        if self.trust.check_lists(now).is_err() {
+            // A newer one may have been there for a while.
+            if let Err(error) = core.lists.fetch(&core.handle).await {
+                tracing::warn!(%error, "The revocation lists cannot be fetched");
+            }
+            let checked = self.trust.check_lists(Timestamp::now());
+            checked.map_err(|error| old_lists(&error))?;
+        }
         if self.trust.changed().is_some() {
+            // What verified the key may be revoked.
+            self.must_ask = !self.key_is_given;
             core.keys.forget(&self.receiver);
             self.forget_key();
         }
@@ -89,14 +98,17 @@ impl Sealer {
             )
             .await
             {
-                Ok(key) if key == self.key => {}
+                Ok(key) if key == self.key => self.must_ask = false,
                 Ok(key) => {
                     tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "The \
                         receiver has a new key");
                     self.key = key;
+                    self.must_ask = false;
                     self.session = None;
                 }
-                Err(error) if error.kind() == PublishErrorKind::KeyUnavailable => {
+                Err(error)
+                    if error.kind() == PublishErrorKind::KeyUnavailable && !self.must_ask =>
+                {
                     tracing::warn!(receiver = %self.receiver, %error, "The receiver's key cannot \
                         be fetched; the known one is used");
                 }

@@ -50,10 +50,6 @@ impl RevocationError {
             Self::Request(error) => error
                 .advice()
                 .unwrap_or("The list that is known is used until the server returns another one."),
-            Self::List(RevocationListError::OtherIssuer(_)) => {
-                "The server's operator names a list of an authority that this client does not \
-                 trust. Nothing is revoked by it here."
-            }
             Self::List(_) => {
                 "Let the server's operator replace the list by the authority's last one. Until \
                  then the list that is known is used."

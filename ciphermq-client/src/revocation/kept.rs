@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::Authority;
-use ciphermq_crypto::identity::{RevocationList, RevocationListError, fingerprint};
+use ciphermq_crypto::identity::{ListSigner, RevocationList, RevocationListError};
 use ciphermq_files::{Access, Existing};
 use parking_lot::Mutex;
 
@@ -13,11 +13,9 @@ use crate::keys::{FolderLock, MAX_WAIT};
 
 /// Size limit of a list's file, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// The most authorities whose lists are kept.
-const MAX_LISTS: usize = 64;
 
-/// The lists that were accepted: in memory, and one file for each authority in a folder,
-/// `revoked_<hash of the authority's name>.crl`, in DER.
+/// The lists that were accepted: in memory, and one file for each signer in a folder,
+/// `revoked_<hash of the authority's name and key>.crl`, in DER.
 #[derive(Debug)]
 pub(crate) struct KeptLists {
     folder: Option<PathBuf>,
@@ -32,12 +30,15 @@ impl KeptLists {
         }
     }
 
-    /// Returns the lists.
-    pub(crate) fn all(&self) -> Vec<RevocationList> {
-        self.lists.lock().clone()
+    /// Returns the lists of these authorities.
+    pub(crate) fn of(&self, authority: &Authority) -> Vec<RevocationList> {
+        let lists = self.lists.lock();
+        let signers = authority.signers();
+        let of = |signer| lists.iter().find(|list| *list.signer() == signer).cloned();
+        signers.filter_map(of).collect()
     }
 
-    /// Accepts a list that the authority has signed, unless one with a greater number is known;
+    /// Accepts a list that an authority has signed, unless one with a greater number is known;
     /// returns whether it is another one than before. Waits for the disk.
     ///
     /// # Errors
@@ -46,51 +47,64 @@ impl KeptLists {
     /// kept.
     pub(super) fn accept(
         &self,
-        list: RevocationList,
+        list: &RevocationList,
         authority: &Authority,
     ) -> Result<bool, RevocationError> {
         let Some(folder) = &self.folder else {
             return self.replace(list);
         };
+        let path = path(folder, list.signer());
+        // Without the lock, as mostly there is nothing to write.
+        let is_kept = |list: &RevocationList| matches!(read(&path, authority), Ok(Some(kept)) if kept.der() == list.der());
+        if is_kept(list) {
+            return self.replace(list);
+        }
         // Another process may be about to keep a newer one.
         let lock = FolderLock::wait(folder, MAX_WAIT);
-        let path = path(folder, list.issuer());
         // A damaged one, which was reported at the start, is replaced.
         if let Ok(Some(kept)) = read(&path, authority) {
-            self.replace(kept).ok();
+            self.replace(&kept).ok();
         }
-        if !self.replace(list.clone())? {
-            return Ok(false);
+        let is_new = self.replace(list)?;
+        let last = self.find(list.signer());
+        if let Some(last) = last.filter(|last| !is_kept(last)) {
+            let _lock = lock.map_err(|error| RevocationError::NotKept(error.to_string()))?;
+            ciphermq_files::write(path, last.der(), Access::Public, Existing::Replace)?;
         }
-        let _lock = lock.map_err(|error| RevocationError::NotKept(error.to_string()))?;
-        ciphermq_files::write(path, list.der(), Access::Public, Existing::Replace)?;
-        Ok(true)
+        Ok(is_new)
     }
 
     /// Reads what is kept of these authorities. Waits for the disk.
     ///
     /// # Errors
     ///
-    /// [`RevocationError::NotKept`] if the folder has a file that is there and cannot be read.
+    /// [`RevocationError::NotKept`] if the folder has a file that is there and cannot be read. The
+    /// others are read.
     pub(crate) fn read(&self, authority: &Authority) -> Result<(), RevocationError> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
-        for name in authority.names() {
-            if let Some(list) = read(&path(folder, name), authority)? {
-                self.replace(list).ok();
+        let mut outcome = Ok(());
+        for signer in authority.signers() {
+            match read(&path(folder, &signer), authority) {
+                Ok(Some(list)) => drop(self.replace(&list)),
+                Ok(None) => {}
+                Err(error) => outcome = Err(error),
             }
         }
-        Ok(())
+        outcome
+    }
+
+    fn find(&self, signer: &ListSigner) -> Option<RevocationList> {
+        let lists = self.lists.lock();
+        lists.iter().find(|list| list.signer() == signer).cloned()
     }
 
     /// Replaces a list in memory; returns whether it is another one than before.
-    fn replace(&self, list: RevocationList) -> Result<bool, RevocationError> {
+    fn replace(&self, list: &RevocationList) -> Result<bool, RevocationError> {
         let mut lists = self.lists.lock();
-        let Some(kept) = lists.iter_mut().find(|kept| kept.issuer() == list.issuer()) else {
-            if lists.len() < MAX_LISTS {
-                lists.push(list);
-            }
+        let Some(kept) = lists.iter_mut().find(|kept| kept.signer() == list.signer()) else {
+            lists.push(list.clone());
             return Ok(true);
         };
         if list.number() < kept.number() {
@@ -104,15 +118,13 @@ impl KeptLists {
         if list.number() == kept.number() {
             return Ok(false);
         }
-        *kept = list;
+        kept.clone_from(list);
         Ok(true)
     }
 }
 
-fn path(folder: &Path, issuer: &[u8]) -> PathBuf {
-    let hash = fingerprint(issuer).to_string();
-    let short = hash.get(..16).unwrap_or(&hash);
-    folder.join(format!("revoked_{short}.crl"))
+fn path(folder: &Path, signer: &ListSigner) -> PathBuf {
+    folder.join(format!("revoked_{}.crl", signer.short_hash()))
 }
 
 /// Reads a kept list; `None` if there is none that these authorities have signed.
@@ -127,7 +139,6 @@ fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, Re
     };
     match authority.read_list(&bytes) {
         Ok(list) => Ok(Some(list)),
-        // Of an authority that had this name before.
         Err(RevocationListError::Signature(_) | RevocationListError::OtherIssuer(_)) => Ok(None),
         Err(error) => Err(unreadable(&error)),
     }

@@ -6,15 +6,12 @@ use std::time::Duration;
 use ciphermq_certificates::{Flaw, NameError, Validity};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{
-    EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder,
-    UnknownStatusPolicy,
-};
+use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
 use super::certificate::lacks_client_auth;
-use super::revocation::{RevocationList, RevocationListError};
+use super::revocation::{ListSigner, RevocationList, RevocationListError};
 
 /// The limit of certificates in a chain, above that of real chains; longer ones are refused
 /// unparsed.
@@ -27,10 +24,8 @@ const MAX_CHAIN_BYTES: usize = 64 * 1024;
 pub struct Authority {
     anchors: Vec<TrustAnchor<'static>>,
     certificates: Vec<CertificateDer<'static>>,
-    /// Their names in DER.
-    names: Vec<Vec<u8>>,
     validities: Vec<Validity>,
-    /// Lists that these authorities have signed, at most one of each.
+    /// Lists that these authorities have signed, at most one of each signer.
     lists: Vec<RevocationList>,
 }
 
@@ -150,14 +145,11 @@ impl Authority {
     pub fn new<'a>(
         certificates: impl IntoIterator<Item = CertificateDer<'a>>,
     ) -> Result<Self, AuthorityError> {
-        let (mut own, mut names, mut validities) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut own, mut validities) = (Vec::new(), Vec::new());
         let anchors = certificates
             .into_iter()
             .map(|certificate| {
-                if let Ok((_, certificate)) = X509Certificate::from_der(&certificate) {
-                    names.push(certificate.subject().as_raw().to_owned());
-                    validities.push(Validity::of(&certificate));
-                }
+                validities.extend(Validity::read(&certificate));
                 own.push(certificate.clone().into_owned());
                 let anchor = webpki::anchor_from_trusted_cert(&certificate)
                     .map_err(|error| AuthorityError(error.to_string()))?;
@@ -170,7 +162,6 @@ impl Authority {
         Ok(Self {
             anchors,
             certificates: own,
-            names,
             validities,
             lists: Vec::new(),
         })
@@ -182,7 +173,6 @@ impl Authority {
         Self {
             anchors: Vec::new(),
             certificates: Vec::new(),
-            names: Vec::new(),
             validities: Vec::new(),
             lists: Vec::new(),
         }
@@ -194,7 +184,7 @@ impl Authority {
     ///
     /// [`RevocationListError`].
     pub fn read_list(&self, der: &[u8]) -> Result<RevocationList, RevocationListError> {
-        RevocationList::read(der, &self.certificates)
+        RevocationList::read(der, &self.anchors, &self.certificates)
     }
 
     /// Returns the same authorities, which refuse what these lists revoke.
@@ -215,16 +205,16 @@ impl Authority {
         self.certificates == other.certificates
     }
 
-    /// Returns the names of the authorities in DER.
-    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.names.iter().map(Vec::as_slice)
+    /// Returns the signers whose lists count.
+    pub fn signers(&self) -> impl Iterator<Item = ListSigner> {
+        self.anchors.iter().map(ListSigner::of)
     }
 
     /// Returns when the oldest list was made; `None` unless there is one of each authority.
     #[must_use]
     pub fn lists_made_at(&self) -> Option<Timestamp> {
-        let made = self.names().map(|name| {
-            let list = self.lists.iter().find(|list| list.issuer() == name)?;
+        let made = self.signers().map(|signer| {
+            let list = self.lists.iter().find(|list| *list.signer() == signer)?;
             Some(list.validity().not_before)
         });
         made.collect::<Option<Vec<_>>>()?.into_iter().min()
@@ -312,50 +302,29 @@ impl Authority {
         intermediates: &[CertificateDer<'_>],
         at: Timestamp,
     ) -> Result<(), Flaw> {
-        self.verify_path_with(end, intermediates, at, None)?;
-        for list in &self.lists {
-            let list = [list.list()];
-            let Ok(options) = RevocationOptionsBuilder::new(&list) else {
-                continue;
-            };
-            let options = options
-                .with_depth(RevocationCheckDepth::Chain)
-                .with_status_policy(UnknownStatusPolicy::Allow)
-                .build();
-            // One that another authority of the same name has signed says nothing about this path.
-            let verified = self.verify_path_with(end, intermediates, at, Some(options));
-            if verified == Err(Flaw::Revoked) {
-                return verified;
-            }
+        let path = end
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                intermediates,
+                unix_time(at),
+                KeyUsage::client_auth(),
+                None,
+                None,
+            )
+            .map_err(|error| Flaw::from(&error))?;
+        // Looked up on the path that was found, rather than by another search for a path that obeys
+        // the lists: whoever makes the chain could let that search fail in other ways.
+        match self.lists.iter().any(|list| list.revokes(&path)) {
+            true => Err(Flaw::Revoked),
+            false => Ok(()),
         }
-        Ok(())
-    }
-
-    fn verify_path_with(
-        &self,
-        end: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        at: Timestamp,
-        revocation: Option<RevocationOptions<'_>>,
-    ) -> Result<(), Flaw> {
-        end.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &self.anchors,
-            intermediates,
-            unix_time(at),
-            KeyUsage::client_auth(),
-            revocation,
-            None,
-        )
-        .map_err(|error| Flaw::from(&error))?;
-        Ok(())
     }
 
     /// Returns when a certificate was revoked; `None` if none of the lists names it.
-    fn revoked_at(&self, certificate: &[u8]) -> Option<Timestamp> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        let mut lists = self.lists.iter();
-        lists.find_map(|list| list.revoked_at(&certificate))
+    fn revoked_at(&self, own: &CertificateDer<'_>) -> Option<Timestamp> {
+        let end = EndEntityCert::try_from(own).ok()?;
+        self.lists.iter().find_map(|list| list.revoked_at(&end))
     }
 
     /// Verifies a chain as of `now`, or as of the nearest time at which its own certificate is

@@ -24,7 +24,7 @@ pub use ciphermq_certificates::{
     Flaw, NameError as CommonNameError, Validity, ValidityError, fingerprint,
 };
 pub use ciphermq_protocol::certificate::{Fingerprint, FingerprintError};
-pub use revocation::{Number as ListNumber, RevocationList, RevocationListError};
+pub use revocation::{ListSigner, Number as ListNumber, RevocationList, RevocationListError};
 pub use signer::{Identity, IdentityError, SignError};
 
 use ciphermq_protocol::CertificateChain;

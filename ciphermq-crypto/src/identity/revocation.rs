@@ -7,9 +7,13 @@ use std::sync::Arc;
 use ciphermq_certificates::Validity;
 use ciphermq_certificates::validity::time;
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
-use webpki::{CertRevocationList, OwnedCertRevocationList};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use webpki::{Cert, CertRevocationList, OwnedCertRevocationList, VerifiedPath};
+use x509_parser::error::X509Error;
+use x509_parser::oid_registry::{OID_PKCS1_SHA1WITHRSA, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
+
+use super::fingerprint;
 
 /// The limit of bytes in a list, above that of real lists.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -21,10 +25,46 @@ pub struct RevocationList(Arc<Inner>);
 struct Inner {
     der: Vec<u8>,
     list: CertRevocationList<'static>,
-    /// The issuer's name in DER.
-    issuer: Vec<u8>,
+    signer: ListSigner,
     number: Number,
     validity: Validity,
+}
+
+/// An authority as the signer of lists: its name and its key. An authority that gets a new key keeps
+/// its name, and has lists of its own then.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ListSigner {
+    /// The contents of the name in DER.
+    subject: Vec<u8>,
+    /// The contents of the key in DER (RFC 5280, section 4.1.2.7).
+    key: Vec<u8>,
+}
+
+impl ListSigner {
+    pub(super) fn of(anchor: &TrustAnchor<'_>) -> Self {
+        Self {
+            subject: anchor.subject.to_vec(),
+            key: anchor.subject_public_key_info.to_vec(),
+        }
+    }
+
+    /// Returns 16 hexadecimal digits for names of files: the beginning of the SHA-256 of the
+    /// contents of name and key in DER.
+    #[must_use]
+    pub fn short_hash(&self) -> String {
+        let hash = fingerprint(&[self.subject.as_slice(), &self.key].concat()).to_string();
+        hash.get(..16).unwrap_or(&hash).to_owned()
+    }
+
+    fn is(&self, subject: &[u8], key: &[u8]) -> bool {
+        subject == self.subject && key == self.key
+    }
+}
+
+impl fmt::Debug for ListSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ListSigner({})", self.short_hash())
+    }
 }
 
 /// The number of a list (RFC 5280, section 5.2.3): each list of an authority has a greater one than
@@ -86,7 +126,8 @@ impl RevocationList {
     /// [`RevocationListError`].
     pub(super) fn read(
         der: &[u8],
-        authorities: &[CertificateDer<'_>],
+        anchors: &[TrustAnchor<'_>],
+        certificates: &[CertificateDer<'_>],
     ) -> Result<Self, RevocationListError> {
         if der.len() > MAX_BYTES {
             return Err(RevocationListError::TooLong);
@@ -96,7 +137,7 @@ impl RevocationList {
         let list = OwnedCertRevocationList::from_der(der).map_err(|error| unreadable(&error))?;
         let (_, parsed) =
             CertificateRevocationList::from_der(der).map_err(|error| unreadable(&error))?;
-        let limits = x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
+        let limits = OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
         if parsed
             .extensions()
             .iter()
@@ -114,11 +155,11 @@ impl RevocationList {
             not_before: time(parsed.last_update().timestamp()),
             not_after: time(next_update.timestamp()),
         };
-        verify_signature(&parsed, authorities, &validity.subject)?;
+        let signer = signer(&parsed, anchors, certificates, &validity.subject)?;
         Ok(Self(Arc::new(Inner {
             der: der.to_owned(),
             list: CertRevocationList::Owned(list),
-            issuer: parsed.issuer().as_raw().to_owned(),
+            signer,
             number: Number(number.to_bytes_be()),
             validity,
         })))
@@ -130,10 +171,10 @@ impl RevocationList {
         &self.0.der
     }
 
-    /// Returns the issuer's name in DER: two lists of one authority have the same.
+    /// Returns the authority that has signed the list: it has one list.
     #[must_use]
-    pub fn issuer(&self) -> &[u8] {
-        &self.0.issuer
+    pub fn signer(&self) -> &ListSigner {
+        &self.0.signer
     }
 
     /// Returns the list's number.
@@ -149,21 +190,42 @@ impl RevocationList {
         &self.0.validity
     }
 
-    pub(super) fn list(&self) -> &CertRevocationList<'static> {
-        &self.0.list
+    /// Whether the list names a certificate of a path: one that the list's signer has issued.
+    pub(super) fn revokes(&self, path: &VerifiedPath<'_>) -> bool {
+        let signer = &self.0.signer;
+        let mut issued: &Cert<'_> = path.end_entity();
+        for issuer in path.intermediate_certificates() {
+            let key = issuer.subject_public_key_info();
+            if signer.is(issuer.subject(), contents(&key)) && self.names(issued).is_some() {
+                return true;
+            }
+            issued = issuer;
+        }
+        let anchor = path.anchor();
+        signer.is(&anchor.subject, &anchor.subject_public_key_info) && self.names(issued).is_some()
     }
 
-    /// Returns when a certificate of the list's issuer was revoked; `None` if it was not.
-    pub(super) fn revoked_at(&self, certificate: &X509Certificate<'_>) -> Option<Timestamp> {
-        if certificate.issuer().as_raw() != self.issuer() {
-            return None;
-        }
-        let (_, list) = CertificateRevocationList::from_der(&self.0.der).ok()?;
-        let revoked = list
-            .iter_revoked_certificates()
-            .find(|revoked| revoked.serial() == &certificate.serial)?;
-        Some(time(revoked.revocation_date.timestamp()))
+    /// Returns when a certificate of this name of an issuer was revoked; `None` if it was not.
+    pub(super) fn revoked_at(&self, certificate: &Cert<'_>) -> Option<Timestamp> {
+        (certificate.issuer() == self.0.signer.subject).then(|| self.names(certificate))?
     }
+
+    /// Returns when a certificate with this serial number was revoked, whoever has issued it.
+    fn names(&self, certificate: &Cert<'_>) -> Option<Timestamp> {
+        // A list whose entries cannot be read was refused before.
+        let revoked = self.0.list.find_serial(certificate.serial()).ok()??;
+        let seconds = i64::try_from(revoked.revocation_date.as_secs()).unwrap_or(i64::MAX);
+        Some(time(seconds))
+    }
+}
+
+/// Returns the contents of a DER sequence, without its tag and length.
+fn contents(der: &[u8]) -> &[u8] {
+    let skipped = match der.get(1) {
+        Some(length @ 0x80..) => 2 + usize::from(length & 0x7f),
+        _ => 2,
+    };
+    der.get(skipped..).unwrap_or_default()
 }
 
 impl fmt::Debug for RevocationList {
@@ -175,35 +237,40 @@ impl fmt::Debug for RevocationList {
     }
 }
 
-/// Verifies that one of the authorities that a list names has signed it. Several may have the same
-/// name: an authority with a new key keeps it.
-fn verify_signature(
+/// Returns which of the authorities that a list names has signed it. Several may have the name.
+fn signer(
     list: &CertificateRevocationList<'_>,
-    authorities: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    certificates: &[CertificateDer<'_>],
     issuer: &str,
-) -> Result<(), RevocationListError> {
-    let mut is_named = false;
-    for authority in authorities {
-        let Ok((_, authority)) = X509Certificate::from_der(authority) else {
+) -> Result<ListSigner, RevocationListError> {
+    if list.signature_algorithm.algorithm == OID_PKCS1_SHA1WITHRSA {
+        let what = "it is signed with SHA-1".to_owned();
+        return Err(RevocationListError::Unreadable(what));
+    }
+    let mut refusal = RevocationListError::OtherIssuer(issuer.to_owned());
+    for (anchor, certificate) in anchors.iter().zip(certificates) {
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
             continue;
         };
-        if authority.subject().as_raw() == list.issuer().as_raw() {
-            is_named = true;
-            if list.verify_signature(authority.public_key()).is_ok() {
-                return Ok(());
-            }
+        if certificate.subject().as_raw() != list.issuer().as_raw() {
+            continue;
         }
+        refusal = match list.verify_signature(certificate.public_key()) {
+            Ok(()) => return Ok(ListSigner::of(anchor)),
+            Err(X509Error::SignatureUnsupportedAlgorithm) => RevocationListError::Unreadable(
+                "it is signed with an algorithm that is not supported here".to_owned(),
+            ),
+            Err(_) => RevocationListError::Signature(issuer.to_owned()),
+        };
     }
-    match is_named {
-        true => Err(RevocationListError::Signature(issuer.to_owned())),
-        false => Err(RevocationListError::OtherIssuer(issuer.to_owned())),
-    }
+    Err(refusal)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::testing::Ca;
+    use crate::identity::testing::{Ca, CertificateSpec};
     use crate::identity::{Authority, CertificateError};
 
     const NOW: i64 = 1_800_000_000;
@@ -282,6 +349,48 @@ mod tests {
         let authority = Authority::new(authorities).unwrap();
         let authority = with_list(&authority, &former.list(1, &[]));
         assert!(authority.verify(&client.chain, at(NOW)).is_ok());
+    }
+
+    /// Whoever has the key of a revoked certificate makes the chain, and adds what they like to it.
+    #[test]
+    fn what_else_is_in_the_chain_hides_no_revocation() {
+        let ca = Ca::new("ca");
+        let [revoked, other] = ["revoked", "other"].map(|name| ca.issue(name));
+        let authority = with_list(&ca.authority(), &ca.list(1, &[(&revoked, NOW)]));
+        let expired = CertificateSpec {
+            valid: Some((NOW - 100, NOW - 1)),
+            ..CertificateSpec::default()
+        };
+        let namesakes: Vec<_> = (0..7).map(|_| Ca::new("ca").certificate()).collect();
+        for junk in [vec![Ca::new_as("ca", expired).certificate()], namesakes] {
+            for own in [&revoked, &other] {
+                let chain = [own.chain.clone(), junk.clone()].concat();
+                let verified = authority.verify(&chain, at(NOW));
+                let is_revoked = matches!(verified, Err(CertificateError::Revoked(Some(_))));
+                assert_eq!(is_revoked, own.chain == revoked.chain, "{verified:?}");
+                assert_eq!(verified.is_ok(), !is_revoked);
+            }
+        }
+    }
+
+    #[test]
+    fn an_authority_with_a_new_key_has_a_list_of_its_own() {
+        let [former, current] = ["ca", "ca"].map(Ca::new);
+        let authority = Authority::new([former.certificate(), current.certificate()]).unwrap();
+        let lists = [&former, &current].map(|ca| authority.read_list(&ca.list(1, &[])).unwrap());
+        assert_ne!(lists[0].signer(), lists[1].signer());
+        assert_ne!(
+            lists[0].signer().short_hash(),
+            lists[1].signer().short_hash()
+        );
+        let one = authority.with_lists(lists[..1].to_vec());
+        assert_eq!(one.lists_made_at(), None);
+        assert!(
+            authority
+                .with_lists(lists.to_vec())
+                .lists_made_at()
+                .is_some()
+        );
     }
 
     #[test]
