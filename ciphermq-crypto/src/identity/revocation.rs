@@ -30,8 +30,8 @@ struct Inner {
     validity: Validity,
 }
 
-/// An authority as the signer of lists: its name and its key. An authority that gets a new key keeps
-/// its name, and has lists of its own then.
+/// An authority as the signer of lists: its name and its key. An authority that gets a new key
+/// keeps its name, and has lists of its own then.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListSigner {
     /// The contents of the name in DER.

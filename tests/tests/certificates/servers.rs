@@ -212,7 +212,7 @@ async fn both_sides_warn_about_an_expired_authority() {
         .await
         .success();
     for text in [
-        "warning: The certificate of the authority CN=Old CA",
+        "warning: The certificate of the authority (CN=Old CA) expired at",
         "expired at 2021-01-01",
         "new authority",
     ] {
