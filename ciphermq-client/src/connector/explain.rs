@@ -349,7 +349,8 @@ fn explain_alert(
         Alert::UnknownCA => refused("its CA did not issue it").advise(
             "Use a certificate from the server's CA (`ca_cert_path` in its configuration). If an \
              intermediate authority issued it, append that authority's certificate to the client's \
-             certificate file.",
+             certificate file. If it is from that CA, the server may lack a revocation list in \
+             force: its log says so.",
         ),
         Alert::CertificateExpired => refused(
             "by its clock it has expired, or is not valid \

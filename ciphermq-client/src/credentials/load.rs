@@ -231,6 +231,7 @@ fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, Co
     // ticket.
     config.resumption = Resumption::disabled();
     let ends = CertificateEnd::all(&chain, authority.validities());
+    let authority = authority.with_intermediates_of(&chain, Timestamp::now());
     Ok(Credentials {
         tls: Arc::new(config),
         authority,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ciphermq_certificates::{Flaw, NameError, Validity};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
@@ -25,6 +25,8 @@ pub struct Authority {
     anchors: Vec<TrustAnchor<'static>>,
     certificates: Vec<CertificateDer<'static>>,
     validities: Vec<Validity>,
+    /// The intermediate authorities whose lists are read as well.
+    intermediates: Vec<CertificateDer<'static>>,
     /// Lists that these authorities have signed, at most one of each signer.
     lists: Vec<RevocationList>,
 }
@@ -163,6 +165,7 @@ impl Authority {
             anchors,
             certificates: own,
             validities,
+            intermediates: Vec::new(),
             lists: Vec::new(),
         })
     }
@@ -174,7 +177,24 @@ impl Authority {
             anchors: Vec::new(),
             certificates: Vec::new(),
             validities: Vec::new(),
+            intermediates: Vec::new(),
             lists: Vec::new(),
+        }
+    }
+
+    /// Returns the same authorities, which also read the lists of the intermediate ones by which a
+    /// chain leads to them at the time `at`.
+    #[must_use]
+    pub fn with_intermediates_of(&self, chain: &[CertificateDer<'_>], at: Timestamp) -> Self {
+        let path = chain.split_first().and_then(|(own, intermediates)| {
+            let end = end_entity(own).ok()?;
+            let path = self.path(&end, intermediates, at).ok()?;
+            let path = path.intermediate_certificates();
+            Some(path.map(|cert| cert.der().into_owned()).collect())
+        });
+        Self {
+            intermediates: path.unwrap_or_default(),
+            ..self.clone()
         }
     }
 
@@ -184,7 +204,7 @@ impl Authority {
     ///
     /// [`RevocationListError`].
     pub fn read_list(&self, der: &[u8]) -> Result<RevocationList, RevocationListError> {
-        RevocationList::read(der, &self.anchors, &self.certificates)
+        RevocationList::read(der, &self.signing_certificates().collect::<Vec<_>>())
     }
 
     /// Returns the same authorities, which refuse what these lists revoke.
@@ -202,12 +222,25 @@ impl Authority {
     /// Whether both trust the same certificates.
     #[must_use]
     pub fn has_same_anchors(&self, other: &Self) -> bool {
-        self.certificates == other.certificates
+        self.certificates == other.certificates && self.intermediates == other.intermediates
     }
 
     /// Returns the signers whose lists count.
     pub fn signers(&self) -> impl Iterator<Item = ListSigner> {
-        self.anchors.iter().map(ListSigner::of)
+        self.signing_certificates().map(|(signer, _)| signer)
+    }
+
+    fn signing_certificates(&self) -> impl Iterator<Item = (ListSigner, &CertificateDer<'static>)> {
+        let anchors = self
+            .anchors
+            .iter()
+            .map(ListSigner::of)
+            .zip(&self.certificates);
+        let intermediates = self.intermediates.iter().filter_map(|certificate| {
+            let parsed = end_entity(certificate).ok()?;
+            Some((ListSigner::of_intermediate(&parsed), certificate))
+        });
+        anchors.chain(intermediates)
     }
 
     /// Returns when the oldest list was made; `None` unless there is one of each authority.
@@ -302,23 +335,31 @@ impl Authority {
         intermediates: &[CertificateDer<'_>],
         at: Timestamp,
     ) -> Result<(), Flaw> {
-        let path = end
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &self.anchors,
-                intermediates,
-                unix_time(at),
-                KeyUsage::client_auth(),
-                None,
-                None,
-            )
-            .map_err(|error| Flaw::from(&error))?;
+        let path = self.path(end, intermediates, at)?;
         // Looked up on the path that was found, rather than by another search for a path that obeys
         // the lists: whoever makes the chain could let that search fail in other ways.
         match self.lists.iter().any(|list| list.revokes(&path)) {
             true => Err(Flaw::Revoked),
             false => Ok(()),
         }
+    }
+
+    fn path<'a>(
+        &'a self,
+        end: &'a EndEntityCert<'a>,
+        intermediates: &'a [CertificateDer<'a>],
+        at: Timestamp,
+    ) -> Result<VerifiedPath<'a>, Flaw> {
+        end.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &self.anchors,
+            intermediates,
+            unix_time(at),
+            KeyUsage::client_auth(),
+            None,
+            None,
+        )
+        .map_err(|error| Flaw::from(&error))
     }
 
     /// Returns when a certificate was revoked; `None` if none of the lists names it.

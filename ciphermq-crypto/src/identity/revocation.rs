@@ -48,6 +48,13 @@ impl ListSigner {
         }
     }
 
+    pub(super) fn of_intermediate(certificate: &Cert<'_>) -> Self {
+        Self {
+            subject: certificate.subject().to_vec(),
+            key: contents(&certificate.subject_public_key_info()).to_vec(),
+        }
+    }
+
     /// Returns 16 hexadecimal digits for names of files: the beginning of the SHA-256 of the
     /// contents of name and key in DER.
     #[must_use]
@@ -126,8 +133,7 @@ impl RevocationList {
     /// [`RevocationListError`].
     pub(super) fn read(
         der: &[u8],
-        anchors: &[TrustAnchor<'_>],
-        certificates: &[CertificateDer<'_>],
+        authorities: &[(ListSigner, &CertificateDer<'_>)],
     ) -> Result<Self, RevocationListError> {
         if der.len() > MAX_BYTES {
             return Err(RevocationListError::TooLong);
@@ -155,7 +161,7 @@ impl RevocationList {
             not_before: time(parsed.last_update().timestamp()),
             not_after: time(next_update.timestamp()),
         };
-        let signer = signer(&parsed, anchors, certificates, &validity.subject)?;
+        let signer = signer(&parsed, authorities, &validity.subject)?;
         Ok(Self(Arc::new(Inner {
             der: der.to_owned(),
             list: CertRevocationList::Owned(list),
@@ -240,8 +246,7 @@ impl fmt::Debug for RevocationList {
 /// Returns which of the authorities that a list names has signed it. Several may have the name.
 fn signer(
     list: &CertificateRevocationList<'_>,
-    anchors: &[TrustAnchor<'_>],
-    certificates: &[CertificateDer<'_>],
+    authorities: &[(ListSigner, &CertificateDer<'_>)],
     issuer: &str,
 ) -> Result<ListSigner, RevocationListError> {
     if list.signature_algorithm.algorithm == OID_PKCS1_SHA1WITHRSA {
@@ -249,7 +254,7 @@ fn signer(
         return Err(RevocationListError::Unreadable(what));
     }
     let mut refusal = RevocationListError::OtherIssuer(issuer.to_owned());
-    for (anchor, certificate) in anchors.iter().zip(certificates) {
+    for (signer, certificate) in authorities {
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
             continue;
         };
@@ -257,7 +262,7 @@ fn signer(
             continue;
         }
         refusal = match list.verify_signature(certificate.public_key()) {
-            Ok(()) => return Ok(ListSigner::of(anchor)),
+            Ok(()) => return Ok(signer.clone()),
             Err(X509Error::SignatureUnsupportedAlgorithm) => RevocationListError::Unreadable(
                 "it is signed with an algorithm that is not supported here".to_owned(),
             ),
@@ -311,6 +316,38 @@ mod tests {
             authority.verify(&chain, at(NOW)),
             Err(CertificateError::Revoked(None))
         );
+    }
+
+    #[test]
+    fn the_list_of_an_intermediate_authority_counts_for_its_clients() {
+        let ca = Ca::new("ca");
+        let [issuing, other] = ["issuing", "other"].map(|name| ca.intermediate(name));
+        let chain = |issuer: &Ca, name| {
+            let client = issuer.issue(name);
+            let chain = vec![client.chain[0].clone(), issuer.certificate()];
+            (client, chain)
+        };
+        let (_, own) = chain(&issuing, "own");
+        let (revoked, revoked_chain) = chain(&issuing, "revoked");
+        let list = issuing.list(1, &[(&revoked, NOW)]);
+        assert!(ca.authority().read_list(&list).is_err());
+        let authority = ca.authority().with_intermediates_of(&own, at(NOW));
+        assert!(authority.read_list(&other.list(1, &[])).is_err());
+        let authority = with_list(&authority, &list);
+        assert_eq!(
+            authority.verify(&revoked_chain, at(NOW)),
+            Err(CertificateError::Revoked(Some(at(NOW))))
+        );
+        assert!(authority.verify(&own, at(NOW)).is_ok());
+        let (_, of_other) = chain(&other, "revoked");
+        assert!(authority.verify(&of_other, at(NOW)).is_ok());
+        // There is none of the root.
+        assert_eq!(authority.lists_made_at(), None);
+        // Who is not below the authority vouches for no list.
+        let stranger = Ca::new("stranger");
+        let (_, of_stranger) = chain(&stranger, "own");
+        let authority = ca.authority().with_intermediates_of(&of_stranger, at(NOW));
+        assert_eq!(authority.signers().count(), 1);
     }
 
     #[test]
