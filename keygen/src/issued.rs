@@ -47,10 +47,11 @@ pub(crate) fn refuse_other_key(place: &Pair, key: &impl PublicKeyData) -> Result
     Ok(())
 }
 
-/// Returns the files of the last certificate, and of those before it that have not ended.
+/// Returns the files of the last certificate, and of those before it that have not ended or cannot
+/// be read.
 pub(crate) fn all(last: &Path, now: Timestamp) -> Vec<PathBuf> {
     let copies = copies(last).into_iter();
-    let valid = copies.filter(|copy| has_ended(copy, now) == Some(false));
+    let valid = copies.filter(|copy| has_ended(copy, now) != Some(true));
     std::iter::once(last.to_owned()).chain(valid).collect()
 }
 

@@ -279,7 +279,7 @@ impl Renewal {
         let has_key = files::is_pair(&new.certificate, &used.key)
             && !files::is_pair(&used.certificate, &used.key);
         // Otherwise it was given up, and the certificate renewed in another way.
-        let is_newer = || end(&new.certificate) >= end(&used.certificate);
+        let is_newer = || begin(&new.certificate) >= begin(&used.certificate);
         let is_certain = has_key || (files::is_pair(&new.certificate, &new.key) && is_newer());
         if is_certain {
             self.replace_both()?;
@@ -327,10 +327,11 @@ impl Renewal {
     }
 }
 
-/// Returns the end of the certificate in a file; `None`, which is less, if there is none.
-fn end(path: &Path) -> Option<Timestamp> {
+/// Returns when the certificate in a file begins to be valid; `None`, which is less, if there is
+/// none. One that was issued later begins later, whatever its lifetime.
+fn begin(path: &Path) -> Option<Timestamp> {
     let certificate = files::read_certificate(path).ok()?;
-    Some(Validity::read(&certificate)?.not_after)
+    Some(Validity::read(&certificate)?.not_before)
 }
 
 /// Renames a file over another one, durably. Another run may have done it.

@@ -100,16 +100,17 @@ pub fn revoke(args: &RevokeArgs, now: Timestamp) -> Result<Report, Error> {
             authority: args.list.out.join(CA_CERT),
         });
     }
-    let paths = match path == args.what {
-        true => vec![path],
-        false => issued::all(&path, now),
+    let all = issued::all(&path, now);
+    let (paths, others) = match path == args.what {
+        true => all.split_at(1),
+        false => (all.as_slice(), [].as_slice()),
     };
     let mut is_new = false;
     for path in paths {
         // Those before the last one may be of an authority before this one.
-        if list.authority.has_issued(&path)? {
+        if list.authority.has_issued(path)? {
             is_new |= list.add(RevokedCertParams {
-                serial_number: files::serial_number(&path)?,
+                serial_number: files::serial_number(path)?,
                 revocation_time: asn1(now.as_second())?.to_datetime(),
                 reason_code: Some(args.reason.into()),
                 invalidity_date: None,
@@ -117,6 +118,13 @@ pub fn revoke(args: &RevokeArgs, now: Timestamp) -> Result<Report, Error> {
         }
     }
     let mut report = list.sign(&args.list, now)?;
+    for other in others {
+        report.next.push(format!(
+            "An earlier certificate with this name, {}, is not revoked: if the key was stolen, revoke \
+             it as well.",
+            other.display()
+        ));
+    }
     if !is_new {
         let what = "The certificate was on the list already, and stays there as it is.";
         report.next.insert(0, what.to_owned());

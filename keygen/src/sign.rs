@@ -40,7 +40,7 @@ pub struct SignArgs {
     /// How long the certificate is valid
     #[command(flatten)]
     pub lifetime: LifetimeArgs,
-    /// Replace an existing certificate, which is kept until it ends: `revoke` revokes both
+    /// Replace an existing certificate, which is kept until it ends, to be revoked as well
     #[arg(long)]
     pub force: bool,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ciphermq_certificates::{Flaw, Validity};
 use ciphermq_protocol::{ErrorCode, ErrorReply};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, watch};
 
@@ -14,6 +14,9 @@ use crate::tls::trust::Trust;
 
 /// The time between two looks at the clock, which may be set.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// More than a handshake may take after the client's certificate was verified, and what follows it.
+const HANDSHAKE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The right to verify a connected client's certificate again.
 static VERIFYING: Semaphore = Semaphore::const_new(1);
@@ -30,12 +33,15 @@ pub(super) async fn no_longer_accepted(
 ) -> Flaw {
     let ends = chain.iter().filter_map(|der| Validity::read(der));
     let ends: Vec<Timestamp> = ends.map(|validity| validity.not_after).collect();
-    let mut looked = Timestamp::now();
+    // What has ended since the chain was verified is found as well.
+    let mut looked = Timestamp::now() - HANDSHAKE;
     loop {
-        let mut ends = ends.clone();
-        ends.extend(trust.ends());
-        let next = ends.iter().filter(|end| **end >= looked).min();
-        let pause = next.map_or(INTERVAL, |end| pause(*end, looked));
+        // They are valid to the end of their last second.
+        let over = |end: &Timestamp| end.checked_add(SignedDuration::from_secs(1));
+        let ends = ends.iter().chain(trust.ends());
+        let ends: Vec<_> = ends.filter_map(|end| over(end).ok()).collect();
+        let next = ends.iter().filter(|end| **end > looked).min();
+        let pause = next.map_or(INTERVAL, |end| pause(*end, Timestamp::now()));
         match tokio::time::timeout(pause, credentials.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             // The server stops, which ends the connection anyway.
@@ -45,7 +51,7 @@ pub(super) async fn no_longer_accepted(
         let now = Timestamp::now();
         let is_same = Arc::ptr_eq(&trust, &current);
         trust = current;
-        if !is_same || ends.iter().any(|end| (looked..now).contains(end)) {
+        if !is_same || ends.iter().any(|end| looked < *end && *end <= now) {
             // New authorities concern all connections at once: the others' commands go first.
             let _turn = VERIFYING.acquire().await;
             if let Some(flaw) = trust.refusal(chain, now) {
@@ -59,9 +65,8 @@ pub(super) async fn no_longer_accepted(
 
 /// Returns how long to wait until a certificate has ended, or until the next look at the clock.
 fn pause(end: Timestamp, now: Timestamp) -> Duration {
-    // It is valid to the end of its last second.
     let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
-    (left + Duration::from_millis(1010)).min(INTERVAL)
+    (left + Duration::from_millis(10)).min(INTERVAL)
 }
 
 /// Returns the last line of a connection that ends for this reason.

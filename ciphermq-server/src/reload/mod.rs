@@ -70,6 +70,8 @@ pub struct Reloader {
     tls: Arc<CurrentTls>,
     logs: Handle,
     watch: Watch,
+    /// Why changed certificates could not be read, as it was logged last.
+    unreadable: Option<String>,
 }
 
 impl Reloader {
@@ -88,6 +90,7 @@ impl Reloader {
             tls,
             logs,
             watch: Watch::default(),
+            unreadable: None,
         }
     }
 
@@ -181,15 +184,37 @@ impl Reloader {
         let settings = self.last.tls.clone();
         let snapshot = spawn_blocking(move || Snapshot::take(&settings)).await;
         let Ok(snapshot) = snapshot else { return };
-        if !self.watch.look(snapshot) {
+        if !self.watch.look(snapshot.clone()) {
             return;
         }
         let settings = self.last.tls.clone();
-        let read = spawn_blocking(move || tls::load(&settings)).await;
-        let credentials = match read.map_err(Error::from).and_then(|read| Ok(read?)) {
-            Ok(credentials) => credentials,
-            Err(error) => return log(&error, "Certificates that have changed cannot be read"),
+        let read = spawn_blocking(move || {
+            let read = tls::load(&settings);
+            (read, snapshot == Snapshot::take(&settings))
+        });
+        let (read, is_whole) = match read.await {
+            Ok(read) => read,
+            Err(error) => return log(&error.into(), UNREADABLE),
         };
+        if !is_whole {
+            // Somebody is writing them.
+            return self.watch.try_again();
+        }
+        let credentials = match read {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                // The file system may be at fault, which shows in no change of the files.
+                if matches!(error, tls::Error::File { .. }) {
+                    self.watch.try_again();
+                }
+                let error = Error::from(error);
+                if self.unreadable.replace(error.to_string()) != Some(error.to_string()) {
+                    log(&error, UNREADABLE);
+                }
+                return;
+            }
+        };
+        self.unreadable = None;
         let changed: Vec<&str> = self.tls.replace(credentials).names().collect();
         if !changed.is_empty() {
             let changed = changed.join(", ");
@@ -200,6 +225,9 @@ impl Reloader {
         }
     }
 }
+
+/// What is logged of certificates that have changed and cannot be used.
+const UNREADABLE: &str = "Certificates that have changed cannot be read";
 
 /// The length of a file that may say nothing, in bytes.
 const SMALL: u64 = 1 << 20;

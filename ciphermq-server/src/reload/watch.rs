@@ -70,6 +70,11 @@ impl Watch {
         self.seen = now;
         false
     }
+
+    /// Has the files read again at the next look at which they no longer change.
+    pub(super) fn try_again(&mut self) {
+        self.acted_on = None;
+    }
 }
 
 #[cfg(test)]
