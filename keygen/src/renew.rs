@@ -279,7 +279,7 @@ impl Renewal {
         let has_key = files::is_pair(&new.certificate, &used.key)
             && !files::is_pair(&used.certificate, &used.key);
         // Otherwise it was given up, and the certificate renewed in another way.
-        let is_newer = || begin(&new.certificate) >= begin(&used.certificate);
+        let is_newer = || period(&new.certificate) >= period(&used.certificate);
         let is_certain = has_key || (files::is_pair(&new.certificate, &new.key) && is_newer());
         if is_certain {
             self.replace_both()?;
@@ -327,11 +327,12 @@ impl Renewal {
     }
 }
 
-/// Returns when the certificate in a file begins to be valid; `None`, which is less, if there is
-/// none. One that was issued later begins later, whatever its lifetime.
-fn begin(path: &Path) -> Option<Timestamp> {
+/// Returns when the certificate in a file begins to be valid, and when it ends; `None`, which is
+/// less, if there is none. One that was issued later begins later, whatever its lifetime.
+fn period(path: &Path) -> Option<(Timestamp, Timestamp)> {
     let certificate = files::read_certificate(path).ok()?;
-    Some(Validity::read(&certificate)?.not_before)
+    let validity = Validity::read(&certificate)?;
+    Some((validity.not_before, validity.not_after))
 }
 
 /// Renames a file over another one, durably. Another run may have done it.

@@ -103,8 +103,8 @@ async fn clients_learn_when_certificates_and_lists_end() {
     let status = status.run().await.success().stdout;
     for row in [
         "authority     CN=CipherMQ test CA ends at 2100-01-01T00:00:00Z\n",
-        "revocations   CN=CipherMQ test CA ends at 2096-10-02T07:06:40Z\n",
-        "certificate   O=CipherMQ tests, CN=localhost ends at 2100-01-01T00:00:00Z\n",
+        "server list   CN=CipherMQ test CA ends at 2096-10-02T07:06:40Z\n",
+        "server cert   O=CipherMQ tests, CN=localhost ends at 2100-01-01T00:00:00Z\n",
     ] {
         assert!(status.contains(row), "{row:?} is not in:\n{status}");
     }
