@@ -100,11 +100,12 @@ impl Client {
         self.core.credentials.identity().err()
     }
 
-    /// Returns when the certificates of this client and of its authorities end: its own first, then
-    /// the intermediate ones above it, then the authorities.
+    /// Returns when the certificates of this client and of its authorities end, and when the next
+    /// revocation lists are due: its own certificate first, then the intermediate ones above it,
+    /// the authorities, and the lists in force.
     #[must_use]
     pub fn certificate_ends(&self) -> Vec<CertificateEnd> {
-        self.core.credentials.get().ends.clone()
+        self.core.credentials.ends()
     }
 
     /// Returns the revocation lists in force: the last ones of the authorities that this client

@@ -41,7 +41,11 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     };
     let connection = client.connection();
     let ends = Ends {
-        own: client.certificate_ends(),
+        own: client
+            .certificate_ends()
+            .into_iter()
+            .filter(|end| end.role != CertificateRole::RevocationList)
+            .collect(),
         lists: client.lists_in_force(),
         server,
     };

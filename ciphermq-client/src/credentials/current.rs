@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
+use super::end::CertificateEnd;
 use super::load::{Credentials, Snapshot, Source};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
@@ -89,6 +90,15 @@ impl CurrentCredentials {
     /// Returns the credentials in use.
     pub(crate) fn get(&self) -> Arc<Credentials> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// Returns what ends: the certificates of this client, of its authorities, and the revocation
+    /// lists in force.
+    pub(crate) fn ends(&self) -> Vec<CertificateEnd> {
+        let mut ends = self.current.borrow().ends.clone();
+        let authority = self.authority.borrow();
+        ends.extend(authority.lists().iter().map(CertificateEnd::of_list));
+        ends
     }
 
     /// Returns the authority that names clients, which refuses what is revoked.

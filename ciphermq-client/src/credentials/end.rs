@@ -1,6 +1,7 @@
 //! Certificates that end.
 
 use ciphermq_certificates::{Nearness, Validity};
+use ciphermq_crypto::identity::RevocationList;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
@@ -14,6 +15,9 @@ pub enum CertificateRole {
     Intermediate,
     /// An authority that the client trusts.
     Authority,
+    /// An authority's revocation list in force, whose successor is due then: it may lack what was
+    /// revoked since.
+    RevocationList,
 }
 
 /// When a certificate of a client ends.
@@ -43,6 +47,14 @@ impl CertificateEnd {
         chain.chain(authorities).collect()
     }
 
+    /// Describes a revocation list: its issuer, and when the next one is due.
+    pub(super) fn of_list(list: &RevocationList) -> Self {
+        Self {
+            role: CertificateRole::RevocationList,
+            validity: list.validity().clone(),
+        }
+    }
+
     pub(super) fn nearness(&self, now: Timestamp) -> Nearness {
         Nearness::of(&self.validity, now)
     }
@@ -58,6 +70,7 @@ impl CertificateEnd {
                 "The certificate of the intermediate authority above this client's"
             }
             CertificateRole::Authority => "The certificate of the authority",
+            CertificateRole::RevocationList => "The revocation list of the authority",
         };
         Some(format!("{what} ({}) {trouble}", self.validity.subject))
     }
@@ -81,6 +94,11 @@ impl CertificateEnd {
                  the authority for a while, and issue new certificates for the server and all \
                  clients. Servers and other programs (OpenSSL) refuse everything that an \
                  authority has issued once it has ended."
+            }
+            CertificateRole::RevocationList => {
+                "Check the clock; if it is right, let the server's operator put the authority's next \
+                 list in place (`keygen crl`, `[tls] crl_paths`). What this one revokes stays \
+                 refused; it may lack what was revoked since."
             }
         }
     }

@@ -7,7 +7,7 @@ use ciphermq_certificates::Nearness;
 use jiff::Timestamp;
 
 use super::current::CurrentCredentials;
-use super::load::Credentials;
+use super::end::CertificateEnd;
 use crate::event::Event;
 
 /// The longest and the shortest time between two looks at the files.
@@ -23,7 +23,7 @@ async fn run(watched: Weak<CurrentCredentials>) {
     let mut warned = Warned::default();
     // At the start there is no listener yet: programs ask for what ends then.
     if let Some(current) = watched.upgrade() {
-        warned.look(&current.get(), Timestamp::now());
+        warned.look(current.ends(), Timestamp::now());
     }
     loop {
         let pause = {
@@ -31,11 +31,12 @@ async fn run(watched: Weak<CurrentCredentials>) {
                 return;
             };
             let now = Timestamp::now();
-            let credentials = current.get();
-            for notice in warned.look(&credentials, now) {
+            let ends = current.ends();
+            let pause = pause(&ends, now);
+            for notice in warned.look(ends, now) {
                 current.notify(notice);
             }
-            pause(&credentials, now)
+            pause
         };
         tokio::time::sleep(pause).await;
         let Some(current) = watched.upgrade() else {
@@ -46,8 +47,8 @@ async fn run(watched: Weak<CurrentCredentials>) {
 }
 
 /// Returns the time until the next look: often enough for certificates that live for seconds.
-fn pause(credentials: &Credentials, now: Timestamp) -> Duration {
-    let ends = credentials.ends.iter().map(|end| end.validity.not_after);
+fn pause(ends: &[CertificateEnd], now: Timestamp) -> Duration {
+    let ends = ends.iter().map(|end| end.validity.not_after);
     let left = ends.filter(|end| *end > now).min();
     left.map_or(LONGEST, |end| {
         let left = end.duration_since(now).unsigned_abs();
@@ -55,32 +56,59 @@ fn pause(credentials: &Credentials, now: Timestamp) -> Duration {
     })
 }
 
-/// How near the ends were of which was warned last.
+/// What ends, and how near the end was when it was looked at last.
 #[derive(Default)]
-struct Warned {
-    credentials: Weak<Credentials>,
-    nearness: Vec<Nearness>,
-}
+struct Warned(Vec<(CertificateEnd, Nearness)>);
 
 impl Warned {
-    /// Warns of certificates whose ends have come nearer; returns the notices.
-    fn look(&mut self, credentials: &Arc<Credentials>, now: Timestamp) -> Vec<Event> {
-        if self.credentials.as_ptr() != Arc::as_ptr(credentials) {
-            self.credentials = Arc::downgrade(credentials);
-            self.nearness = vec![Nearness::Far; credentials.ends.len()];
-        }
+    /// Warns of ends that have come nearer; returns the notices.
+    fn look(&mut self, ends: Vec<CertificateEnd>, now: Timestamp) -> Vec<Event> {
         let mut notices = Vec::new();
-        for (end, warned) in credentials.ends.iter().zip(&mut self.nearness) {
+        let looked = ends.into_iter().map(|end| {
             let nearness = end.nearness(now);
-            if nearness == *warned {
-                continue;
-            }
-            *warned = nearness;
-            if let Some(trouble) = end.trouble(now) {
+            let known = self.0.iter().find(|(known, _)| *known == end);
+            let before = known.map_or(Nearness::Far, |(_, before)| *before);
+            if let Some(trouble) = end.trouble(now).filter(|_| nearness != before) {
                 tracing::warn!(advice = end.advice(), "{trouble}");
                 notices.push(Event::CertificateEnds { end: end.clone() });
             }
-        }
+            (end, nearness)
+        });
+        self.0 = looked.collect();
         notices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::CertificateRole;
+    use ciphermq_certificates::Validity;
+
+    fn end(not_after: &str) -> CertificateEnd {
+        CertificateEnd {
+            role: CertificateRole::Own,
+            validity: Validity {
+                subject: "CN=me".to_owned(),
+                not_before: "2026-01-01T00:00:00Z".parse().unwrap(),
+                not_after: not_after.parse().unwrap(),
+            },
+        }
+    }
+
+    #[test]
+    fn each_stage_is_told_once_and_anew_for_a_new_certificate() {
+        let mut warned = Warned::default();
+        let mut look =
+            |end: CertificateEnd, now: &str| warned.look(vec![end], now.parse().unwrap()).len();
+        let old = end("2026-12-31T00:00:00Z");
+        assert_eq!(look(old.clone(), "2026-06-01T00:00:00Z"), 0);
+        assert_eq!(look(old.clone(), "2026-12-20T00:00:00Z"), 1);
+        assert_eq!(look(old.clone(), "2026-12-21T00:00:00Z"), 0);
+        assert_eq!(look(old.clone(), "2026-12-30T12:00:00Z"), 1);
+        assert_eq!(look(old.clone(), "2026-12-30T13:00:00Z"), 0);
+        assert_eq!(look(old, "2026-12-31T00:00:01Z"), 1);
+        assert_eq!(look(end("2027-12-31T00:00:00Z"), "2026-12-31T00:00:02Z"), 0);
+        assert_eq!(look(end("2027-01-10T00:00:00Z"), "2027-01-01T00:00:00Z"), 1);
     }
 }

@@ -167,6 +167,8 @@ impl PublisherBuilder {
             None => new_stream()?,
         };
         let credentials = core.handle.credentials();
+        // Before the key is verified, so that no change is missed.
+        let trust = Trust::new(Arc::clone(&core.credentials));
         let is_given = self.key.is_some();
         let key = match self.key {
             Some(key) => ReceiverKey {
@@ -198,7 +200,7 @@ impl PublisherBuilder {
             asked: Some(tokio::time::Instant::now()),
             must_ask: false,
             session: None,
-            trust: Trust::new(Arc::clone(&core.credentials)),
+            trust,
             credentials,
         };
         sealer.check()?;
