@@ -94,6 +94,11 @@ fn signed_key() {
 }
 
 #[test]
+fn revocation_list() {
+    run("revocation_list");
+}
+
+#[test]
 fn key_file() {
     run("key_file");
 }
