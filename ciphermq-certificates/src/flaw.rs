@@ -323,7 +323,10 @@ mod tests {
                 "is not valid yet, only from 2021-01-01T00:00:00Z on",
             ),
             (Flaw::Expired(None), "expired"),
-            (NameError::None.into(), "has no Common Name"),
+            (
+                NameError::None(crate::ClientIdFrom::default()).into(),
+                "has no Common Name",
+            ),
             (
                 (&webpki::Error::BadDerTime).into(),
                 "cannot be read: bad der time",

@@ -29,7 +29,7 @@ pub mod validity;
 pub use fingerprint::fingerprint;
 pub use flaw::Flaw;
 pub use key_kind::{describes_curve, key_kind, short_key};
-pub use name::{NameError, client_id, client_id_of};
+pub use name::{ClientIdFrom, ClientIdFromError, NameError, NameField};
 pub use nearness::Nearness;
 pub use pem::PemError;
 pub use validity::{Validity, ValidityError};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ciphermq_client::text::shown;
+use ciphermq_client::{ClientIdFrom, ClientIdFromError};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 /// A parser of paths of files that are written. One that ends with a slash names a folder: without
@@ -28,19 +29,42 @@ pub(crate) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
 ///
 /// A text for people if it is not a duration, or not above zero and within a year.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    // More than a year is a mistake, and can exceed the range of timers.
+    duration_within(text, 365, "a year, such as 10, 0.5 or 2m")
+}
+
+/// Parses the lifetime of a signed key: a duration that may be as long as certificates live.
+///
+/// # Errors
+///
+/// A text for people if it is not a duration, or not above zero and within ten years.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
+    duration_within(text, 3650, "ten years, such as 90d or 12h")
+}
+
+fn duration_within(text: &str, days: u64, limit: &str) -> Result<Duration, String> {
     let duration = match text.strip_suffix('s').unwrap_or(text).parse() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => humantime::parse_duration(text).ok(),
     };
-    // More than a year is a mistake, and can exceed the range of timers.
     duration
-        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_hours(365 * 24))
+        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_hours(days * 24))
         .ok_or_else(|| {
             format!(
-                "`{}` is not a duration above zero and within a year, such as 10, 0.5 or 2m",
+                "`{}` is not a duration above zero and within {limit}",
                 shown(text)
             )
         })
+}
+
+/// Parses the fields of certificates that hold client ids.
+///
+/// # Errors
+///
+/// A text for people.
+pub(crate) fn client_id_from(text: &str) -> Result<ClientIdFrom, String> {
+    text.parse()
+        .map_err(|error: ClientIdFromError| format!("{error}. {}", error.advice()))
 }
 
 #[cfg(test)]

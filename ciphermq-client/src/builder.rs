@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_crypto::identity::ClientIdFrom;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -11,14 +12,17 @@ use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::client_core::ClientCore;
 use crate::connector::{Connector, Destination};
-use crate::credentials::{CurrentCredentials, Pem, Source};
+use crate::credentials::{CurrentCredentials, Pair, Pem, Source};
 use crate::driver::{DriverSettings, Retry};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::keys::{Announcements, Pins, RecipientKeyCache};
+use crate::keys::{Announcements, Pins, RecipientKeyCache, SIGNED_KEY_LIFETIME};
 use crate::revocation::KeptLists;
 
 /// The port of an address that names none.
 pub const DEFAULT_PORT: u16 = 5672;
+
+/// The shortest lifetime of signed keys.
+const SHORTEST_KEY_LIFETIME: Duration = Duration::from_secs(1);
 
 /// A builder of a connection, created by [`Client::builder`].
 ///
@@ -29,6 +33,8 @@ pub const DEFAULT_PORT: u16 = 5672;
 /// | [`stall_timeout`](Self::stall_timeout) | 15 minutes |
 /// | [`reconnect`](Self::reconnect) | pauses from 100 ms to 10 s |
 /// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 attempts of 10 s |
+/// | [`client_id_from`](Self::client_id_from) | the Common Name |
+/// | [`signed_key_lifetime`](Self::signed_key_lifetime) | 365 days |
 /// | [`key_ttl`](Self::key_ttl) | 5 minutes |
 /// | [`pins_in`](Self::pins_in) | in memory |
 /// | [`announcements_in`](Self::announcements_in) | in memory |
@@ -39,7 +45,10 @@ pub struct ClientBuilder {
     address: String,
     server_name: Option<String>,
     ca: Option<Pem>,
-    identity: Option<(Pem, Pem)>,
+    identity: Option<Pair>,
+    signing: Option<Pair>,
+    client_id_from: ClientIdFrom,
+    signed_key_lifetime: Duration,
     program: String,
     connect_timeout: Duration,
     key_ttl: Duration,
@@ -60,6 +69,9 @@ impl ClientBuilder {
             server_name: None,
             ca: None,
             identity: None,
+            signing: None,
+            client_id_from: ClientIdFrom::default(),
+            signed_key_lifetime: SIGNED_KEY_LIFETIME,
             program: concat!("ciphermq-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             key_ttl: Duration::from_secs(5 * 60),
@@ -100,7 +112,10 @@ impl ClientBuilder {
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Self {
-        self.identity = Some((Pem::File(certificate.into()), Pem::File(key.into())));
+        self.identity = Some(Pair {
+            certificate: Pem::File(certificate.into()),
+            key: Pem::File(key.into()),
+        });
         self
     }
 
@@ -111,10 +126,58 @@ impl ClientBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity = Some((
-            Pem::Text(Zeroizing::new(certificate.into())),
-            Pem::Text(Zeroizing::new(key.into())),
-        ));
+        self.identity = Some(Pair {
+            certificate: Pem::Text(Zeroizing::new(certificate.into())),
+            key: Pem::Text(Zeroizing::new(key.into())),
+        });
+        self
+    }
+
+    /// Sets the files of a certificate that signs, and of its private key, in PEM, instead of the
+    /// one that connects.
+    ///
+    /// It signs this client's keys and the sessions of what it sends, which count for as long as
+    /// this certificate: so it may live longer than one that connects. The same authority must have
+    /// issued it for the same client. The files are read again when they have changed.
+    #[must_use]
+    pub fn signing_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.signing = Some(Pair {
+            certificate: Pem::File(certificate.into()),
+            key: Pem::File(key.into()),
+        });
+        self
+    }
+
+    /// Sets the certificate that signs and its private key as PEM texts instead of files.
+    #[must_use]
+    pub fn signing_pem(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.signing = Some(Pair {
+            certificate: Pem::Text(Zeroizing::new(certificate.into())),
+            key: Pem::Text(Zeroizing::new(key.into())),
+        });
+        self
+    }
+
+    /// Sets the fields of certificates that hold client ids, this client's and all others'. They
+    /// must be those of the server's configuration. Default: the Common Name.
+    #[must_use]
+    pub fn client_id_from(mut self, from: ClientIdFrom) -> Self {
+        self.client_id_from = from;
+        self
+    }
+
+    /// Sets how long senders may use the keys that this client signs, at most until the signing
+    /// certificate ends; at least a second. Default: 365 days.
+    ///
+    /// They are signed again when half of it is over. A receiver that is away for longer cannot be
+    /// sent to.
+    #[must_use]
+    pub fn signed_key_lifetime(mut self, lifetime: Duration) -> Self {
+        self.signed_key_lifetime = lifetime;
         self
     }
 
@@ -260,6 +323,13 @@ impl ClientBuilder {
             )
             .advise("Set durations longer than zero."));
         }
+        if self.signed_key_lifetime < SHORTEST_KEY_LIFETIME {
+            return Err(ConnectError::new(
+                ConnectErrorKind::BadSetting,
+                "Signed keys would have ended before anybody could use them.",
+            )
+            .advise("Set a signed_key_lifetime of at least a second; days are usual."));
+        }
         Destination::parse(&self.address, self.server_name.as_deref(), DEFAULT_PORT)
     }
 
@@ -280,11 +350,11 @@ impl ClientBuilder {
 
     fn source(&self) -> Result<Source, ConnectError> {
         let ca = self.ca.clone().ok_or_else(no_authority)?;
-        let (certificate, key) = self.identity.clone().ok_or_else(no_certificate)?;
         Ok(Source {
             ca,
-            certificate,
-            key,
+            identity: self.identity.clone().ok_or_else(no_certificate)?,
+            signing: self.signing.clone(),
+            client_id_from: self.client_id_from,
         })
     }
 
@@ -316,7 +386,7 @@ impl ClientBuilder {
             program: self.program,
         };
         let keys = RecipientKeyCache::new(Pins::new(self.pins), self.key_ttl);
-        let announcements = Announcements::new(self.announcements);
+        let announcements = Announcements::new(self.announcements, self.signed_key_lifetime);
         ClientCore::connect(Arc::new(connector), settings, keys, announcements)
             .await
             .map(Client::new)

@@ -62,7 +62,7 @@ impl Client {
         }
     }
 
-    /// Returns this client's id: the Common Name of its certificate. Connecting to a server that
+    /// Returns this client's id, as its certificate states it. Connecting to a server that
     /// sees another id fails.
     #[must_use]
     pub fn id(&self) -> &ClientId {
@@ -94,10 +94,11 @@ impl Client {
     }
 
     /// Returns why this client signs neither its keys nor its messages, or `None` if it does: its
-    /// certificate has a key of another kind (RSA), or may not be used for signatures.
+    /// certificate has a key of another kind (RSA), or may not be used for signatures, or the
+    /// server has refused the one that signs.
     #[must_use]
     pub fn cannot_sign(&self) -> Option<IdentityError> {
-        self.core.credentials.identity().err()
+        self.core.handle.credentials().identity.clone().err()
     }
 
     /// Returns when the certificates of this client and of its authorities end, and when the next

@@ -101,7 +101,9 @@ pub use error::{
 pub use event::{Event, Events};
 pub use publisher::{BatchLimits, Outcome, Payload, Publisher, PublisherBuilder, Receipt, Summary};
 
-pub use ciphermq_crypto::identity::RevocationList;
+pub use ciphermq_crypto::identity::{
+    ClientIdFrom, ClientIdFromError, NameField as ClientIdField, RevocationList,
+};
 pub use ciphermq_crypto::stream::start as start_stream;
 pub use ciphermq_crypto::{
     Announcement, Authority, Certificate, Fingerprint, Form, Identity, KeyError, KeyFileError,

@@ -12,7 +12,7 @@
 //! - [`Draft`], [`NewFiles`], [`write()`]: atomic creation and replacement, through a temporary
 //!   file in the same folder.
 //! - [`advice()`]: what to do about errors of the file system.
-//! - [`fit_name`], [`beside`]: derived names that fit the file system's length limit.
+//! - [`fit_name`], [`beside`], [`encode_name`]: derived names that fit the file system's limits.
 //!
 //! It is a crate of its own because the broker, the SDK and the tools all need it, and share no
 //! other crate that accesses files.
@@ -37,7 +37,7 @@ pub use descriptor::{
 };
 pub use folder::{create_folder, sync_existing_name, sync_folder, sync_parent};
 pub use identity::{FileId, is_same_file};
-pub use name::{beside, fit_name};
+pub use name::{beside, encode_name, fit_name};
 pub use open::{create_new, open_append, open_named_pipe};
 pub use resolve::{is_descriptor, parent, resolve};
 pub use sync::{sync_data, sync_file};

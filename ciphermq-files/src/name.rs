@@ -47,6 +47,25 @@ pub fn fit_name(folder: &Path, stem: impl AsRef<OsStr>, end: &str) -> OsString {
     ))
 }
 
+/// Encodes what cannot be part of a file name, so that different texts have different names.
+///
+/// Bytes other than ASCII letters, digits, `_`, `-` and `.`, and a `.` at the beginning, are
+/// written as `%` and two lower-case hexadecimal digits.
+///
+/// By hand: existing files have lower-case digits, and `percent-encoding` writes upper-case ones.
+#[must_use]
+pub fn encode_name(text: &str) -> String {
+    let mut name = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(char::from(byte)),
+            b'.' if !name.is_empty() => name.push('.'),
+            byte => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name
+}
+
 /// Returns the length limit for names in a folder, or in its nearest existing ancestor.
 fn max_name_bytes(folder: &Path) -> usize {
     #[cfg(unix)]

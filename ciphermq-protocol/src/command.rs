@@ -14,7 +14,7 @@ use self::arguments::*;
 use self::batch::{batch, batch_route, packed_batch, route, route_names};
 pub use self::error::CommandError;
 use crate::administration::{ClientsRequest, ConnectionsRequest};
-use crate::certificate::Fingerprint;
+use crate::certificate::{CertificateChain, Fingerprint};
 use crate::envelope::{Envelope, packed};
 use crate::hello::HelloRequest;
 use crate::name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
@@ -178,6 +178,12 @@ pub enum Command {
         client_id: ClientId,
         /// The certificate's fingerprint; the last certificate if left out.
         fingerprint: Option<Fingerprint>,
+    },
+    /// `register_certificate <base64 DER>[,<base64 DER> ...]`: hands in a certificate chain that
+    /// the client signs with and does not connect with, its own certificate first.
+    RegisterCertificate {
+        /// The chain, not verified.
+        chain: CertificateChain,
     },
     /// `get_crl`: asks for the certificate revocation lists that the server has loaded.
     GetCrl,
@@ -380,6 +386,9 @@ impl Command {
                     fingerprint,
                 })
             }
+            "register_certificate" => Ok(Self::RegisterCertificate {
+                chain: CertificateChain::from_text(required(rest, Missing::Parameters)?),
+            }),
             "get_crl" => Ok(Self::GetCrl),
             "hello" => Ok(Self::Hello(object("hello", rest)?)),
             "list_rejected" => Ok(Self::ListRejected(object("list_rejected", rest)?)),
@@ -531,6 +540,9 @@ impl Command {
                     out,
                     &["get_certificate ", client_id.as_str(), " ", &fingerprint],
                 );
+            }
+            Self::RegisterCertificate { chain } => {
+                put(out, &["register_certificate ", &chain.to_string()]);
             }
             Self::GetCrl => put(out, &["get_crl"]),
             Self::Hello(request) => put_json(out, "hello ", request),

@@ -73,6 +73,8 @@ error_codes! {
     BadName = "bad_name", definite: true;
     /// A public key or signed key is invalid, or the server cannot open a stored one.
     BadKey = "bad_key", definite: true;
+    /// The certificate that has signed the key is revoked.
+    KeyRevoked = "key_revoked", definite: true;
     /// A signed key is older than the one that the server has.
     StaleKey = "stale_key", definite: true;
     /// An argument is malformed.

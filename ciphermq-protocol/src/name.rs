@@ -199,7 +199,7 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// The id of a client: the Common Name of its certificate.
+    /// The id of a client, as its certificate states it.
     ClientId
 );
 name_type!(

@@ -85,6 +85,8 @@ pub enum Reply {
     Certificate(CertificateChain),
     /// `Certificate not found`
     CertificateNotFound,
+    /// `Certificate registered`
+    CertificateRegistered,
     /// `Revocation lists: <json array>`: base64 of DER each.
     RevocationLists(RevocationLists),
     /// `Hello: <json>`
@@ -438,6 +440,7 @@ const FIXED_REPLIES: &[(Reply, &str)] = &[
     (Reply::PublicKeyRegistered, "Public key registered"),
     (Reply::PublicKeyNotFound, "Public key not found"),
     (Reply::CertificateNotFound, "Certificate not found"),
+    (Reply::CertificateRegistered, "Certificate registered"),
     (Reply::Pong, "PONG"),
     (Reply::HeartbeatReceived, "Heartbeat received"),
     (Reply::UnknownCommand, "Unknown command"),

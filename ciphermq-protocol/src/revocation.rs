@@ -28,6 +28,12 @@ impl RevocationLists {
         Self(lists.into_iter().map(|der| STANDARD.encode(der)).collect())
     }
 
+    /// Whether there is no list.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Decodes the lists; `None` if one of them is not canonical base64.
     #[must_use]
     pub fn to_der(&self) -> Option<Vec<Vec<u8>>> {

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use adopt::adopt;
+pub(crate) use signed_key::{MAX_CHAIN, MAX_CHAIN_BYTES, is_short_enough, signing_chain};
 
 use self::signed_key::parse_claims;
 use crate::at_rest::{self, AtRestCipher};
@@ -211,6 +212,12 @@ impl KeyDirectory {
             .map_err(|_| Error::Unavailable)?;
         Ok(())
     }
+}
+
+/// Returns the bare key that a signed key of this client holds, in base64.
+pub(crate) fn bare_key(client_id: &ClientId, signed_key: &str) -> Option<String> {
+    let claims = parse_claims(client_id, signed_key).ok()?;
+    claims.bare.map(|key| BASE64_STANDARD.encode(key))
 }
 
 /// A client's exclusive turn to register a signed key, until it is dropped.

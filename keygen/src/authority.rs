@@ -1,9 +1,10 @@
 //! The certificate authority: generated here, or read from files, also of OpenSSL's.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ciphermq_certificates::key_kind;
-use ciphermq_crypto::ClientId;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
@@ -13,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
+use crate::client_name::ClientName;
 use crate::error::Error;
 use crate::files;
 use crate::lifetime::{Lifetime, asn1};
@@ -29,6 +31,8 @@ pub struct Authority {
     /// The intermediate certificates that verifiers need above those that it issues: its own, and
     /// those above it, without the root's.
     chain: Vec<CertificateDer<'static>>,
+    /// Held against other runs; `None` for a new authority, which nobody else knows.
+    _lock: Option<File>,
 }
 
 /// A certificate that an authority has issued.
@@ -63,6 +67,7 @@ impl Authority {
             certificate: der,
             chain: Vec::new(),
             issuer: Issuer::new(params, key),
+            _lock: None,
         };
         Ok((authority, issued))
     }
@@ -88,11 +93,16 @@ impl Authority {
 
     /// Reads an authority's certificate and its unencrypted private key, PKCS #8, SEC 1 or PKCS #1.
     ///
+    /// Waits for another run that uses it, and keeps others waiting as long as the value lives: two
+    /// that change a list, or what is kept of a client, at once would each lose what the other has
+    /// added.
+    ///
     /// # Errors
     ///
     /// [`Error`] if one of the files cannot be read or used, they don't belong together, the
     /// certificate may not sign others, or is not valid at `now`.
     pub fn read(certificate_path: &Path, key_path: &Path, now: Timestamp) -> Result<Self, Error> {
+        let lock = lock(certificate_path)?;
         let certificates = files::read_chain(certificate_path)?;
         let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
         let certificate = certificates.first().ok_or_else(no_certificate)?.clone();
@@ -127,6 +137,7 @@ impl Authority {
             issuer,
             chain: chain(&certificates),
             certificate,
+            _lock: Some(lock),
         })
     }
 
@@ -145,7 +156,7 @@ impl Authority {
         lifetime: Lifetime,
         now: Timestamp,
     ) -> Result<Issued, Error> {
-        let mut params = profile.params();
+        let mut params = profile.params()?;
         let (from, until) = lifetime.period(now)?;
         (params.not_before, params.not_after) = (from.to_datetime(), until.to_datetime());
         self.sign(params, key)
@@ -216,7 +227,7 @@ impl Authority {
     pub fn has_issued_client(
         &self,
         certificate_path: &Path,
-        id: &ClientId,
+        name: &ClientName,
         now: Timestamp,
         days: u16,
     ) -> Result<bool, Error> {
@@ -231,7 +242,7 @@ impl Authority {
         let full = (i64::from(days) + 1) * 24 * 60 * 60;
         let has_period = period == full || (period < full && validity.not_after == end);
         let is_valid = asn1(now.as_second()).is_ok_and(|now| validity.is_valid_at(now));
-        Ok(ciphermq_certificates::client_id(&leaf).as_ref() == Ok(id) && has_period && is_valid)
+        Ok(name.is_of(&leaf) && has_period && is_valid)
     }
 
     /// Signs a certificate with a random serial number, which ends before the authority does.
@@ -278,6 +289,31 @@ impl Authority {
             .map_err(|_| rcgen::Error::CouldNotParseCertificate)?
             .1)
     }
+}
+
+/// Locks an authority's certificate against other runs.
+fn lock(certificate: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Read {
+        path: certificate.to_owned(),
+        source,
+    };
+    // Some network file systems lock only files that are open for writing.
+    let file = File::options().read(true).write(true).open(certificate);
+    let file = match file {
+        // One that may only be read can still be locked on this machine.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            File::open(certificate)
+        }
+        file => file,
+    };
+    let file = file.map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
 }
 
 /// Returns whether a certificate may sign others. An authority states so in its basic constraints

@@ -13,7 +13,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ciphermq_crypto::ClientId;
 use ciphermq_crypto::text::Escaped;
 use ciphermq_files::{Access, Existing, NewFiles, is_same_file, parent};
 use jiff::Timestamp;
@@ -21,6 +20,7 @@ use rcgen::{KeyPair, SanType};
 use zeroize::Zeroizing;
 
 use crate::authority::{AUTHORITY_DAYS, Authority, Issued};
+use crate::client_name::{ClientName, FieldArg};
 use crate::error::{Error, refuse_key};
 use crate::files;
 use crate::folders::NewFolders;
@@ -45,6 +45,9 @@ pub struct CertsArgs {
     /// A client to issue a certificate for; may be given more than once
     #[arg(long = "client", value_name = "NAME")]
     pub clients: Vec<String>,
+    /// Where the clients' names stand
+    #[command(flatten)]
+    pub field: FieldArg,
     /// How many days the certificates of server and clients are valid
     #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
@@ -65,11 +68,11 @@ pub struct CertsArgs {
 pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     refuse_key(&args.out)?;
     // Everything that can be refused is refused before anything is written.
-    let mut clients: Vec<ClientId> = Vec::new();
+    let mut clients: Vec<ClientName> = Vec::new();
     for name in &args.clients {
-        let id = names::client(name)?;
-        if !clients.contains(&id) {
-            clients.push(id);
+        let name = args.field.name(name)?;
+        if !clients.contains(&name) {
+            clients.push(name);
         }
     }
     let localhost = ["localhost".to_owned()];
@@ -88,7 +91,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     let server = Profile::Server(host_names.clone());
     let authority_place = Pair::authority(&args.out);
     let server_place = Pair::of(&server, &args.out);
-    let client_place = |id: &ClientId| Pair::of(&Profile::Client(id.clone()), &args.out);
+    let client_place = |name: &ClientName| Pair::of(&Profile::Client(name.clone()), &args.out);
     let places: Vec<Pair> = clients.iter().map(client_place).collect();
     if !args.force {
         let has_server = [&authority_place, &server_place]
@@ -126,8 +129,8 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         let issued = authority.issue(&server, &key, Lifetime::Days(args.days), now)?;
         issuance.stage(&server_place, &key, &issued, server_state)?;
     }
-    for (id, place) in clients.iter().zip(&places) {
-        issuance.client(&authority, id, place)?;
+    for (name, place) in clients.iter().zip(&places) {
+        issuance.client(&authority, name, place)?;
     }
 
     let Issuance {
@@ -182,7 +185,12 @@ impl Issuance<'_> {
     }
 
     /// Issues a client's certificate, unless an interrupted run has left one.
-    fn client(&mut self, authority: &Authority, id: &ClientId, place: &Pair) -> Result<(), Error> {
+    fn client(
+        &mut self,
+        authority: &Authority,
+        name: &ClientName,
+        place: &Pair,
+    ) -> Result<(), Error> {
         let state = if self.args.force {
             State::Nothing
         } else {
@@ -190,7 +198,7 @@ impl Issuance<'_> {
         };
         if state == State::Complete {
             let (certificate, args) = (&place.certificate, self.args);
-            if !authority.has_issued_client(certificate, id, self.now, args.days)?
+            if !authority.has_issued_client(certificate, name, self.now, args.days)?
                 || files::is_mismatch(certificate, &place.key)
             {
                 return Err(place.already_exists());
@@ -200,7 +208,10 @@ impl Issuance<'_> {
         }
         self.folders.make(parent(&place.certificate))?;
         let key = self.key(place, state, true)?;
-        let (profile, lifetime) = (Profile::Client(id.clone()), Lifetime::Days(self.args.days));
+        let (profile, lifetime) = (
+            Profile::Client(name.clone()),
+            Lifetime::Days(self.args.days),
+        );
         let issued = authority.issue(&profile, &key, lifetime, self.now)?;
         self.stage(place, &key, &issued, state)
     }
@@ -341,7 +352,7 @@ fn check_kept_server(
 
 fn next_steps(
     args: &CertsArgs,
-    clients: &[ClientId],
+    clients: &[ClientName],
     report: &Report,
     is_new_authority: bool,
 ) -> Vec<String> {
@@ -373,8 +384,8 @@ fn next_steps(
             file(SERVER_KEY)
         ));
     }
-    for id in clients {
-        let folder = args.out.join(id.as_str());
+    for name in clients {
+        let (id, folder) = (name.id(), name.folder(&args.out));
         next.push(format!(
             "The client {id} needs {} and the folder {}.",
             file(CA_CERT),

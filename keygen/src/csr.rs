@@ -8,6 +8,7 @@ use ciphermq_files::{Access, Existing, NewFiles, parent};
 use rcgen::{KeyPair, PublicKeyData};
 use zeroize::Zeroizing;
 
+use crate::client_name::FieldArg;
 use crate::error::{Error, refuse_key};
 use crate::files;
 use crate::folders::NewFolders;
@@ -26,6 +27,9 @@ pub struct CsrArgs {
     /// Whom the certificate is for
     #[command(flatten)]
     pub subject: Subject,
+    /// Where the client's name stands
+    #[command(flatten)]
+    pub field: FieldArg,
     /// The folder for the key and the request; a client gets a folder in it
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
@@ -51,9 +55,9 @@ pub struct Subject {
 }
 
 impl Subject {
-    fn profile(&self) -> Result<Profile, Error> {
+    fn profile(&self, field: FieldArg) -> Result<Profile, Error> {
         Ok(match &self.client {
-            Some(name) => Profile::Client(names::client(name)?),
+            Some(name) => Profile::Client(field.name(name)?),
             None => Profile::Server(names::subject_alternative_names(&self.server_names)?),
         })
     }
@@ -68,7 +72,7 @@ impl Subject {
 /// [`Error`]; then nothing was written.
 pub fn run(args: &CsrArgs) -> Result<Report, Error> {
     refuse_key(&args.out)?;
-    let profile = args.subject.profile()?;
+    let profile = args.subject.profile(args.field)?;
     let place = Pair::of(&profile, &args.out);
     let path = request_path(&place.certificate);
     let existing = match args.force {

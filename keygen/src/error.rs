@@ -156,6 +156,17 @@ pub enum Error {
     /// A certificate is neither a client's nor a server's.
     #[error("{} is not the certificate of either a client or a server", shown(.0))]
     NoProfile(PathBuf),
+    /// A certificate has two names that may be the client's.
+    #[error("{} has a Common Name and a URI, and either may be the client's name", shown(.0))]
+    TwoNames(PathBuf),
+    /// The certificate to be replaced is another client's.
+    #[error("{} is not for {expected}", shown(path))]
+    OtherClient {
+        /// The existing certificate.
+        path: PathBuf,
+        /// The client that the new one is for.
+        expected: String,
+    },
     /// A certificate is for others than the one that it is to replace.
     #[error("{} is not for {expected}", shown(path))]
     OtherProfile {
@@ -286,6 +297,14 @@ impl Error {
             Self::NoProfile(_) => {
                 "issue a new one, with `keygen csr` and `keygen sign`; it must have one extended \
                  key usage, clientAuth or serverAuth, or none"
+                    .to_owned()
+            }
+            Self::TwoNames(_) => "say which one with --client-id-in common_name or \
+                                  --client-id-in uri: the new certificate has that one alone"
+                .to_owned(),
+            Self::OtherClient { .. } => {
+                "move its folder away if it is an older one of the same client, with its name in \
+                 another field; otherwise choose another name: each client has a folder of its own"
                     .to_owned()
             }
             Self::OtherProfile { .. } => {

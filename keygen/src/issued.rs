@@ -14,16 +14,23 @@ use rcgen::PublicKeyData;
 use crate::error::Error;
 use crate::files;
 use crate::pair::{Pair, is_there};
+use crate::profile::Profile;
 
 /// How long ended certificates are kept, for clocks that are behind.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Stages a copy of the last certificate, which is about to be replaced, and removes the copies of
 /// those that have ended.
-pub(crate) fn keep(last: &Path, now: Timestamp, files: &mut NewFiles) -> Result<(), Error> {
+pub(crate) fn keep(
+    last: &Path,
+    next: &Profile,
+    now: Timestamp,
+    files: &mut NewFiles,
+) -> Result<(), Error> {
     if !is_there(last) {
         return Ok(());
     }
+    refuse_other_client(last, next)?;
     for copy in copies(last) {
         if has_ended(&copy, now) == Some(true) {
             // Best effort: it is not needed, and does no harm.
@@ -34,6 +41,20 @@ pub(crate) fn keep(last: &Path, now: Timestamp, files: &mut NewFiles) -> Result<
     let copy = last.with_extension(format!("{number}.{EXTENSION}"));
     let text = files::read(last)?;
     Ok(files.stage(copy, &text, Access::Public, Existing::Replace)?)
+}
+
+/// Refuses to replace the certificate of another client, whose name is that of the same folder.
+fn refuse_other_client(last: &Path, next: &Profile) -> Result<(), Error> {
+    if let Profile::Client(name) = next {
+        let der = files::read_certificate(last)?;
+        if !name.is_of(&files::parse(&der, last)?) {
+            return Err(Error::OtherClient {
+                path: last.to_owned(),
+                expected: name.id().to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to place a certificate beside the private key of another one.

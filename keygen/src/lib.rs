@@ -44,6 +44,7 @@
 pub mod arguments;
 pub mod authority;
 pub mod certs;
+pub mod client_name;
 pub mod command;
 pub mod csr;
 pub mod error;

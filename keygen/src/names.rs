@@ -38,6 +38,14 @@ pub enum NameError {
         /// The violated rule.
         source: ciphermq_crypto::NameError,
     },
+    /// The name cannot be in the field that is to hold it.
+    #[error("a certificate for `{}` {reason}", name.escape_debug())]
+    Field {
+        /// The name.
+        name: String,
+        /// What is wrong with it there.
+        reason: ciphermq_certificates::NameError,
+    },
     /// The name cannot be a folder's name.
     #[error("`{0}` cannot be a client's name, because it cannot be the name of its folder")]
     NoFolder(String),
@@ -59,6 +67,7 @@ impl NameError {
                  contain .. and is none of keygen's file names"
                     .to_owned()
             }
+            Self::Field { reason, .. } => reason.advice().to_owned(),
             Self::NoHost(_) => "give the name or address by which clients reach the server, such \
                                 as localhost"
                 .to_owned(),
@@ -84,10 +93,7 @@ const RESERVED: [&str; 8] = [
 ///
 /// [`NameError`].
 pub fn client(text: &str) -> Result<ClientId, NameError> {
-    let id = ClientId::new(text).map_err(|source| NameError::NoClientId {
-        name: text.to_owned(),
-        source,
-    })?;
+    let id = client_id(text)?;
     let is_path = text.contains(['/', '\\', ':', '\0']) || text.contains("..");
     // Case-insensitive file systems must not be fooled either.
     let is_reserved = RESERVED
@@ -97,6 +103,14 @@ pub fn client(text: &str) -> Result<ClientId, NameError> {
         return Err(NameError::NoFolder(text.to_owned()));
     }
     Ok(id)
+}
+
+/// Validates a client's id.
+pub(crate) fn client_id(text: &str) -> Result<ClientId, NameError> {
+    ClientId::new(text).map_err(|source| NameError::NoClientId {
+        name: text.to_owned(),
+        source,
+    })
 }
 
 /// Returns the subject alternative names of a server with these host names and addresses.

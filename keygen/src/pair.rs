@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::client_name::ClientName;
 use crate::error::Error;
-use crate::names::{self, CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, SERVER_CERT, SERVER_KEY};
+use crate::names::{CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, SERVER_CERT, SERVER_KEY};
 use crate::profile::Profile;
 
 /// The paths of a certificate and its key.
@@ -28,7 +29,7 @@ impl Pair {
     /// Returns the files of a certificate of this profile, by their usual names in a folder.
     pub(crate) fn of(profile: &Profile, folder: &Path) -> Self {
         match profile {
-            Profile::Client(id) => Self::new(&folder.join(id.as_str()), CLIENT_CERT, CLIENT_KEY),
+            Profile::Client(name) => Self::new(&name.folder(folder), CLIENT_CERT, CLIENT_KEY),
             Profile::Server(_) => Self::new(folder, SERVER_CERT, SERVER_KEY),
         }
     }
@@ -85,6 +86,6 @@ pub(crate) fn certificate_path(what: &Path, folder: &Path) -> Result<PathBuf, Er
     if what.is_file() {
         return Ok(what.to_owned());
     }
-    let id = names::client(&what.to_string_lossy())?;
-    Ok(folder.join(id.as_str()).join(CLIENT_CERT))
+    let name = ClientName::recognize(&what.to_string_lossy())?;
+    Ok(name.folder(folder).join(CLIENT_CERT))
 }

@@ -6,8 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ciphermq_certificates::client_id;
-use ciphermq_crypto::ClientId;
+use ciphermq_certificates::NameField;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SanType,
@@ -15,20 +14,22 @@ use rcgen::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
+use crate::client_name::ClientName;
 use crate::names;
 
 /// The use of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
-    /// A client's certificate; the Common Name is its id.
-    Client(ClientId),
+    /// A client's certificate.
+    Client(ClientName),
     /// A server's certificate with these names, of which there is at least one.
     Server(Vec<SanType>),
 }
 
 impl Profile {
     /// Returns the profile of an existing certificate; `None` if it has none of them, or both.
-    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
+    /// `field` holds a client's name; otherwise it must be clear which one does.
+    pub(crate) fn of(certificate: &X509Certificate<'_>, field: Option<NameField>) -> Option<Self> {
         let mut uses = StatedUses::default();
         for extension in certificate.extensions() {
             uses.add(extension.parsed_extension());
@@ -37,10 +38,18 @@ impl Profile {
             return None;
         }
         if !uses.is_server() {
-            return Some(Self::Client(client_id(certificate).ok()?));
+            return ClientName::of(certificate, field).map(Self::Client);
         }
         let names = names::subject_alternative_names(&uses.hosts).ok()?;
         (!names.is_empty()).then_some(Self::Server(names))
+    }
+
+    /// Returns the field that holds a client's name.
+    pub(crate) fn field(&self) -> Option<NameField> {
+        match self {
+            Self::Client(name) => Some(name.field()),
+            Self::Server(_) => None,
+        }
     }
 
     /// Returns whether both are for the same client, or for the same names in any order.
@@ -55,24 +64,26 @@ impl Profile {
     }
 
     /// Returns the parameters of such a certificate; its validity is left at rcgen's default.
-    pub(crate) fn params(&self) -> CertificateParams {
+    pub(crate) fn params(&self) -> Result<CertificateParams, rcgen::Error> {
         let mut params = CertificateParams::default();
-        let (common_name, usage) = match self {
-            Self::Client(id) => (id.to_string(), ExtendedKeyUsagePurpose::ClientAuth),
+        let usage;
+        (params.distinguished_name, params.subject_alt_names) = match self {
+            Self::Client(name) => {
+                usage = ExtendedKeyUsagePurpose::ClientAuth;
+                name.subject()?
+            }
             Self::Server(names) => {
-                params.subject_alt_names.clone_from(names);
+                usage = ExtendedKeyUsagePurpose::ServerAuth;
+                let mut subject = DistinguishedName::new();
                 let first = names.first().map(host).unwrap_or_default();
-                (first, ExtendedKeyUsagePurpose::ServerAuth)
+                subject.push(DnType::CommonName, first);
+                (subject, names.clone())
             }
         };
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
-        params
+        Ok(params)
     }
 }
 
@@ -80,7 +91,7 @@ impl Profile {
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Client(id) => write!(f, "the client {id}"),
+            Self::Client(name) => write!(f, "the client {}", name.id()),
             Self::Server(names) => {
                 write!(f, "a server with the names {}", hosts(names).join(", "))
             }
@@ -108,6 +119,8 @@ pub(crate) struct StatedUses {
     pub(crate) server: bool,
     /// Host names and addresses.
     pub(crate) hosts: Vec<String>,
+    /// URIs.
+    pub(crate) uris: Vec<String>,
 }
 
 impl StatedUses {
@@ -119,8 +132,9 @@ impl StatedUses {
                 self.server |= usage.server_auth;
             }
             ParsedExtension::SubjectAlternativeName(names) => {
-                self.hosts
-                    .extend(names.general_names.iter().filter_map(alternative));
+                let names = &names.general_names;
+                self.hosts.extend(names.iter().filter_map(host_name));
+                self.uris.extend(names.iter().filter_map(uri));
             }
             _ => {}
         }
@@ -132,8 +146,16 @@ impl StatedUses {
     }
 }
 
+/// Returns a URI; `None` for a name of another kind.
+pub(crate) fn uri(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    }
+}
+
 /// Returns an alternative name that servers have; `None` for one of another kind.
-pub(crate) fn alternative(name: &GeneralName<'_>) -> Option<String> {
+pub(crate) fn host_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => {

@@ -28,13 +28,13 @@ use x509_parser::certificate::X509Certificate;
 use zeroize::Zeroizing;
 
 use crate::authority::Authority;
+use crate::client_name::{FieldArg, has_two_names};
 use crate::csr;
 use crate::error::{Error, refuse_key};
 use crate::files;
 use crate::folders::NewFolders;
 use crate::issued;
 use crate::lifetime::LifetimeArgs;
-use crate::names;
 use crate::pair::{Pair, certificate_path, is_there};
 use crate::profile::Profile;
 use crate::report::Report;
@@ -56,6 +56,9 @@ pub struct RenewArgs {
     /// The folder with the clients' folders
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
+    /// Where the client's name stands, if the certificate has both a Common Name and a URI
+    #[command(flatten)]
+    pub field: FieldArg,
     /// For a new private key, which replaces the old one together with the certificate
     #[arg(long)]
     pub new_key: bool,
@@ -91,10 +94,13 @@ pub fn run(args: &RenewArgs, now: Timestamp) -> Result<Report, Error> {
     let path = &renewal.shown.certificate;
     let der = files::read_certificate(path)?;
     let old = files::parse(&der, path)?;
-    let profile = Profile::of(&old).ok_or_else(|| Error::NoProfile(path.clone()))?;
-    if let Profile::Client(id) = &profile {
-        // It becomes the name of a folder of the authority's.
-        names::client(id.as_str())?;
+    let field = args.field.client_id_in;
+    let profile = Profile::of(&old, field).ok_or_else(|| match has_two_names(&old) {
+        true => Error::TwoNames(path.clone()),
+        false => Error::NoProfile(path.clone()),
+    })?;
+    if let Profile::Client(name) = &profile {
+        name.check()?;
     }
     if let Some(signed) = &args.signed {
         return renewal.install(signed, &profile, now);
@@ -119,7 +125,7 @@ pub fn run(args: &RenewArgs, now: Timestamp) -> Result<Report, Error> {
     let is_elsewhere = !is_same_file(&last.certificate, path);
     let certificate = authority.issue(&profile, &key, args.lifetime.into(), now)?;
     folders.make(parent(&last.certificate))?;
-    issued::keep(&last.certificate, now, &mut files)?;
+    issued::keep(&last.certificate, &profile, now, &mut files)?;
     if is_elsewhere {
         issued::refuse_other_key(&last, &key)?;
         let chain = certificate.chain.as_bytes();
@@ -239,7 +245,7 @@ impl Renewal {
         let chain = files::read_chain(signed)?;
         let no_certificate = || Error::NoCertificate(signed.to_owned());
         let parsed = files::parse(chain.first().ok_or_else(no_certificate)?, signed)?;
-        if !Profile::of(&parsed).is_some_and(|new| new.is_same(profile)) {
+        if !Profile::of(&parsed, profile.field()).is_some_and(|new| new.is_same(profile)) {
             return Err(Error::OtherProfile {
                 path: signed.to_owned(),
                 expected: profile.to_string(),
@@ -319,7 +325,7 @@ impl Renewal {
             report.written.insert(0, key.clone());
         }
         let der = files::read_certificate(certificate)?;
-        if let Some(Profile::Server(_)) = Profile::of(&files::parse(&der, certificate)?) {
+        if let Some(Profile::Server(_)) = Profile::of(&files::parse(&der, certificate)?, None) {
             let what = "Send the server SIGHUP, so that it reads its certificate again.";
             report.next.push(what.to_owned());
         }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use ciphermq_certificates::{NameError, describes_curve, key_kind};
+use ciphermq_certificates::{ClientIdFrom, NameError, NameField, describes_curve, key_kind};
 use ciphermq_crypto::ClientId;
 use ciphermq_crypto::identity::SignatureAlgorithm;
 use ciphermq_crypto::text::Escaped;
@@ -24,7 +24,7 @@ use x509_parser::x509;
 
 use crate::error::Error;
 use crate::files;
-use crate::profile::{Profile, StatedUses, alternative};
+use crate::profile::{Profile, StatedUses, host_name, uri};
 
 /// The reason why a request is refused; the text continues "the request".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Refusal {
 ///
 /// [`Error::Certificate`].
 pub fn make(profile: &Profile, key: &KeyPair) -> Result<String, Error> {
-    Ok(profile.params().serialize_request(key)?.pem()?)
+    Ok(profile.params()?.serialize_request(key)?.pem()?)
 }
 
 /// A request whose signature is its key's and that does not ask to be an authority.
@@ -122,7 +122,8 @@ pub struct Request {
     pub(crate) kind: String,
     /// Whether a client can sign its keys and sessions with it.
     signs: bool,
-    client: Result<ClientId, NameError>,
+    /// The client that each field names.
+    clients: [(NameField, Result<ClientId, NameError>); 3],
     uses: StatedUses,
     /// What it asks for that no certificate gets, in words.
     pub(crate) left_out: Vec<String>,
@@ -163,7 +164,7 @@ impl Request {
             key,
             kind,
             signs,
-            client: ciphermq_certificates::client_id_of(&info.subject),
+            clients: NameField::ALL.map(|field| (field, Err(none(field)))),
             uses: StatedUses::default(),
             left_out: Vec::new(),
         };
@@ -174,11 +175,17 @@ impl Request {
                 Escaped(subject)
             ));
         }
+        let mut alternatives = Vec::new();
         for attribute in info.iter_attributes() {
             match attribute.parsed_attribute() {
                 ParsedCriAttribute::ExtensionRequest(asked) => {
                     for extension in &asked.extensions {
                         parsed.add(extension)?;
+                        if let ParsedExtension::SubjectAlternativeName(names) =
+                            extension.parsed_extension()
+                        {
+                            alternatives.extend(names.general_names.iter().cloned());
+                        }
                     }
                 }
                 _ => parsed
@@ -186,6 +193,10 @@ impl Request {
                     .push(format!("the attribute {}", short_name(&attribute.oid))),
             }
         }
+        parsed.clients = NameField::ALL.map(|field| {
+            let from = ClientIdFrom::only(field);
+            (field, from.client_id_of(&info.subject, &alternatives))
+        });
         Ok(parsed)
     }
 
@@ -216,11 +227,11 @@ impl Request {
                     || !usage.other.is_empty();
                 !both && !others
             }
-            // Whether a server's names are granted is decided with the profile.
+            // Whether hosts and URIs are granted is decided with the profile.
             ParsedExtension::SubjectAlternativeName(names) => names
                 .general_names
                 .iter()
-                .all(|name| alternative(name).is_some()),
+                .all(|name| host_name(name).is_some() || uri(name).is_some()),
             _ => false,
         };
         if !is_granted {
@@ -238,8 +249,13 @@ impl Request {
         Ok(())
     }
 
-    /// Returns the client that it asks for, which must be the expected one, if there is one.
-    pub(crate) fn client(&mut self, expected: Option<&ClientId>) -> Result<ClientId, Refusal> {
+    /// Returns the client that it asks for, and the field that names it: the given one, or the
+    /// first that it has. It must be the expected client, if there is one.
+    pub(crate) fn client(
+        &mut self,
+        field: Option<NameField>,
+        expected: Option<&ClientId>,
+    ) -> Result<(ClientId, NameField), Refusal> {
         if self.uses.is_server() {
             return Err(Refusal::Server);
         }
@@ -247,24 +263,52 @@ impl Request {
         if !self.signs {
             return Err(Refusal::KeyKind(self.kind.clone()));
         }
-        let found = self.client.clone()?;
+        let field = field.unwrap_or_else(|| {
+            let mut fields = [NameField::CommonName, NameField::Uri, NameField::Dns].into_iter();
+            let named =
+                fields.find(|field| !matches!(self.client_in(*field), Err(NameError::None(_))));
+            named.unwrap_or(NameField::CommonName)
+        });
+        let found = self.client_in(field)?;
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(Refusal::OtherClient {
                 found,
                 expected: expected.clone(),
             });
         }
-        if !self.uses.hosts.is_empty() {
-            let hosts = self.uses.hosts.join(", ");
-            self.left_out.push(format!("the names {}", Escaped(hosts)));
+        let common_name = self.client_in(NameField::CommonName);
+        if field != NameField::CommonName && !matches!(common_name, Err(NameError::None(_))) {
+            self.left_out.push("the Common Name".to_owned());
         }
-        Ok(found)
+        let granted = |name: &&String| name.as_str() != found.as_str();
+        let hosts = self
+            .uses
+            .hosts
+            .iter()
+            .filter(|name| field != NameField::Dns || granted(name));
+        let uris = self
+            .uses
+            .uris
+            .iter()
+            .filter(|name| field != NameField::Uri || granted(name));
+        let names: Vec<&str> = hosts.chain(uris).map(String::as_str).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            self.left_out.push(format!("the names {}", Escaped(names)));
+        }
+        Ok((found, field))
+    }
+
+    fn client_in(&self, field: NameField) -> Result<ClientId, NameError> {
+        let mut clients = self.clients.iter();
+        let found = clients.find(|(known, _)| *known == field);
+        found.map_or_else(|| Err(none(field)), |(_, client)| client.clone())
     }
 
     /// Returns the server's names that it asks for. Each must be `allowed`, and each of the
     /// `wanted` ones must be among them.
     pub(crate) fn hosts(
-        &self,
+        &mut self,
         wanted: &[String],
         allowed: &[String],
     ) -> Result<&[String], Refusal> {
@@ -285,8 +329,17 @@ impl Request {
                 },
             });
         }
+        if !self.uses.uris.is_empty() {
+            let uris = self.uses.uris.join(", ");
+            self.left_out.push(format!("the names {}", Escaped(uris)));
+        }
         Ok(found)
     }
+}
+
+/// Returns the error of a field that is not there.
+fn none(field: NameField) -> NameError {
+    NameError::None(ClientIdFrom::only(field))
 }
 
 impl Refusal {

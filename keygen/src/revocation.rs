@@ -4,7 +4,6 @@
 //! by one with a greater number, as a whole. Runs on one authority take turns.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ciphermq_files::{Access, Existing, NewFiles};
@@ -147,8 +146,6 @@ struct List {
     /// The number of the list that was read, big endian; empty if there is none.
     number: Vec<u8>,
     revoked: Vec<RevokedCertParams>,
-    /// Held until the new list is in place.
-    _lock: File,
 }
 
 impl List {
@@ -156,13 +153,11 @@ impl List {
         refuse_key(&args.out)?;
         let Pair { certificate, key } = Pair::authority(&args.out);
         let authority = Authority::read(&certificate, &key, now)?;
-        let lock = lock(&certificate)?;
         let path = args.out.join(CA_LIST);
         let mut list = Self {
             authority,
             number: Vec::new(),
             revoked: Vec::new(),
-            _lock: lock,
         };
         match std::fs::read(&path) {
             Ok(bytes) => list.read(&path, &bytes)?,
@@ -242,27 +237,6 @@ impl List {
             ],
         })
     }
-}
-
-/// Waits for other runs on the same authority: two that read the same list would each lose what the
-/// other has added.
-fn lock(certificate: &Path) -> Result<File, Error> {
-    let failed = |source| Error::Read {
-        path: certificate.to_owned(),
-        source,
-    };
-    // Some network file systems lock only files that are open for writing.
-    let file = File::options().read(true).write(true).open(certificate);
-    let file = match file {
-        // One that may only be read can still be locked on this machine.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            File::open(certificate)
-        }
-        file => file,
-    };
-    let file = file.map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(file)
 }
 
 /// Copies an entry of a list; `None` if its serial number is not a positive one.

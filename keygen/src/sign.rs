@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::authority::{Authority, Issued};
+use crate::client_name::{ClientName, FieldArg};
 use crate::csr::key_fingerprint;
 use crate::error::{Error, refuse_key};
 use crate::folders::NewFolders;
@@ -30,6 +31,10 @@ pub struct SignArgs {
     /// The client that it must be for; otherwise it is signed for the client that it names
     #[arg(long, value_name = "NAME", conflicts_with = "server_names")]
     pub client: Option<String>,
+    /// Where the client's name stands; otherwise in the first of Common Name, URI and DNS name that
+    /// the request has
+    #[command(flatten)]
+    pub field: FieldArg,
     /// A name of the server that it must be for; each of them has to be given
     #[arg(long = "server-name", value_name = "NAME")]
     pub server_names: Vec<String>,
@@ -52,7 +57,7 @@ pub struct SignArgs {
 /// [`Error`]; then nothing was written.
 pub fn run(args: &SignArgs, now: Timestamp) -> Result<Report, Error> {
     refuse_key(&args.out)?;
-    let expected = args.client.as_deref().map(names::client).transpose()?;
+    let expected = args.client.as_deref().map(names::client_id).transpose()?;
     let authority = Pair::authority(&args.out);
     let authority = Authority::read(&authority.certificate, &authority.key, now)?;
     let mut request = Request::read(&args.request)?;
@@ -70,7 +75,7 @@ pub fn run(args: &SignArgs, now: Timestamp) -> Result<Report, Error> {
     let (mut folders, mut files) = (NewFolders::default(), NewFiles::new());
     folders.make(parent(&place.certificate))?;
     if args.force {
-        issued::keep(&place.certificate, now, &mut files)?;
+        issued::keep(&place.certificate, &profile, now, &mut files)?;
     }
     let chain = certificate.chain.as_bytes();
     files.stage(&place.certificate, chain, Access::Public, existing)?;
@@ -108,8 +113,9 @@ fn profile(
 ) -> Result<Profile, Error> {
     let refused = |reason: Refusal| reason.of(&args.request);
     if args.server_names.is_empty() {
-        let id = request.client(expected).map_err(refused)?;
-        return Ok(Profile::Client(names::client(id.as_str())?));
+        let field = args.field.client_id_in;
+        let (id, field) = request.client(field, expected).map_err(refused)?;
+        return Ok(Profile::Client(ClientName::new(id.as_str(), field)?));
     }
     let allowed = hosts(&names::subject_alternative_names(&args.server_names)?);
     let mut wanted = Vec::new();

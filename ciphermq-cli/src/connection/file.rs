@@ -23,6 +23,14 @@ pub(super) struct File {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) pins: Option<PathBuf>,
+    #[serde(alias = "client_id_from")]
+    pub(super) client_id_from: Option<Fields>,
+    #[serde(alias = "signing_cert")]
+    pub(super) signing_cert: Option<PathBuf>,
+    #[serde(alias = "signing_key")]
+    pub(super) signing_key: Option<PathBuf>,
+    #[serde(alias = "signed_key_lifetime")]
+    pub(super) signed_key_lifetime: Option<String>,
     #[serde(alias = "private_key")]
     pub(super) private_key: Option<OneOrMore>,
     #[serde(alias = "connect_timeout")]
@@ -42,6 +50,27 @@ pub(super) struct File {
 pub(super) enum OneOrMore {
     One(PathBuf),
     More(Vec<PathBuf>),
+}
+
+/// Fields of certificates: one, a list of them, or a text with commas.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a field, or a list of fields, in double quotes"
+)]
+pub(super) enum Fields {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Fields {
+    /// Returns the texts, separated by commas.
+    pub(super) fn joined(&self) -> String {
+        match self {
+            Self::One(text) => text.clone(),
+            Self::More(texts) => texts.join(","),
+        }
+    }
 }
 
 impl File {
@@ -80,8 +109,9 @@ impl File {
                     in_plain_words(error.message())
                 ),
                 "It may have the connection options of `ciphermq-cli`, named like the flags: server, \
-                 server-name, ca, cert, key, pins, private-key, connect-timeout, retries, \
-                 retry-timeout, require-crl-newer-than.",
+                 server-name, ca, cert, key, client-id-from, signing-cert, signing-key, \
+                 signed-key-lifetime, pins, private-key, connect-timeout, retries, retry-timeout, \
+                 require-crl-newer-than.",
             )
         })
     }

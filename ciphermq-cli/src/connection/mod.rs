@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::text::shown;
-use ciphermq_client::{Client, ClientBuilder, Keyring, Timestamp, keys};
+use ciphermq_client::{Client, ClientBuilder, ClientIdFrom, Keyring, Timestamp, keys};
 use ciphermq_files::{Access, create_folder, parent};
 use clap::Args;
 
@@ -27,7 +27,7 @@ use self::private_keys::is_same_client;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::file_roles::FileRoles;
-use crate::value_parsers::duration;
+use crate::value_parsers::{client_id_from, duration, lifetime};
 
 /// The default of `--server`.
 const SERVER: &str = "localhost:5672";
@@ -72,13 +72,30 @@ pub(crate) struct ConnectionArgs {
     /// [default: certs/ca.crt]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// This client's certificate; its Common Name is the client id [env: CIPHERMQ_CERT] [default:
-    /// that of sender_1 or receiver_1 under certs/]
+    /// This client's certificate, which states the client id [env: CIPHERMQ_CERT] [default: that of
+    /// sender_1 or receiver_1 under certs/]
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// The certificate's private key [env: CIPHERMQ_KEY] [default: the .key beside --cert]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Where certificates state client ids, as the server's client_id_from: common_name, dns, uri,
+    /// or several with commas, of which the first that a certificate has counts [env:
+    /// CIPHERMQ_CLIENT_ID_FROM] [default: common_name]
+    #[arg(long, value_name = "FIELDS", value_parser = client_id_from)]
+    client_id_from: Option<ClientIdFrom>,
+    /// A certificate of the same client that signs its keys and what it sends, instead of --cert;
+    /// it may live longer [env: CIPHERMQ_SIGNING_CERT]
+    #[arg(long, value_name = "FILE")]
+    signing_cert: Option<PathBuf>,
+    /// The private key of --signing-cert [env: CIPHERMQ_SIGNING_KEY] [default: the .key beside
+    /// --signing-cert]
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
+    /// How long senders may use the keys that this client signs, such as 90d, at most until the
+    /// signing certificate ends [env: CIPHERMQ_SIGNED_KEY_LIFETIME] [default: 365d]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    signed_key_lifetime: Option<Duration>,
     /// The folder that records the verified keys of receivers, one small file each, so that older
     /// keys are refused later; created if it does not exist [env: CIPHERMQ_PINS] [default: the
     /// folder of --ca]
@@ -168,6 +185,10 @@ pub(crate) struct ConnectionSettings {
     retries: Option<u32>,
     retry_timeout: Option<Duration>,
     require_crl_newer_than: Option<Duration>,
+    client_id_from: ClientIdFrom,
+    /// The certificate that signs, and its private key.
+    signing: Option<(PathBuf, PathBuf)>,
+    signed_key_lifetime: Option<Duration>,
 }
 
 impl ConnectionArgs {
@@ -228,6 +249,35 @@ impl ConnectionArgs {
         let max_list_age_in_file = max_list_age_in_file.transpose().map_err(|error| {
             bad_value("require-crl-newer-than", "the configuration file", &error)
         })?;
+        let signed_key_lifetime = parsed(&env, "CIPHERMQ_SIGNED_KEY_LIFETIME", lifetime)?;
+        let lifetime_in_file = file.signed_key_lifetime.as_deref().map(lifetime);
+        let lifetime_in_file = lifetime_in_file
+            .transpose()
+            .map_err(|error| bad_value("signed-key-lifetime", "the configuration file", &error))?;
+        let from = parsed(&env, "CIPHERMQ_CLIENT_ID_FROM", client_id_from)?;
+        let from_in_file = file
+            .client_id_from
+            .map(|fields| client_id_from(&fields.joined()));
+        let from_in_file = from_in_file
+            .transpose()
+            .map_err(|error| bad_value("client-id-from", "the configuration file", &error))?;
+        let from = self.client_id_from.or(from).or(from_in_file);
+        let from = from.unwrap_or_default();
+        let signing_cert = path("signing-cert", self.signing_cert, file.signing_cert)?;
+        let signing_key = path("signing-key", self.signing_key, file.signing_key)?;
+        let signing = match (signing_cert, signing_key) {
+            (Some(cert), key) => {
+                let key = key.unwrap_or_else(|| cert.with_extension("key"));
+                Some((cert, key))
+            }
+            (None, Some(_)) => {
+                return Err(Failure::usage(
+                    "There is a --signing-key, and no --signing-cert.",
+                    "Name the certificate that it belongs to, or leave it out.",
+                ));
+            }
+            (None, None) => None,
+        };
         let retries = parsed(&env, "CIPHERMQ_RETRIES", at_least_one)?;
         if file.retries == Some(0) {
             return Err(bad_value(
@@ -254,7 +304,7 @@ impl ConnectionArgs {
         let newest = keys.next();
         let is_private_key_named = newest.is_some();
         let needs_own_private_key =
-            newest.is_none() && !is_same_client(&cert, identity.certificate().as_ref());
+            newest.is_none() && !is_same_client(&cert, identity.certificate().as_ref(), from);
         let newest = newest.unwrap_or_else(|| {
             if needs_own_private_key {
                 cert.with_file_name(keys::PRIVATE_KEY_FILE)
@@ -291,6 +341,12 @@ impl ConnectionArgs {
                 .require_crl_newer_than
                 .or(max_list_age)
                 .or(max_list_age_in_file),
+            client_id_from: from,
+            signing,
+            signed_key_lifetime: self
+                .signed_key_lifetime
+                .or(signed_key_lifetime)
+                .or(lifetime_in_file),
         };
         // Checked before files are opened and created.
         let checked = settings.builder().check_settings();
@@ -334,6 +390,7 @@ impl ConnectionSettings {
             .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
             .ca_file(&self.ca)
             .identity_files(&self.cert, &self.key)
+            .client_id_from(self.client_id_from)
             .announcements_in(self.keys_folder());
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
@@ -346,6 +403,12 @@ impl ConnectionSettings {
         }
         if let Some(timeout) = self.retry_timeout {
             builder = builder.retry_timeout(timeout);
+        }
+        if let Some((cert, key)) = &self.signing {
+            builder = builder.signing_files(cert, key);
+        }
+        if let Some(lifetime) = self.signed_key_lifetime {
+            builder = builder.signed_key_lifetime(lifetime);
         }
         if let Some(age) = self.require_crl_newer_than {
             builder = builder.require_lists_newer_than(age);
@@ -360,6 +423,10 @@ impl ConnectionSettings {
         files.add("the certificate of the authority", &self.ca);
         files.add("this client's certificate", &self.cert);
         files.add("this client's private key", &self.key);
+        if let Some((cert, key)) = &self.signing {
+            files.add("the certificate that signs", cert);
+            files.add("the private key of the certificate that signs", key);
+        }
         let (newest, older) = &self.private_keys;
         for path in std::iter::once(newest).chain(older) {
             files.add("a private key that opens messages", path);

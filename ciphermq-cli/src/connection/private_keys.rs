@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::text::shown;
-use ciphermq_client::{Client, ClientId, Keyring, PrivateKey, keys};
+use ciphermq_client::{Client, ClientId, ClientIdFrom, Keyring, PrivateKey, keys};
 use ciphermq_files::{is_same_file, parent};
 
 use super::{ConnectionSettings, Identity, PRIVATE_KEY};
@@ -37,7 +37,7 @@ impl ConnectionSettings {
     /// messages. Only warns if the key was named explicitly, or is this client's as well.
     fn check_owner(&self, keyring: &Keyring) -> Result<(), Failure> {
         let (newest, _) = &self.private_keys;
-        let Some(client) = keys::client_id_of(&self.cert) else {
+        let Some(client) = keys::client_id_of(&self.cert, self.client_id_from) else {
             return Ok(());
         };
         let private_key = shown(newest);
@@ -95,7 +95,7 @@ impl ConnectionSettings {
         let mut owners = keys::announced_by(self.keys_folder(), keyring);
         let mut is_own = owners.remove(client);
         if is_same_file(newest, PRIVATE_KEY.as_ref()) {
-            match keys::client_id_of(default_cert) {
+            match keys::client_id_of(default_cert, self.client_id_from) {
                 // The owner of the default key is known without an announcement.
                 Some(owner) if owner != *client => {
                     owners.insert(owner);
@@ -116,7 +116,7 @@ impl ConnectionSettings {
 
     /// Warns if an older private key, which is always named, is another client's.
     fn check_older(&self, path: &Path, key: &PrivateKey) {
-        let Some(client) = keys::client_id_of(&self.cert) else {
+        let Some(client) = keys::client_id_of(&self.cert, self.client_id_from) else {
             return;
         };
         let mut owners = keys::announced_by(parent(path), &Keyring::new(key.clone()));
@@ -131,7 +131,8 @@ impl ConnectionSettings {
     fn no_private_key(&self, expected: &Path) -> Failure {
         let identity = Client::builder(&self.server)
             .ca_file(&self.ca)
-            .identity_files(&self.cert, &self.key);
+            .identity_files(&self.cert, &self.key)
+            .client_id_from(self.client_id_from);
         // The certificate names the client, so its errors are reported first.
         if let Err(error) = identity.check_identity() {
             return error.into();
@@ -180,13 +181,13 @@ fn named(clients: &BTreeSet<ClientId>) -> String {
     }
 }
 
-/// Whether two files are certificates of the same client: the same path, or the same Common Name.
-pub(super) fn is_same_client(one: &Path, other: &Path) -> bool {
+/// Whether two files are certificates of the same client: the same path, or the same client id.
+pub(super) fn is_same_client(one: &Path, other: &Path, from: ClientIdFrom) -> bool {
     if one == other {
         return true;
     }
-    let client = keys::client_id_of(one);
-    client.is_some() && client == keys::client_id_of(other)
+    let client = keys::client_id_of(one, from);
+    client.is_some() && client == keys::client_id_of(other, from)
 }
 
 fn read_private_key(path: &Path) -> Result<PrivateKey, Failure> {

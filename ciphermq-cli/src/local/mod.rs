@@ -10,6 +10,7 @@ use std::time::Duration;
 use ciphermq_client::Timestamp;
 use ciphermq_files::advice;
 use keygen::CertsArgs;
+use keygen::client_name::FieldArg;
 use tokio::process::Command;
 
 pub(crate) use child::Child;
@@ -65,6 +66,7 @@ pub(crate) fn server_program() -> Result<PathBuf, Failure> {
 /// [`Failure`] if they cannot be written.
 pub(crate) fn certificates(folder: &Path, clients: &[impl AsRef<str>]) -> Result<(), Failure> {
     let args = CertsArgs {
+        field: FieldArg::default(),
         out: folder.join("certs"),
         server_names: vec!["localhost".to_owned()],
         clients: clients

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::Authority;
-use ciphermq_crypto::Identity;
-use ciphermq_crypto::identity::IdentityError;
 use ciphermq_protocol::ClientId;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -167,11 +165,6 @@ impl CurrentCredentials {
         ))
     }
 
-    /// Returns the identity that signs, or why the certificate cannot sign.
-    pub(crate) fn identity(&self) -> Result<Arc<Identity>, IdentityError> {
-        self.current.borrow().identity.clone()
-    }
-
     /// Learns of credentials that replace those in use.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Credentials>> {
         self.current.subscribe()
@@ -259,15 +252,18 @@ impl CurrentCredentials {
             return Err(ConnectError::new(ConnectErrorKind::OtherClient, what)
                 .advise("Put this client's certificate back, or start a client of the new name."));
         }
-        let current = self.get();
-        if let (Ok(_), Err(error)) = (&current.identity, &new.identity) {
-            let what = format!("This client's new certificate cannot sign: {error}.");
-            return Err(ConnectError::new(ConnectErrorKind::BadCertificate, what)
-                .advise(error.advice())
-                .caused_by(error.clone()));
+        let (current, now) = (self.get(), Timestamp::now());
+        match new.flaw(now) {
+            Some(flaw) if current.flaw(now).is_none() => return Err(new.refused(&flaw)),
+            _ => {}
         }
-        match new.flaw(Timestamp::now()) {
-            Some(flaw) if current.flaw(Timestamp::now()).is_none() => Err(new.refused(&flaw)),
+        match new.check_signer(now) {
+            Err(error) if current.check_signer(now).is_ok() => {
+                let what = format!("This client's new certificate cannot sign: {error}.");
+                Err(ConnectError::new(ConnectErrorKind::BadCertificate, what)
+                    .advise(error.advice())
+                    .caused_by(error))
+            }
             _ => Ok(()),
         }
     }

@@ -11,6 +11,9 @@ use rustls_pki_types::CertificateDer;
 pub enum CertificateRole {
     /// The client's own certificate: the server refuses the client after its end.
     Own,
+    /// The one that signs, if it is another one: senders refuse this client's keys after its end,
+    /// and receivers what it sends.
+    Signing,
     /// An intermediate one above it: the server refuses the client after its end.
     Intermediate,
     /// An authority that the client trusts.
@@ -47,6 +50,14 @@ impl CertificateEnd {
         chain.chain(authorities).collect()
     }
 
+    /// Describes the certificate that signs, the first one of a chain.
+    pub(super) fn of_signer(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        Some(Self {
+            role: CertificateRole::Signing,
+            validity: Validity::read(chain.first()?)?,
+        })
+    }
+
     /// Describes a revocation list: its issuer, and when the next one is due.
     pub(super) fn of_list(list: &RevocationList) -> Self {
         Self {
@@ -66,6 +77,7 @@ impl CertificateEnd {
         let trouble = self.validity.trouble(now)?;
         let what = match self.role {
             CertificateRole::Own => "This client's certificate",
+            CertificateRole::Signing => "The certificate that signs for this client",
             CertificateRole::Intermediate => {
                 "The certificate of the intermediate authority above this client's"
             }
@@ -83,6 +95,10 @@ impl CertificateEnd {
                 "Check the clock; if it is right, renew it (`keygen renew`), and replace its file: \
                  a running client reads it again by itself. Without a new one the server refuses \
                  this client."
+            }
+            CertificateRole::Signing => {
+                "Check the clock; if it is right, issue a new one for the same client, and replace \
+                 its file: a running client reads it again by itself, and signs its keys anew."
             }
             CertificateRole::Intermediate => {
                 "Check the clock; if it is right, renew it, and put it into the file of this \

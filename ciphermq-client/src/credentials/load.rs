@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ciphermq_certificates::flaw::for_client;
-use ciphermq_certificates::{Flaw, chain, describes_curve, key_kind, pem, short_key};
+use ciphermq_certificates::{ClientIdFrom, Flaw, chain, describes_curve, key_kind, pem, short_key};
 use ciphermq_crypto::identity::{CertificateError, IdentityError, client_id};
 use ciphermq_crypto::{Authority, Identity};
 use ciphermq_protocol::ClientId;
@@ -17,9 +17,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::end::CertificateEnd;
 use super::pem::{Pem, broken, upper_first};
+use super::signing;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-fn certificates(
+pub(super) fn certificates(
     pem: &Pem,
     what: &str,
 ) -> Result<(Vec<CertificateDer<'static>>, String), ConnectError> {
@@ -30,33 +31,52 @@ fn certificates(
     }
 }
 
-fn private_key(pem: &Pem) -> Result<(PrivateKeyDer<'static>, String), ConnectError> {
-    let (text, what) = pem.read_private("the client's private key")?;
+pub(super) fn private_key(
+    pem: &Pem,
+    what: &str,
+) -> Result<(PrivateKeyDer<'static>, String), ConnectError> {
+    let (text, what) = pem.read_private(what)?;
     match pem::private_key(&text) {
         Ok(key) => Ok((key, what)),
         Err(error) => Err(pem.not_pem(&what, &error)),
     }
 }
 
-/// Returns the client id in a certificate's file: its Common Name.
+/// Returns the client id in a certificate's file.
 #[must_use]
-pub fn client_id_of(certificate: &Path) -> Option<ClientId> {
+pub fn client_id_of(certificate: &Path, from: ClientIdFrom) -> Option<ClientId> {
     let text = std::fs::read(certificate).ok()?;
     let chain = pem::certificates(&text).ok()?;
-    client_id(chain.first()?).ok()
+    client_id(chain.first()?, from).ok()
 }
 
-/// The places of a client's certificate, private key and authority.
+/// The places of a certificate and its private key.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
-    pub(crate) ca: Pem,
+pub(crate) struct Pair {
     pub(crate) certificate: Pem,
     pub(crate) key: Pem,
 }
 
+impl Pair {
+    fn texts(&self) -> [&Pem; 2] {
+        [&self.certificate, &self.key]
+    }
+}
+
+/// The places of a client's certificates, private keys and authority.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) ca: Pem,
+    /// The certificate that connects.
+    pub(crate) identity: Pair,
+    /// The certificate that signs, if it is another one.
+    pub(crate) signing: Option<Pair>,
+    pub(crate) client_id_from: ClientIdFrom,
+}
+
 /// The texts of the public files, to see whether they have changed. A new private key comes with a
 /// new certificate.
-pub(super) type Snapshot = [Vec<u8>; 2];
+pub(super) type Snapshot = Vec<Vec<u8>>;
 
 /// The identity and trust settings of a client, read from its files.
 pub(crate) struct Credentials {
@@ -69,6 +89,8 @@ pub(crate) struct Credentials {
     pub(crate) identity: Result<Arc<Identity>, IdentityError>,
     /// This client's certificate and the intermediate ones that it presents.
     pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// The chain that signs, if it is another one: the server has to be told of it.
+    pub(crate) signing_chain: Option<Vec<CertificateDer<'static>>>,
     /// When they end, and the authorities.
     pub(crate) ends: Vec<CertificateEnd>,
 }
@@ -77,6 +99,36 @@ impl Credentials {
     /// Returns why the server would refuse this client's certificate; `None` if it accepts it.
     pub(crate) fn flaw(&self, at: Timestamp) -> Option<Flaw> {
         self.authority.flaw(&self.chain, at)
+    }
+
+    /// Returns the same credentials without their signer, whose certificate the server has refused.
+    pub(crate) fn without_signer(&self, reason: String) -> Self {
+        Self {
+            identity: Err(IdentityError::NotRegistered(reason)),
+            tls: Arc::clone(&self.tls),
+            authority: self.authority.clone(),
+            client_id: self.client_id.clone(),
+            chain: self.chain.clone(),
+            signing_chain: self.signing_chain.clone(),
+            ends: self.ends.clone(),
+        }
+    }
+
+    /// Whether both connect and sign with the same certificates.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.chain == other.chain
+            && self.signing_chain == other.signing_chain
+            && self.identity.is_ok() == other.identity.is_ok()
+    }
+
+    /// Checks that others accept what is signed at the time `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]: why they do not.
+    pub(crate) fn check_signer(&self, at: Timestamp) -> Result<(), IdentityError> {
+        let identity = self.identity.as_ref().map_err(Clone::clone)?;
+        identity.verify(&self.authority, at)
     }
 
     /// Returns the end of the certificate's validity.
@@ -106,28 +158,45 @@ impl fmt::Debug for Credentials {
 impl Source {
     /// Whether there are files that may change.
     pub(super) fn has_files(&self) -> bool {
-        [&self.ca, &self.certificate, &self.key]
-            .into_iter()
-            .any(|pem| matches!(pem, Pem::File(_)))
+        let pairs = std::iter::once(&self.identity).chain(&self.signing);
+        let mut texts = std::iter::once(&self.ca).chain(pairs.flat_map(Pair::texts));
+        texts.any(|pem| matches!(pem, Pem::File(_)))
     }
 
     /// Returns the texts of the public files, as far as they can be read.
     pub(super) fn snapshot(&self) -> Snapshot {
-        [&self.ca, &self.certificate].map(|pem| match pem.read("") {
+        let pairs = std::iter::once(&self.identity).chain(&self.signing);
+        let texts = std::iter::once(&self.ca).chain(pairs.map(|pair| &pair.certificate));
+        let read = texts.map(|pem| match pem.read("") {
             Ok((text, _)) => text,
             Err(_) => Vec::new(),
-        })
+        });
+        read.collect()
     }
 
     /// Reads the files.
     pub(crate) fn load(&self) -> Result<Credentials, ConnectError> {
-        credentials(&self.ca, &self.certificate, &self.key)
+        let mut credentials = credentials(&self.ca, &self.identity, self.client_id_from)?;
+        if let Some(signing) = &self.signing {
+            let (identity, chain) = signing::load(signing, self.client_id_from)?;
+            if *identity.client_id() != credentials.client_id {
+                return Err(signing::other_client(&identity, &credentials.client_id));
+            }
+            credentials.ends.extend(CertificateEnd::of_signer(&chain));
+            credentials.identity = Ok(Arc::new(identity));
+            credentials.signing_chain = Some(chain);
+        }
+        Ok(credentials)
     }
 }
 
 /// Creates the TLS configuration: TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange
 /// X25519MLKEM768 first. The server's certificate must come from this CA and no other.
-fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, ConnectError> {
+fn credentials(
+    ca: &Pem,
+    Pair { certificate, key }: &Pair,
+    client_id_from: ClientIdFrom,
+) -> Result<Credentials, ConnectError> {
     let (authorities, ca_name) = certificates(ca, "the CA's certificate")?;
     let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
         broken(&ca_name, "a certificate that cannot be used")
@@ -137,8 +206,9 @@ fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, Co
             )
             .caused_by(error)
     };
-    let authority =
-        Authority::new(authorities.iter().cloned()).map_err(|error| unusable(error.into()))?;
+    let authority = Authority::new(authorities.iter().cloned())
+        .map_err(|error| unusable(error.into()))?
+        .with_client_id_from(client_id_from);
     // Another one of several may be used.
     if authorities.iter().all(|der| short_key(der).is_some()) {
         refuse_short_keys(&authorities, &ca_name)?;
@@ -150,7 +220,7 @@ fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, Co
             .map_err(|error| unusable(error.into()))?;
     }
     let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
-    let (key, key_name) = private_key(key)?;
+    let (key, key_name) = private_key(key, "the client's private key")?;
     if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
         return Err(ConnectError::new(
             ConnectErrorKind::KeyMismatch,
@@ -165,9 +235,9 @@ fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, Co
              on: change their order.",
         ));
     }
-    let client_id = chain
-        .first()
-        .map_or(Err(CertificateError::Missing), |own| client_id(own));
+    let client_id = chain.first().map_or(Err(CertificateError::Missing), |own| {
+        client_id(own, client_id_from)
+    });
     let client_id = client_id.map_err(|error| {
         ConnectError::new(
             ConnectErrorKind::BadCertificate,
@@ -178,7 +248,7 @@ fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, Co
     })?;
     refuse_short_keys(chain.get(1..).unwrap_or_default(), &chain_name)?;
     // TLS explains a mismatch of certificate and key better.
-    let identity = Identity::new(chain.clone(), &key);
+    let identity = Identity::named_by(client_id_from, chain.clone(), &key);
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -238,6 +308,7 @@ fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, Co
         client_id,
         identity: identity.map(Arc::new),
         chain,
+        signing_chain: None,
         ends,
     })
 }
@@ -299,14 +370,19 @@ mod tests {
         Pem::Text(text.as_bytes().to_vec().into())
     }
 
+    fn read(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, ConnectError> {
+        let (certificate, key) = (certificate.clone(), key.clone());
+        credentials(ca, &Pair { certificate, key }, ClientIdFrom::default())
+    }
+
     fn error(ca: &Pem, certificate: &Pem, key: &Pem) -> ConnectError {
-        credentials(ca, certificate, key).map(|_| ()).unwrap_err()
+        read(ca, certificate, key).map(|_| ()).unwrap_err()
     }
 
     #[test]
     fn matching_files_are_accepted() {
         let (certificate, key) = pair();
-        let config = credentials(&text(&certificate), &text(&certificate), &text(&key))
+        let config = read(&text(&certificate), &text(&certificate), &text(&key))
             .unwrap()
             .tls;
         let groups: Vec<_> = config
@@ -358,6 +434,6 @@ mod tests {
         assert!(error_of(&key).to_string().contains("number 2"));
         assert!(error_of(&key).advice().unwrap().contains("must come first"));
         // The same chain is accepted with the key of its first certificate.
-        credentials(&text(&ca), &swapped, &text(&ca_key)).unwrap();
+        read(&text(&ca), &swapped, &text(&ca_key)).unwrap();
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! - `pem`: PEM texts and the files that hold them
 //! - `load`: from PEM texts to a TLS configuration and a signing identity
+//! - `signing`: a certificate that signs, apart from the one that connects
 //! - `current`: the credentials in use, and their replacement
 //! - `trust`: the authorities in use, as a publisher or consumer follows them
 //! - `watch`: looks for changed files, and warns before certificates end
@@ -18,6 +19,7 @@ mod current;
 mod end;
 mod load;
 mod pem;
+mod signing;
 mod trust;
 mod watch;
 
@@ -25,7 +27,7 @@ pub use end::{CertificateEnd, CertificateRole};
 pub use load::client_id_of;
 
 pub(crate) use current::CurrentCredentials;
-pub(crate) use load::{Credentials, Source};
+pub(crate) use load::{Credentials, Pair, Source};
 pub(crate) use pem::{Pem, upper_first};
 pub(crate) use trust::Trust;
 pub(crate) use watch::start as watch;

@@ -7,12 +7,17 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use ciphermq_protocol::hello::{HelloReply, HelloRequest};
 use ciphermq_protocol::{
-    Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, ErrorReply, LineDecoder, Reply,
+    CertificateChain, Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, ErrorReply, LineDecoder, Reply,
 };
+
+use rustls_pki_types::CertificateDer;
 
 use super::ending;
 use super::settings::Setup;
 use crate::error::{ConnectError, ConnectErrorKind};
+
+/// The command by which the server learns of a certificate that signs, without its argument.
+const REGISTER_CERTIFICATE: &str = "register_certificate";
 
 /// The protocol version of this client.
 const PROTOCOL: u32 = 1;
@@ -22,14 +27,18 @@ const PROTOCOL: u32 = 1;
 pub(crate) struct Opening {
     decoder: LineDecoder,
     hello: Option<HelloReply>,
+    /// Why the server has refused the chain that signs.
+    signing_refused: Option<String>,
     /// The unanswered commands, as they were written.
     waiting: VecDeque<String>,
 }
 
 impl Opening {
-    /// Writes hello and the set-up commands to `out`.
+    /// Writes hello and the set-up commands to `out`. The server is told of a chain that signs and
+    /// does not connect, which receivers ask it for.
     pub(crate) fn new(
         setup: &Setup,
+        signing_chain: Option<&[CertificateDer<'_>]>,
         program: &str,
         out: &mut BytesMut,
     ) -> Result<Self, ConnectError> {
@@ -40,6 +49,11 @@ impl Opening {
         };
         Command::Hello(request).encode(out);
         let mut waiting = VecDeque::new();
+        if let Some(chain) = signing_chain {
+            let chain = CertificateChain::from_der(chain);
+            Command::RegisterCertificate { chain }.encode(out);
+            waiting.push_back(REGISTER_CERTIFICATE.to_owned());
+        }
         for command in &setup.commands {
             let start = out.len();
             with_prefetch(command, setup).encode(out);
@@ -50,8 +64,14 @@ impl Opening {
         Ok(Self {
             decoder: LineDecoder::new(DEFAULT_MAX_LINE_BYTES),
             hello: None,
+            signing_refused: None,
             waiting,
         })
+    }
+
+    /// Returns why the server has refused the chain that signs; `None` if it has not.
+    pub(crate) fn signing_refused(&mut self) -> Option<String> {
+        self.signing_refused.take()
     }
 
     /// Reads replies from the front of `buffer`; returns the server's hello once all have come.
@@ -71,12 +91,31 @@ impl Opening {
             if self.hello.is_none() {
                 self.hello = Some(read_hello(reply)?);
             } else if let Some(command) = self.waiting.pop_front() {
-                check(&command, &reply)?;
+                match signing_refusal(&command, &reply) {
+                    None => check(&command, &reply)?,
+                    reason => self.signing_refused = reason,
+                }
             }
             if self.waiting.is_empty() && self.hello.is_some() {
                 return Ok(self.hello.take());
             }
         }
+    }
+}
+
+/// Returns why the server refuses a certificate that signs: the connection does without it.
+fn signing_refusal(command: &str, reply: &Reply) -> Option<String> {
+    if command != REGISTER_CERTIFICATE {
+        return None;
+    }
+    match reply {
+        Reply::UnknownCommand => Some("it does not know such certificates".to_owned()),
+        Reply::Error(ErrorReply {
+            code: Some(ErrorCode::BadKey | ErrorCode::BadArgument | ErrorCode::NotAuthorized),
+            text,
+            ..
+        }) => Some(text.clone()),
+        _ => None,
     }
 }
 
@@ -117,6 +156,7 @@ fn check(command: &str, reply: &Reply) -> Result<(), ConnectError> {
         | Reply::ExchangeDeclared
         | Reply::QueueBound
         | Reply::PublicKeyRegistered
+        | Reply::CertificateRegistered
         | Reply::Subscribed => Ok(()),
         Reply::Error(error) => Err(refused(command, error)),
         other => {
@@ -173,7 +213,7 @@ mod tests {
             commands,
             prefetch: None,
         };
-        let opening = Opening::new(&setup, "p 1", &mut out).unwrap();
+        let opening = Opening::new(&setup, None, "p 1", &mut out).unwrap();
         (opening, String::from_utf8(out.to_vec()).unwrap())
     }
 

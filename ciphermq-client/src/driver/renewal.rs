@@ -14,8 +14,10 @@ use crate::connector::Connector;
 use crate::credentials::Credentials;
 use crate::error::ConnectError;
 
-/// The pause before credentials that the server has refused are tried again.
+/// The shortest and the longest pause before credentials that the server has refused are tried
+/// again.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 type Trial = Pin<Box<dyn Future<Output = Result<(), ConnectError>> + Send>>;
 
@@ -25,7 +27,8 @@ pub(super) struct Renewal {
     settings: Arc<DriverSettings>,
     current: watch::Receiver<Arc<Credentials>>,
     trial: Option<Trial>,
-    has_failed: bool,
+    /// The trials that have failed.
+    failures: u32,
     /// The refusal that was reported last.
     reported: Option<String>,
 }
@@ -37,7 +40,7 @@ impl Renewal {
             connector,
             settings,
             trial: None,
-            has_failed: false,
+            failures: 0,
             reported: None,
         }
     }
@@ -45,7 +48,7 @@ impl Renewal {
     /// Begins anew, for a connection that has just been made.
     pub(super) fn restart(&mut self) {
         self.trial = None;
-        self.has_failed = false;
+        self.failures = 0;
     }
 
     /// Whether a refusal is another one than the last that was reported.
@@ -68,25 +71,35 @@ impl Renewal {
                 return std::future::pending().await;
             }
         }
-        let pause = if self.has_failed {
-            RETRY_DELAY
-        } else {
-            Duration::ZERO
+        let pause = match self.failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(exponent) => RETRY_DELAY
+                .saturating_mul(1 << exponent.min(8))
+                .min(LONGEST_DELAY),
         };
         let (connector, settings) = (&self.connector, &self.settings);
         let trial = self.trial.get_or_insert_with(|| {
             let (connector, settings) = (Arc::clone(connector), Arc::clone(settings));
+            let mut current = self.current.clone();
+            current.mark_unchanged();
             Box::pin(async move {
-                sleep(pause).await;
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    // Others may be better.
+                    _ = current.changed() => {}
+                }
                 // As a client without a consumer, which takes no deliveries.
-                establish(&connector, &settings, &Setup::client(), None)
-                    .await
-                    .map(drop)
+                let setup = Setup::client();
+                let tried = establish(&connector, &settings, &setup, None).await?;
+                tried.signing_refused().map_or(Ok(()), Err)
             })
         });
         let tried = trial.await;
         self.trial = None;
-        self.has_failed = tried.is_err();
+        match tried {
+            Ok(()) => self.failures = 0,
+            Err(_) => self.failures = self.failures.saturating_add(1),
+        }
         tried
     }
 }

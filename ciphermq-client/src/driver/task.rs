@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ciphermq_crypto::identity::IdentityError;
 use ciphermq_protocol::hello::HelloReply;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::sync::{broadcast, mpsc};
@@ -51,6 +52,22 @@ pub(super) struct Established {
     connection: Connection,
     /// What it was made with.
     credentials: Arc<Credentials>,
+}
+
+impl Established {
+    /// Returns the error of a signing certificate that the server has refused; `None` if it has
+    /// not.
+    pub(super) fn signing_refused(&self) -> Option<ConnectError> {
+        let Err(error @ IdentityError::NotRegistered(_)) = &self.credentials.identity else {
+            return None;
+        };
+        let what = format!("This client cannot sign: {error}.");
+        Some(
+            ConnectError::new(ConnectErrorKind::CertificateRefused, what)
+                .advise(error.advice())
+                .caused_by(error.clone()),
+        )
+    }
 }
 
 /// Connects, and starts the task that owns the connection.
@@ -129,7 +146,12 @@ async fn open(
 ) -> Result<Established, ConnectError> {
     let (mut stream, tls) = connector.connect(&credentials).await?;
     let mut out = BytesMut::new();
-    let mut opening = Opening::new(setup, &settings.program, &mut out)?;
+    let mut opening = Opening::new(
+        setup,
+        credentials.signing_chain.as_deref(),
+        &settings.program,
+        &mut out,
+    )?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     // A server that refused our certificate may have closed its side already, with the reason sent
     // before: so reading continues where writing fails.
@@ -160,7 +182,10 @@ async fn open(
                 stream,
                 buffer,
                 connection: Connection::new(server, tls),
-                credentials,
+                credentials: match opening.signing_refused() {
+                    Some(reason) => Arc::new(credentials.without_signer(reason)),
+                    None => credentials,
+                },
             });
         }
     }
@@ -175,7 +200,8 @@ fn wrong_client_id(connector: &Connector, server: &HelloReply) -> ConnectError {
         connector.client_id()
     );
     ConnectError::new(ConnectErrorKind::OtherClient, what).advise(
-        "Connect to the server itself: something on the way may connect to it with a certificate \
+        "See to `client_id_from`, which must be the same at the server and at all clients. If it is, \
+         connect to the server itself: something on the way may connect to it with a certificate \
          of its own.",
     )
 }
@@ -307,7 +333,14 @@ impl Task {
                 return Ok(None);
             };
             match connected {
-                Ok(established) => return Ok(Some(established)),
+                Ok(established) => {
+                    let refused = established.signing_refused();
+                    earlier = self.signs_instead(refused.as_ref(), earlier.is_some());
+                    if earlier.is_none() {
+                        return Ok(Some(established));
+                    }
+                    moves = true;
+                }
                 Err(reason) => {
                     earlier = self.other_credentials(&reason, earlier.is_some());
                     tracing::warn!(server = %self.connector.address(), %reason, attempt, "Cannot \
@@ -341,6 +374,20 @@ impl Task {
         let is_other = !Arc::ptr_eq(&last, &self.connector.credentials().get());
         let may_do = is_refused && !were_earlier && is_other;
         (may_do && last.flaw(jiff::Timestamp::now()).is_none()).then_some(last)
+    }
+
+    /// Returns the credentials of the last connection, if the server has refused the certificate
+    /// that newer ones sign with, and accepted theirs.
+    fn signs_instead(
+        &self,
+        refused: Option<&ConnectError>,
+        were_earlier: bool,
+    ) -> Option<Arc<Credentials>> {
+        let other = self.other_credentials(refused?, were_earlier)?;
+        other
+            .check_signer(jiff::Timestamp::now())
+            .is_ok()
+            .then_some(other)
     }
 
     /// Takes operations and ends attempts while `future` runs; `None` if the connection was asked
@@ -399,7 +446,7 @@ impl Task {
         self.renewal.restart();
         let was_made_with = self.shared.connected(connection, credentials.clone());
         self.machine.connected(Instant::now(), &hello);
-        if !Arc::ptr_eq(&was_made_with, &credentials) {
+        if !was_made_with.is_same(&credentials) {
             let until = credentials.until();
             self.emit(Event::CertificateRenewed { until });
         }

@@ -88,6 +88,8 @@ kinds! {
         BadArgument: Caller, retryable: false;
         /// A key or certificate is invalid: the server sent it, or would have refused it.
         BadKey: Peer, retryable: false;
+        /// The certificate that has signed the key is revoked.
+        KeyRevoked: Peer, retryable: false;
         /// The server has a signed key of this client with a higher epoch.
         StaleKey: Peer, retryable: false;
         /// The command would be longer than the longest line that the server accepts.
@@ -252,6 +254,7 @@ operations! {
         BadConfiguration => BadConfiguration;
         QuotaExceeded => QuotaExceeded;
         BadKey => BadKey;
+        KeyRevoked => KeyRevoked;
         StaleKey => StaleKey;
         BadName | BadArgument | NotUtf8 => BadArgument;
         TooLarge | LineTooLong => TooLarge;

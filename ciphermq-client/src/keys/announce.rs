@@ -1,6 +1,7 @@
 //! Signing and registering this client's own keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ciphermq_crypto::signed_key::OwnSignedKey;
 use ciphermq_crypto::{Authority, Identity, Keyring, RecipientKey, SignedKeyError, signed_key};
@@ -8,9 +9,7 @@ use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 
 use super::announced::{Announced, Announcements, Signed};
-use super::registration::{
-    ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, NotRecorded, Registration,
-};
+use super::registration::{AnnounceError, EarlierSignedKey, NotRecorded, Registration};
 use super::requests::{register_public, register_signed, signed_key_of};
 use crate::credentials::CurrentCredentials;
 use crate::driver::Handle;
@@ -44,6 +43,11 @@ impl Announcer {
             credentials,
             announcements,
         }
+    }
+
+    /// Returns how long announcements are valid.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.announcements.lifetime()
     }
 
     /// Returns a signer with the certificate in use.
@@ -188,7 +192,7 @@ impl Signer {
         signed_key::verify(signed_key, &self.client, &self.trusted, now).is_ok_and(|verified| {
             let until = verified.announcement.not_after;
             until >= identity.not_after()
-                || until.duration_since(now).unsigned_abs() > ANNOUNCEMENT_VALIDITY / 2
+                || until.duration_since(now).unsigned_abs() > self.announcements.lifetime() / 2
         })
     }
 

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ciphermq_crypto::signed_key::{AnnouncementError, OwnSignedKey, stated_key_ids};
 use ciphermq_crypto::{Announcement, Authority, Identity, Keyring, RecipientKey};
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::lock::{FolderLock, MAX_WAIT};
 use super::names::client_file;
 use super::not_the_json;
-use super::registration::{ANNOUNCEMENT_VALIDITY, AnnounceError, NotRecorded, Registration};
+use super::registration::{AnnounceError, NotRecorded, Registration};
 
 /// Suffix of a record's file name, after the client's name.
 const END: &str = "_announced.json";
@@ -46,10 +47,17 @@ struct Record {
     signed_key: String,
 }
 
+/// A client's announcements: the last one, and how long new ones are valid.
+#[derive(Debug, Clone)]
+pub(crate) struct Announcements {
+    place: Place,
+    lifetime: Duration,
+}
+
 /// Storage of the last announcement: in memory, or in `<client>_announced.json` in a folder,
 /// readable by its owner alone.
 #[derive(Debug, Clone)]
-pub(crate) enum Announcements {
+enum Place {
     Memory(Arc<Mutex<Option<Announced>>>),
     Folder(PathBuf),
 }
@@ -73,16 +81,25 @@ impl Announced {
 }
 
 impl Announcements {
-    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        folder.map_or_else(|| Self::Memory(Arc::default()), Self::Folder)
+    pub(crate) fn new(folder: Option<PathBuf>, lifetime: Duration) -> Self {
+        let in_memory = || Place::Memory(Arc::default());
+        Self {
+            place: folder.map_or_else(in_memory, Place::Folder),
+            lifetime,
+        }
+    }
+
+    /// Returns how long new announcements are valid.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.lifetime
     }
 
     /// Returns the recorded announcement of this client, if it can be read and the client has
     /// signed it. Blocks.
     pub(super) fn last(&self, identity: &Identity, authority: &Authority) -> Option<Announced> {
-        match self {
-            Self::Memory(last) => last.lock().clone(),
-            Self::Folder(folder) => {
+        match &self.place {
+            Place::Memory(last) => last.lock().clone(),
+            Place::Folder(folder) => {
                 let path = client_file(folder, identity.client_id(), END);
                 read(&path, identity, authority).ok().flatten()
             }
@@ -107,10 +124,11 @@ impl Announcements {
         now: Timestamp,
     ) -> Result<Signed, AnnounceError> {
         let sign = |last: Option<&Announced>| {
-            announce(identity, keys, floor.max(last.map(|last| last.epoch)), now)
+            let floor = floor.max(last.map(|last| last.epoch));
+            announce(identity, keys, floor, self.lifetime, now)
         };
-        match self {
-            Self::Memory(last) => {
+        match &self.place {
+            Place::Memory(last) => {
                 let mut last = last.lock();
                 let announced = sign(last.as_ref())?;
                 *last = Some(announced.clone());
@@ -119,7 +137,7 @@ impl Announcements {
                     not_recorded: None,
                 })
             }
-            Self::Folder(folder) => {
+            Place::Folder(folder) => {
                 // Two processes that announce at once must not sign with the same epoch.
                 let lock = FolderLock::wait(folder, MAX_WAIT);
                 let path = client_file(folder, identity.client_id(), END);
@@ -153,8 +171,8 @@ impl Announcements {
 
     /// Records an announcement of another process of this client, if it is the highest one. Blocks.
     pub(super) fn learn(&self, identity: &Identity, authority: &Authority, announced: Announced) {
-        match self {
-            Self::Memory(last) => {
+        match &self.place {
+            Place::Memory(last) => {
                 let mut last = last.lock();
                 if last
                     .as_ref()
@@ -163,7 +181,7 @@ impl Announcements {
                     *last = Some(announced);
                 }
             }
-            Self::Folder(folder) => {
+            Place::Folder(folder) => {
                 let Ok(_lock) = FolderLock::wait(folder, MAX_WAIT) else {
                     return;
                 };
@@ -216,12 +234,13 @@ fn announce(
     identity: &Identity,
     keys: Vec<RecipientKey>,
     last: Option<u64>,
+    lifetime: Duration,
     now: Timestamp,
 ) -> Result<Announced, AnnounceError> {
     if last == Some(u64::MAX) {
         return Err(AnnounceError::NoHigherEpoch { record: None });
     }
-    let announcement = Announcement::new(identity, keys, now, ANNOUNCEMENT_VALIDITY, last);
+    let announcement = Announcement::new(identity, keys, now, lifetime, last);
     let signed_key = announcement
         .sign(identity)
         .map_err(|error: AnnouncementError| AnnounceError::Sign(error))?;
@@ -285,6 +304,7 @@ fn write(path: PathBuf, announced: &Announced) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::SIGNED_KEY_LIFETIME;
     use ciphermq_crypto::{PrivateKey, PublicKey};
     use rustls_pki_types::PrivatePkcs8KeyDer;
     use std::os::unix::fs::PermissionsExt as _;
@@ -292,6 +312,19 @@ mod tests {
     /// Returns an authority without certificates: a client's own signature is enough here.
     fn authority() -> Authority {
         Authority::nobody()
+    }
+
+    fn record_in(folder: Option<PathBuf>) -> Announcements {
+        Announcements::new(folder, SIGNED_KEY_LIFETIME)
+    }
+
+    fn announce_now(
+        identity: &Identity,
+        keys: Vec<RecipientKey>,
+        last: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Announced, AnnounceError> {
+        announce(identity, keys, last, SIGNED_KEY_LIFETIME, now)
     }
 
     fn identity() -> Identity {
@@ -321,7 +354,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         for place in [None, Some(folder.path().to_owned())] {
-            let announcements = Announcements::new(place.clone());
+            let announcements = record_in(place.clone());
             let sign = |floor, now| {
                 let signed = announcements
                     .sign(&identity, &authority(), keys(), floor, at(now))
@@ -336,7 +369,7 @@ mod tests {
             assert_eq!(sign(Some(now + 90), NOW + 6), now + 91);
             // The server's database and the clock were both set back.
             assert_eq!(sign(Some(1), NOW - 1000), now + 92);
-            let again = place.map(|folder| Announcements::new(Some(folder)));
+            let again = place.map(|folder| record_in(Some(folder)));
             let last = again
                 .as_ref()
                 .unwrap_or(&announcements)
@@ -353,7 +386,7 @@ mod tests {
 
     #[test]
     fn no_epoch_follows_the_highest() {
-        let announcements = Announcements::new(None);
+        let announcements = record_in(None);
         let sign =
             |floor| announcements.sign(&identity(), &authority(), keys(), Some(floor), at(NOW));
         let signed = sign(u64::MAX - 1).unwrap();
@@ -370,7 +403,7 @@ mod tests {
     fn an_unwritable_record_is_reported_and_blocks_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
-        let missing = Announcements::new(Some(folder.path().join("missing")));
+        let missing = record_in(Some(folder.path().join("missing")));
         let signed = missing
             .sign(&identity, &authority(), keys(), Some(7), at(NOW))
             .unwrap();
@@ -385,7 +418,7 @@ mod tests {
             "{\"client_id\":\"other\",\"epoch\":1,\"signed_key\":\"\"}",
         ] {
             fs::write(&record, damage).unwrap();
-            let announcements = Announcements::new(Some(folder.path().to_owned()));
+            let announcements = record_in(Some(folder.path().to_owned()));
             let signed = announcements
                 .sign(&identity, &authority(), keys(), None, at(NOW))
                 .unwrap();
@@ -404,8 +437,8 @@ mod tests {
     fn newer_announcements_of_other_processes_are_recorded() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
-        let announcements = Announcements::new(Some(folder.path().to_owned()));
-        let of = |epoch: u64| announce(&identity, keys(), Some(epoch - 1), at(0)).unwrap();
+        let announcements = record_in(Some(folder.path().to_owned()));
+        let of = |epoch: u64| announce_now(&identity, keys(), Some(epoch - 1), at(0)).unwrap();
         for (epoch, last) in [(5, 5), (9, 9), (7, 9)] {
             announcements.learn(&identity, &authority(), of(epoch));
             let learned = announcements.last(&identity, &authority()).unwrap();
@@ -417,7 +450,7 @@ mod tests {
     fn the_epoch_is_that_of_the_signed_key_whatever_the_record_says() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
-        let announcements = Announcements::new(Some(folder.path().to_owned()));
+        let announcements = record_in(Some(folder.path().to_owned()));
         let sign = || announcements.sign(&identity, &authority(), keys(), None, at(NOW));
         let first = sign().unwrap().announced;
         let record = folder.path().join("receiver_1_announced.json");
@@ -429,7 +462,7 @@ mod tests {
         assert!(second.not_recorded.is_none());
         assert_eq!(second.announced.epoch, first.epoch + 1);
         // Neither an unsigned text counts, nor a key that somebody else has signed.
-        let stranger = announce(&self::identity(), keys(), Some(u64::MAX - 1), at(NOW));
+        let stranger = announce_now(&self::identity(), keys(), Some(u64::MAX - 1), at(NOW));
         for signed_key in ["x".to_owned(), stranger.unwrap().signed_key] {
             let json = serde_json::json!({
                 "client_id": "receiver_1", "epoch": u64::MAX, "signed_key": signed_key,
@@ -443,7 +476,7 @@ mod tests {
             assert_eq!(path, record);
         }
         // No epoch follows a signed highest one: the advice names the record.
-        let highest = announce(&identity, keys(), Some(u64::MAX - 1), at(NOW)).unwrap();
+        let highest = announce_now(&identity, keys(), Some(u64::MAX - 1), at(NOW)).unwrap();
         fs::write(&record, serde_json::to_string(&highest).unwrap()).unwrap();
         let error = sign().unwrap_err();
         assert!(
@@ -456,7 +489,7 @@ mod tests {
     fn clients_that_announced_a_key_are_found_by_their_records() {
         let folder = tempfile::tempdir().unwrap();
         let key = || PrivateKey::from_bytes(&[7; 32]);
-        let announcements = Announcements::new(Some(folder.path().to_owned()));
+        let announcements = record_in(Some(folder.path().to_owned()));
         let keys = vec![(*key().public_key()).into()];
         announcements
             .sign(&identity(), &authority(), keys, None, at(NOW))

@@ -14,7 +14,8 @@ use super::registration::{AnnounceError, Registration};
 use crate::driver::Handle;
 use crate::event::{Event, Events};
 
-/// Interval between checks for an expiring announcement. They need no request to the server.
+/// The longest interval between checks for an expiring announcement. They need no request to the
+/// server.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause before a retry after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -49,7 +50,8 @@ impl Keeper {
         // The keys are signed again with a new certificate, so that they are valid as long as it
         // is, and not by one that may be revoked.
         let mut sign_anew = false;
-        let mut next = Instant::now() + CHECK_INTERVAL;
+        let interval = CHECK_INTERVAL.min(self.announcer.lifetime() / 10);
+        let mut next = Instant::now() + interval;
         loop {
             let is_new = tokio::select! {
                 event = events.next() => match event {
@@ -64,7 +66,7 @@ impl Keeper {
                 },
                 () = sleep_until(next) => false,
             };
-            next = Instant::now() + CHECK_INTERVAL;
+            next = Instant::now() + interval;
             let signer = self.announcer.signer();
             if is_new || has_failed || signer.is_due(&self.announced) {
                 has_failed = self.check(&signer, sign_anew, has_failed).await.is_err();

@@ -43,8 +43,7 @@ pub use pins::PinsError;
 pub use recipient_keys::distrust_advice;
 pub use record::{RecordError, UnfitForFile, record_path, write_record};
 pub use registration::{
-    ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, HIGHEST_ABOVE, NotRecorded,
-    Registration,
+    AnnounceError, EarlierSignedKey, HIGHEST_ABOVE, NotRecorded, Registration, SIGNED_KEY_LIFETIME,
 };
 
 pub(crate) use announce::Announcer;

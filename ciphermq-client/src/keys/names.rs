@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::identity::fingerprint;
+use ciphermq_files::{encode_name, fit_name};
 use ciphermq_protocol::ClientId;
 
 /// The longest name that versions before [`ciphermq_files::fit_name`] wrote in full; they replaced
@@ -15,31 +16,16 @@ const MAX_HASHLESS_BYTES: usize = 200;
 /// `%` and two hexadecimal digits; a name that is too long for the file system is truncated and
 /// followed by `~` and its hash. `~` is in no name that was not truncated.
 pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBuf {
-    folder.join(ciphermq_files::fit_name(folder, encoded(client), end))
+    folder.join(fit_name(folder, encode_name(client.as_str()), end))
 }
 
 /// Returns the path where earlier versions kept the file of a client with a long name. A client
 /// whose name is that hash has its own file there, so the path may be read, but never written.
 pub(super) fn legacy_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
-    (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
+    (encode_name(client.as_str()).len() > MAX_HASHLESS_BYTES).then(|| {
         let hash = fingerprint(client.as_str().as_bytes());
         folder.join(format!("{hash}{end}"))
     })
-}
-
-/// Encodes what cannot be part of a file name.
-///
-/// By hand: existing files have lower-case digits, and `percent-encoding` writes upper-case ones.
-fn encoded(client: &ClientId) -> String {
-    let mut name = String::new();
-    for byte in client.as_str().bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(char::from(byte)),
-            b'.' if !name.is_empty() => name.push('.'),
-            byte => name.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    name
 }
 
 #[cfg(test)]

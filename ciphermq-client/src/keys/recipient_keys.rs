@@ -100,6 +100,9 @@ impl RecipientKeyCache {
             Ok(signed) => signed,
             // An older server supports bare keys only.
             Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
+            Err(error) if error.kind() == RequestErrorKind::KeyRevoked => {
+                return Err(revoked(receiver, error));
+            }
             Err(error) => return Err(unavailable(receiver, error)),
         };
         let (key, pin, is_signed) = match signed {
@@ -154,6 +157,19 @@ fn unavailable(receiver: &ClientId, error: RequestError) -> PublishError {
     PublishError::new(PublishErrorKind::KeyUnavailable, what)
         .advise_if(advice)
         .caused_by(error)
+}
+
+/// Returns the error of a key that the server does not hand out: what has signed it is revoked.
+fn revoked(receiver: &ClientId, error: RequestError) -> PublishError {
+    PublishError::new(
+        PublishErrorKind::KeyNotTrusted,
+        format!("The public key of `{receiver}` is not to be trusted: {error}. Nothing was sent."),
+    )
+    .advise(format!(
+        "Start the receiver `{receiver}` with a certificate that is not revoked: it signs its key \
+         anew."
+    ))
+    .caused_by(error)
 }
 
 fn not_signed(receiver: &ClientId) -> PublishError {

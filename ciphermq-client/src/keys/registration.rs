@@ -16,7 +16,7 @@ use crate::error::RequestError;
 
 /// The validity of announced keys, limited further by the certificate that signs them: long enough
 /// for a receiver that is away for months, since nobody can send to it afterwards.
-pub const ANNOUNCEMENT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub const SIGNED_KEY_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The highest epoch that people may enter: the last millisecond of the year 9999. A typing error
 /// must not use up all epochs.

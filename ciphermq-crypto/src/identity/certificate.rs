@@ -1,6 +1,6 @@
 //! Verified certificates.
 
-use ciphermq_certificates::{Flaw, Validity, fingerprint};
+use ciphermq_certificates::{ClientIdFrom, Flaw, Validity, fingerprint};
 use ciphermq_protocol::{ClientId, Fingerprint};
 use jiff::Timestamp;
 use x509_parser::certificate::X509Certificate;
@@ -29,7 +29,7 @@ pub(super) fn lacks_client_auth(der: &[u8]) -> bool {
 
 impl Certificate {
     /// Parses a certificate without verifying its issuer.
-    pub(super) fn read(der: &[u8]) -> Result<Self, CertificateError> {
+    pub(super) fn read(der: &[u8], from: ClientIdFrom) -> Result<Self, CertificateError> {
         let unreadable =
             |what: &str| CertificateError::Unreadable(Flaw::Unreadable(what.to_owned()));
         let (rest, certificate) =
@@ -43,8 +43,9 @@ impl Certificate {
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
             return Err(CertificateError::Usage(Usage::Signatures));
         }
-        let client_id =
-            ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)?;
+        let client_id = from
+            .client_id(&certificate)
+            .map_err(CertificateError::Name)?;
         let validity = Validity::of(&certificate);
         let key = certificate.public_key();
         Ok(Self {
@@ -57,7 +58,7 @@ impl Certificate {
         })
     }
 
-    /// Returns the client that it names: its one Common Name.
+    /// Returns the client that it names.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         &self.client_id
@@ -111,8 +112,8 @@ impl Certificate {
 /// # Errors
 ///
 /// [`CertificateError::Unreadable`], [`CertificateError::Name`].
-pub fn client_id(der: &[u8]) -> Result<ClientId, CertificateError> {
+pub fn client_id(der: &[u8], from: ClientIdFrom) -> Result<ClientId, CertificateError> {
     let (_, certificate) = X509Certificate::from_der(der)
         .map_err(|_| CertificateError::Unreadable(Flaw::Unreadable(Flaw::DAMAGED.to_owned())))?;
-    ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)
+    from.client_id(&certificate).map_err(CertificateError::Name)
 }

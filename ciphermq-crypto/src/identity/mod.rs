@@ -3,7 +3,8 @@
 //! Only the certificate authority names clients, neither the broker nor its database. A signature
 //! is accepted if its certificate chains to an authority of the verifier's own configuration (RFC
 //! 5280, section 6), is valid at the time in question, permits client authentication if it states
-//! usages at all, and names the client in its Common Name.
+//! usages at all, and names the client: in its Common Name, or in the fields that the verifier's
+//! configuration says ([`ClientIdFrom`]).
 //!
 //! - `algorithm`: signature algorithms
 //! - [`Authority`]: trusted authorities, which verify chains
@@ -21,7 +22,8 @@ pub use algorithm::SignatureAlgorithm;
 pub use authority::{Authority, AuthorityError, CertificateError, Usage};
 pub use certificate::{Certificate, client_id};
 pub use ciphermq_certificates::{
-    Flaw, NameError as CommonNameError, Validity, ValidityError, fingerprint,
+    ClientIdFrom, ClientIdFromError, Flaw, NameError as ClientNameError, NameField, Validity,
+    ValidityError, fingerprint,
 };
 pub use ciphermq_protocol::certificate::{Fingerprint, FingerprintError};
 pub use revocation::{ListSigner, Number as ListNumber, RevocationList, RevocationListError};

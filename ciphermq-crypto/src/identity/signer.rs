@@ -7,6 +7,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
     KeyPair as _,
 };
+use ciphermq_certificates::ClientIdFrom;
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,6 +20,7 @@ use super::{Authority, Certificate, CertificateError, Fingerprint, SignatureAlgo
 pub struct Identity {
     certificate: Certificate,
     chain: Vec<CertificateDer<'static>>,
+    client_id_from: ClientIdFrom,
     key: Key,
 }
 
@@ -40,6 +42,9 @@ pub enum IdentityError {
     /// The private key is not the certificate's.
     #[error("certificate and private key do not belong together")]
     Mismatch,
+    /// Others cannot get the certificate: the server has refused it.
+    #[error("the server has refused the signing certificate: {0}")]
+    NotRegistered(String),
     /// Signing failed for lack of randomness.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -55,6 +60,10 @@ impl IdentityError {
             Self::Certificate(error) => error.advice(),
             Self::Key | Self::Mismatch => {
                 "Name the certificate and the private key that were made together."
+            }
+            Self::NotRegistered(_) => {
+                "Name a signing certificate that is valid, of the same client and of an authority that \
+                 the server trusts, or none. If it is one, update the server."
             }
             Self::Sign(_) => "The operating system gives no random bytes: see to that first.",
         }
@@ -77,7 +86,7 @@ impl Identity {
     /// Creates an identity from a chain, the client's own certificate first, and a private key.
     ///
     /// The key is PKCS#8 (RFC 5958), or SEC 1 (RFC 5915) for elliptic curves. The chain is not
-    /// verified: see [`Identity::verify`].
+    /// verified: see [`Identity::verify`]. The Common Name names the client.
     ///
     /// # Errors
     ///
@@ -86,8 +95,21 @@ impl Identity {
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'_>,
     ) -> Result<Self, IdentityError> {
+        Self::named_by(ClientIdFrom::default(), chain, key)
+    }
+
+    /// Creates an identity as [`Identity::new`] does, named by other fields of the certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`].
+    pub fn named_by(
+        client_id_from: ClientIdFrom,
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, IdentityError> {
         let own = chain.first().ok_or(CertificateError::Missing)?;
-        let certificate = Certificate::read(own)?;
+        let certificate = Certificate::read(own, client_id_from)?;
         let key = key.secret_der();
         let key = match certificate.algorithm() {
             SignatureAlgorithm::Es256 => Key::Ecdsa(ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, key)?),
@@ -106,6 +128,7 @@ impl Identity {
         Ok(Self {
             certificate,
             chain,
+            client_id_from,
             key,
         })
     }
@@ -161,7 +184,7 @@ impl Identity {
     /// Returns the first certificate of a chain if it is for this private key, whatever its issuer
     /// and dates.
     pub(crate) fn own_certificate(&self, chain: &[CertificateDer<'_>]) -> Option<Certificate> {
-        let certificate = Certificate::read(chain.first()?).ok()?;
+        let certificate = Certificate::read(chain.first()?, self.client_id_from).ok()?;
         (certificate.public_key() == self.certificate.public_key()).then_some(certificate)
     }
 

@@ -189,6 +189,7 @@ fn texts() -> Vec<(Reply, &'static str)> {
             "Certificate: AA==,AQ==\n",
         ),
         (Reply::CertificateNotFound, "Certificate not found\n"),
+        (Reply::CertificateRegistered, "Certificate registered\n"),
         (
             Reply::RevocationLists(RevocationLists::from_der([[0], [1]])),
             "Revocation lists: [\"AA==\",\"AQ==\"]\n",

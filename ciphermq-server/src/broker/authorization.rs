@@ -319,11 +319,13 @@ fn needed<'a>(client_id: &'a ClientId, command: &'a Command) -> Needed<'a> {
         Command::ListWaitingKeys(_) => Request::of_keys(client_id),
 
         // The store knows whose message it is, and lists what the client has to do with;
-        // revocation lists and the ends of certificates are public.
+        // certificates of the client's own, revocation lists and the ends of certificates are
+        // public.
         Command::Resend { .. }
         | Command::ListQueues(_)
         | Command::ListExchanges(_)
         | Command::ListBindings(_)
+        | Command::RegisterCertificate { .. }
         | Command::GetCrl
         | Command::ListEnds
         | Command::CanI(_)

@@ -111,6 +111,7 @@ impl ClientSession {
                 fingerprint,
             } => self.certificate(&client_id, fingerprint.as_ref()).await,
             Command::ListWaitingKeys(request) => self.waiting_keys(request).await,
+            Command::RegisterCertificate { chain } => self.register_certificate(&chain).await,
             Command::GetCrl => self.revocation_lists(),
             Command::ListEnds => Ok(self.list_ends()),
 

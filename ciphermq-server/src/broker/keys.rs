@@ -1,47 +1,15 @@
 //! Keys and certificates: the commands that register and return them.
 
+mod certificates;
 mod revocation;
 mod waiting;
 
-use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Fingerprint, Reply};
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 
-use super::{Broker, ClientSession};
+use super::ClientSession;
 use crate::at_rest;
 use crate::keys;
-use crate::model::{Change, Time};
 use crate::repeated::Event;
-use crate::tls::Peer;
-
-impl Broker {
-    /// Stores the chain that a client has connected with, for receivers that verify its messages
-    /// later.
-    pub async fn remember_certificate(&self, peer: &Peer) {
-        let key = (peer.client_id.clone(), peer.fingerprint);
-        if self.known_certificates.contains(&key) {
-            return;
-        }
-        let (client_id, fingerprint) = key.clone();
-        let change = Change::Certificate {
-            client_id,
-            fingerprint,
-            chain: peer.chain.clone(),
-            seen: Time::now(),
-        };
-        let writer = self.writer.client(&peer.client_id);
-        match self.change(&writer, change).await {
-            Ok(_) => {
-                // The latest chain counts: an older certificate that comes back is recorded again.
-                self.known_certificates
-                    .retain(|(client_id, _)| *client_id != peer.client_id);
-                self.known_certificates.insert(key);
-            }
-            Err(error) => {
-                tracing::error!(client_id = %peer.client_id, %error, "Cannot store a client's \
-                    certificate");
-            }
-        }
-    }
-}
 
 impl ClientSession {
     /// Executes `register_public_key` and `register_key`.
@@ -69,6 +37,9 @@ impl ClientSession {
     /// Executes `get_public_key` and `get_key`.
     pub(super) async fn public_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
         let key = self.key(self.broker.keys.public_key(client_id)).await?;
+        if let Some(key) = &key {
+            self.refuse_revoked_bare_key(client_id, key).await?;
+        }
         Ok(key.map_or(Reply::PublicKeyNotFound, Reply::PublicKey))
     }
 
@@ -109,19 +80,11 @@ impl ClientSession {
             }
         };
         let key = self.key(read).await?;
+        // Its owner needs it all the same, to sign one above it.
+        if let Some(key) = key.as_ref().filter(|_| !is_own) {
+            self.refuse_revoked(client_id, key)?;
+        }
         Ok(key.map_or(Reply::PublicKeyNotFound, Reply::SignedKey))
-    }
-
-    /// Executes `get_certificate`.
-    pub(super) async fn certificate(
-        &self,
-        client_id: &ClientId,
-        fingerprint: Option<&Fingerprint>,
-    ) -> Result<Reply, ErrorReply> {
-        let chain = self
-            .query(self.broker.reader.certificate(client_id, fingerprint))
-            .await?;
-        Ok(chain.map_or(Reply::CertificateNotFound, Reply::Certificate))
     }
 
     /// Whether a failure of the key directory is to be logged; otherwise it is counted.

@@ -23,8 +23,8 @@ macro_rules! compare {
 
 impl Config {
     /// Returns the names of the settings that differ in another configuration, except those that
-    /// can be replaced while the server runs: `[tls]`, the rules and administrators, the limits of
-    /// clients, and the log level.
+    /// can be replaced while the server runs: most of `[tls]`, the rules and administrators, the
+    /// limits of clients, and the log level.
     #[must_use]
     pub fn changed_settings(&self, other: &Self) -> Vec<String> {
         let mut names = Vec::new();
@@ -35,6 +35,10 @@ impl Config {
             &self.server,
             &other.server
         );
+        // Those who are connected would have other names.
+        if self.tls.client_id_from != other.tls.client_id_from {
+            names.push("[tls] client_id_from".to_owned());
+        }
         compare!(
             names,
             "logging",

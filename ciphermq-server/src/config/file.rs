@@ -17,7 +17,7 @@ use super::{
     older::{self, OlderSection},
     section::{PREFIX, Section as _, section, variable},
     service_link,
-    setting::{Blank as _, Boolean, List, Quantity, Setting, Text},
+    setting::{Blank as _, Boolean, List, OneOrMore, Quantity, Setting, Text},
 };
 
 /// Defines the struct of the file from its sections, and the assignment of variables to fields.
@@ -88,6 +88,7 @@ section! {
         cert_path: Text,
         key_path: Text,
         ca_cert_path: Text,
+        client_id_from: OneOrMore,
         crl_paths: List,
         crl_policy: Text,
         watch: Boolean,

@@ -29,11 +29,12 @@ pub(super) fn variable(section: &str, field: &str) -> String {
 
 /// Fields for which an empty value is an error.
 ///
-/// With the default instead, the server would listen on another address, admit revoked clients, use
-/// another database, or seal with another key than intended.
+/// With the default instead, the server would listen on another address, admit revoked clients,
+/// take clients for others, use another database, or seal with another key than intended.
 pub(super) const NEVER_BLANK: &[(&str, &str)] = &[
     ("server", "address"),
     ("server", "connection_type"),
+    ("tls", "client_id_from"),
     ("tls", "crl_paths"),
     ("database", "url"),
     ("database", "user"),

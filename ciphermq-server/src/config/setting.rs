@@ -60,6 +60,10 @@ pub(super) struct Boolean(pub(super) String);
 #[derive(Debug, Clone, Default)]
 pub(super) struct List(pub(super) Vec<String>);
 
+/// A text, or a list of texts. In a variable they are separated by commas.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OneOrMore(pub(super) List);
+
 /// A value that may be blank: empty, or only whitespace.
 pub(super) trait Blank {
     /// Returns whether the value is blank.
@@ -87,6 +91,18 @@ impl From<String> for Boolean {
 impl From<String> for List {
     fn from(text: String) -> Self {
         Self(text.split(',').map(|item| item.trim().to_owned()).collect())
+    }
+}
+
+impl From<String> for OneOrMore {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Blank for OneOrMore {
+    fn is_blank(&self) -> bool {
+        self.0.is_blank()
     }
 }
 
@@ -224,6 +240,31 @@ impl de::Visitor<'_> for TextVisitor {
 impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(ListVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMoreVisitor)
+    }
+}
+
+/// A visitor that accepts a string or an array of strings.
+struct OneOrMoreVisitor;
+
+impl<'de> de::Visitor<'de> for OneOrMoreVisitor {
+    type Value = OneOrMore;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in double quotes, or a list of them in brackets")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMore, E> {
+        Ok(OneOrMore(List(vec![text.to_owned()])))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<OneOrMore, A::Error> {
+        ListVisitor.visit_seq(list).map(OneOrMore)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::setting::{Setting, Text};
+use ciphermq_certificates::{ClientIdFrom, ClientIdFromError};
+
+use super::setting::{OneOrMore, Setting, Text};
 use super::{Error, file, validator::Validator};
 
 /// The section `[tls]`.
@@ -16,6 +18,8 @@ pub struct Tls {
     pub key_path: PathBuf,
     /// The PEM file of the certificate authority that verifies client certificates.
     pub ca_cert_path: PathBuf,
+    /// The fields of clients' certificates that name them.
+    pub client_id_from: ClientIdFrom,
     /// The files of certificate revocation lists (RFC 5280, section 5), PEM or DER.
     pub crl_paths: Vec<PathBuf>,
     /// What the lists are needed for.
@@ -52,6 +56,7 @@ pub(super) fn validate(section: &file::Tls, validator: &Validator<'_>) -> Result
         },
         "\"if_present\" or \"required\"",
     )?;
+    let client_id_from = client_id_from(section.client_id_from.as_ref(), validator)?;
     let mut crl_paths = Vec::new();
     if let Some(Setting { value, location }) = &section.crl_paths {
         for path in &value.0 {
@@ -72,6 +77,7 @@ pub(super) fn validate(section: &file::Tls, validator: &Validator<'_>) -> Result
         ));
     }
     Ok(Tls {
+        client_id_from,
         crl_paths,
         crl_policy,
         watch: validator.boolean(("tls", "watch"), section.watch.as_ref(), false)?,
@@ -91,4 +97,22 @@ pub(super) fn validate(section: &file::Tls, validator: &Validator<'_>) -> Result
             "certs/ca.crt",
         )?,
     })
+}
+
+fn client_id_from(
+    setting: Option<&Setting<OneOrMore>>,
+    validator: &Validator<'_>,
+) -> Result<ClientIdFrom, Error> {
+    let Some(Setting { value, location }) = setting else {
+        return Ok(ClientIdFrom::default());
+    };
+    let fields = value.0.0.iter();
+    let fields = fields.map(|field| field.trim().to_ascii_lowercase().parse());
+    let fields = fields.collect::<Result<Vec<_>, _>>();
+    fields
+        .and_then(ClientIdFrom::new)
+        .map_err(|error: ClientIdFromError| {
+            let name = ("tls", "client_id_from");
+            validator.invalid(name, Some(location), error.to_string(), error.advice())
+        })
 }

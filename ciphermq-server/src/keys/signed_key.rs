@@ -1,11 +1,16 @@
 //! Reads the claims of a signed key, a compact JWS (RFC 7515, section 7.1). The server does not
 //! verify the signature.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD, prelude::BASE64_STANDARD};
 use ciphermq_protocol::ClientId;
 use ciphermq_protocol::json::Object;
+use rustls::pki_types::CertificateDer;
 
 use super::{Error, parse_key};
+
+/// The limits of a chain of certificates.
+pub(crate) const MAX_CHAIN: usize = 8;
+pub(crate) const MAX_CHAIN_BYTES: usize = 64 * 1024;
 
 /// A signed key holds a few certificates and a few keys.
 const MAX_SIGNED_KEY_BYTES: usize = 64 * 1024;
@@ -63,6 +68,23 @@ pub(super) fn parse_claims(
     })
 }
 
+/// Returns the chain that a signed key states, the certificate that signed it first; `None` if it
+/// has none that can be read, or a longer one than those who verify it accept.
+pub(crate) fn signing_chain(signed_key: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let (header, _) = signed_key.split_once('.')?;
+    let header = String::from_utf8(URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    let chain: Vec<String> = Object::parse(&header).ok()?.get("x5c").ok()?;
+    let decode = |text: &String| BASE64_STANDARD.decode(text).ok().map(CertificateDer::from);
+    let chain: Vec<_> = chain.iter().map(decode).collect::<Option<_>>()?;
+    is_short_enough(&chain).then_some(chain)
+}
+
+/// Whether a chain has no more certificates and bytes than those who verify it accept.
+pub(crate) fn is_short_enough(chain: &[CertificateDer<'_>]) -> bool {
+    let bytes: usize = chain.iter().map(|der| der.len()).sum();
+    chain.len() <= MAX_CHAIN && bytes <= MAX_CHAIN_BYTES
+}
+
 /// Returns the first X25519 key. Keys of unknown suites are skipped, whatever they look like: the
 /// receiver may be newer than this server.
 fn x25519_key(keys: &[Object<'_>]) -> Result<Option<String>, serde_json::Error> {
@@ -79,7 +101,6 @@ fn x25519_key(keys: &[Object<'_>]) -> Result<Option<String>, serde_json::Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::prelude::BASE64_STANDARD;
     use serde_json::json;
 
     fn client(id: &str) -> ClientId {

@@ -189,7 +189,7 @@ async fn serve(
         }
         Err(_) => return refused(address, &HandshakeFailure::timed_out(), &context),
     };
-    let peer = match Peer::from_chain(chain(&stream)) {
+    let peer = match Peer::from_chain(chain(&stream), trust.client_id_from()) {
         Ok(peer) => peer,
         // The verifier has checked this during the handshake.
         Err(error) => {

@@ -12,6 +12,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ciphermq_certificates::ClientIdFrom;
 use ciphermq_logging::Handle;
 use ciphermq_protocol::administration::Reloaded;
 use tokio::task::{JoinError, spawn_blocking};
@@ -20,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 pub use self::requests::{Outcome, Reloads, Requests, channel};
 use self::watch::{Snapshot, Watch};
 use crate::broker::Broker;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Tls};
 use crate::file_roles::{self, SharedFile};
 use crate::tls;
 use crate::tls::current::{Credentials, CurrentTls};
@@ -121,7 +122,8 @@ impl Reloader {
     /// [`Error`] if one of them cannot be used. Everything stays as it is then.
     pub async fn reload(&mut self) -> Outcome {
         let path = self.started_with.path.clone();
-        let read = spawn_blocking(move || read(&path)).await;
+        let client_id_from = self.started_with.tls.client_id_from;
+        let read = spawn_blocking(move || read(&path, client_id_from)).await;
         match read.map_err(Error::from).and_then(|read| read) {
             Ok((config, credentials)) => Ok(self.put_in_force(config, credentials)),
             Err(error) => {
@@ -187,7 +189,10 @@ impl Reloader {
         if !self.watch.look(snapshot.clone()) {
             return;
         }
-        let settings = self.last.tls.clone();
+        let settings = Tls {
+            client_id_from: self.started_with.tls.client_id_from,
+            ..self.last.tls.clone()
+        };
         let read = spawn_blocking(move || {
             let read = tls::load(&settings);
             (read, snapshot == Snapshot::take(&settings))
@@ -240,10 +245,15 @@ fn says_nothing(path: &Path) -> bool {
     })
 }
 
-/// Reads the configuration and its certificates as a start does.
-fn read(path: &Path) -> Result<(Config, Credentials), Error> {
+/// Reads the configuration and its certificates as a start does; clients keep being named by the
+/// same fields of their certificates.
+fn read(path: &Path, client_id_from: ClientIdFrom) -> Result<(Config, Credentials), Error> {
     let config = read_config(path)?;
-    let credentials = tls::load(&config.tls)?;
+    let settings = Tls {
+        client_id_from,
+        ..config.tls.clone()
+    };
+    let credentials = tls::load(&settings)?;
     Ok((config, credentials))
 }
 

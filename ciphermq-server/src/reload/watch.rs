@@ -84,6 +84,7 @@ mod tests {
 
     use super::*;
     use crate::config::CrlPolicy;
+    use ciphermq_certificates::ClientIdFrom;
 
     #[test]
     fn a_change_is_acted_on_once_and_only_when_it_has_ended() {
@@ -105,6 +106,7 @@ mod tests {
             ca_cert_path: path("ca.crt"),
             crl_paths: vec![path("ca.crl")],
             crl_policy: CrlPolicy::IfPresent,
+            client_id_from: ClientIdFrom::default(),
             watch: true,
         };
         let mut watch = Watch::default();

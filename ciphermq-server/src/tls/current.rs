@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::config::{CrlPolicy, Tls};
+    use ciphermq_certificates::ClientIdFrom;
 
     #[test]
     fn nobody_learns_of_what_is_the_same_and_other_clients_are_told_from_other_certificates() {
@@ -152,6 +153,7 @@ mod tests {
             cert_path: path("server.crt"),
             key_path: path("server.key"),
             ca_cert_path: path("ca.crt"),
+            client_id_from: ClientIdFrom::default(),
             crl_paths: Vec::new(),
             crl_policy: CrlPolicy::IfPresent,
             watch: false,

@@ -224,7 +224,11 @@ mod tests {
 
     #[test]
     fn a_certificate_without_a_client_id_is_recognised() {
-        let error: NameError = ciphermq_certificates::NameError::Several(2).into();
+        let error: NameError = ciphermq_certificates::NameError::Several {
+            field: ciphermq_certificates::NameField::CommonName,
+            count: 2,
+        }
+        .into();
         let error = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
         let failure = failure(error.into());
         assert!(failure.names_no_client);

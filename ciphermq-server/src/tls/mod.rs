@@ -4,6 +4,7 @@
 //! - [`trust`]: which clients are accepted
 //! - `verifier`: accepts certificates that name a client, of authorities that are valid
 //! - `revocation`: certificate revocation lists
+//! - `revoked_signers`: whether the certificate that has signed a key is revoked
 //! - [`ends`]: warns before the server's certificates end
 //! - [`handshake_failure`]: explains failed handshakes
 
@@ -11,6 +12,7 @@ pub mod current;
 pub mod ends;
 pub mod handshake_failure;
 mod revocation;
+mod revoked_signers;
 pub mod trust;
 mod verifier;
 
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 use ciphermq_certificates::flaw::for_server;
 use ciphermq_certificates::{
-    Flaw, PemError, chain, describes_curve, fingerprint, key_kind, pem, short_key,
+    ClientIdFrom, Flaw, PemError, chain, describes_curve, fingerprint, key_kind, pem, short_key,
 };
 use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
 use rustls::crypto::aws_lc_rs;
@@ -328,9 +330,9 @@ pub enum NameError {
     /// There is no X.509 certificate that can be parsed.
     #[error("the certificate cannot be read: {0}")]
     Unreadable(String),
-    /// Its Common Name is not a valid client id.
+    /// It names no client.
     #[error("the certificate {0}")]
-    CommonName(#[from] ciphermq_certificates::NameError),
+    Name(#[from] ciphermq_certificates::NameError),
 }
 
 impl NameError {
@@ -341,22 +343,22 @@ impl NameError {
             Self::Unreadable(_) => {
                 "Issue a new certificate for the client: `keygen certs --client ID` does."
             }
-            Self::CommonName(error) => error.advice(),
+            Self::Name(error) => error.advice(),
         }
     }
 }
 
 /// Returns the client id in a client's certificate.
-fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
+fn client_id(own: &CertificateDer<'_>, from: ClientIdFrom) -> Result<ClientId, NameError> {
     let (_, certificate) = x509_parser::parse_x509_certificate(own)
         .map_err(|_| NameError::Unreadable(Flaw::DAMAGED.to_owned()))?;
-    Ok(ciphermq_certificates::client_id(&certificate)?)
+    Ok(from.client_id(&certificate)?)
 }
 
 /// A client's identity, from the chain that it connected with.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The client id, which is the Common Name.
+    /// The client id that its certificate states.
     pub client_id: ClientId,
     /// The fingerprint of the client's certificate.
     pub fingerprint: Fingerprint,
@@ -370,11 +372,11 @@ impl Peer {
     /// # Errors
     ///
     /// [`NameError`] if the chain's first certificate names no client.
-    pub fn from_chain(chain: &[CertificateDer<'_>]) -> Result<Self, NameError> {
+    pub fn from_chain(chain: &[CertificateDer<'_>], from: ClientIdFrom) -> Result<Self, NameError> {
         let own = chain
             .first()
             .ok_or_else(|| NameError::Unreadable("there is none".to_owned()))?;
-        let client_id = client_id(own)?;
+        let client_id = client_id(own, from)?;
         Ok(Self {
             client_id,
             fingerprint: fingerprint(own),

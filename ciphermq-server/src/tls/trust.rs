@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_certificates::{Flaw, Validity};
+use ciphermq_certificates::{ClientIdFrom, Flaw, Validity};
 use ciphermq_protocol::RevocationLists;
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
@@ -12,6 +12,7 @@ use rustls::server::VerifierBuilderError;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::ends::OwnCertificate;
+use super::revoked_signers::RevokedSigners;
 use super::verifier::{Anchors, ValidAuthorities};
 use super::{Error, certificates, refuse_short_keys, revocation};
 use crate::config::{CrlPolicy, Tls};
@@ -19,6 +20,8 @@ use crate::config::{CrlPolicy, Tls};
 /// Which clients are accepted.
 pub struct Trust {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    client_id_from: ClientIdFrom,
+    revoked: RevokedSigners,
     pub(super) authorities: Vec<CertificateDer<'static>>,
     pub(super) crl_policy: CrlPolicy,
     pub(super) revocation_lists: RevocationLists,
@@ -31,6 +34,18 @@ impl Trust {
     #[must_use]
     pub fn ends(&self) -> &[Timestamp] {
         &self.ends
+    }
+
+    /// Returns the fields of certificates that name clients.
+    #[must_use]
+    pub fn client_id_from(&self) -> ClientIdFrom {
+        self.client_id_from
+    }
+
+    /// Whether the certificate that has signed a key is revoked. Without lists, none is.
+    #[must_use]
+    pub fn has_revoked_signer_of(&self, signed_key: &str) -> bool {
+        !self.revocation_lists.is_empty() && self.revoked.has_signed(signed_key)
     }
 
     /// Returns the revocation lists, as they were loaded.
@@ -82,6 +97,7 @@ pub(super) fn load(
         roots: Vec::new(),
         lists: Vec::new(),
         policy: tls.crl_policy,
+        client_id_from: tls.client_id_from,
         provider: Arc::clone(provider),
     };
     for authority in &authorities {
@@ -109,9 +125,13 @@ pub(super) fn load(
         anchors.lists.push(list.der);
         own.push(list.own);
     }
+    let revoked = anchors.revocation_verifier();
+    let revoked = RevokedSigners::new(revoked.map_err(|source| unusable(source.into()))?);
     let verifier = ValidAuthorities::new(anchors).map_err(|source| unusable(source.into()))?;
     Ok(Trust {
         verifier: Arc::new(verifier),
+        client_id_from: tls.client_id_from,
+        revoked,
         authorities,
         crl_policy: tls.crl_policy,
         revocation_lists,

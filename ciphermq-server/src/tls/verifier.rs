@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ciphermq_certificates::{Flaw, Validity, ValidityError};
+use ciphermq_certificates::{ClientIdFrom, Flaw, Validity, ValidityError};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -25,6 +25,7 @@ pub(super) struct Anchors {
     pub(super) roots: Vec<(RootCertStore, Option<Validity>)>,
     pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
     pub(super) policy: CrlPolicy,
+    pub(super) client_id_from: ClientIdFrom,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -91,8 +92,24 @@ impl Anchors {
         &self,
         chosen: &[bool],
     ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+        self.verifier_by(self.policy, chosen)
+    }
+
+    /// Builds a verifier that trusts all authorities, and refuses what a list revokes, whether it
+    /// has ended or not.
+    pub(super) fn revocation_verifier(
+        &self,
+    ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+        self.verifier_by(CrlPolicy::IfPresent, &vec![true; self.roots.len()])
+    }
+
+    fn verifier_by(
+        &self,
+        policy: CrlPolicy,
+        chosen: &[bool],
+    ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
         let builder = self.builder(chosen).with_crls(self.lists.iter().cloned());
-        match self.policy {
+        match policy {
             CrlPolicy::Required => builder.enforce_revocation_expiration(),
             CrlPolicy::IfPresent => builder.allow_unknown_revocation_status(),
         }
@@ -226,7 +243,7 @@ impl ClientCertVerifier for ValidAuthorities {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.all.verify_client_cert(own, intermediates, now)?;
-        client_id(own).map_err(refusal)?;
+        client_id(own, self.anchors.client_id_from).map_err(refusal)?;
         self.refuse_ended(own, intermediates, now)?;
         Ok(verified)
     }

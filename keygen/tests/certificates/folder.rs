@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keygen::client_name::FieldArg;
 use keygen::{CertsArgs, Error, Report, certs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -39,6 +40,7 @@ impl Folder {
 
     pub(crate) fn args(&self, clients: &[&str]) -> CertsArgs {
         CertsArgs {
+            field: FieldArg::default(),
             out: self.0.path().to_owned(),
             server_names: Vec::new(),
             clients: clients.iter().map(ToString::to_string).collect(),

@@ -13,7 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationList,
     CertificateRevocationListParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, RevocationReason,
-    RevokedCertParams, SerialNumber, date_time_ymd,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -318,6 +318,18 @@ impl Request {
         self.params.subject_alt_names = CertificateParams::new(names)
             .expect("DNS names or IP addresses")
             .subject_alt_names;
+        self
+    }
+
+    /// Adds a URI to the subject alternative names.
+    ///
+    /// # Panics
+    ///
+    /// If it is not ASCII.
+    #[must_use]
+    pub fn uri(mut self, uri: &str) -> Self {
+        let uri = SanType::URI(uri.try_into().expect("a URI"));
+        self.params.subject_alt_names.push(uri);
         self
     }
 

@@ -3,6 +3,7 @@
 //! not sent.
 
 mod clients;
+mod identity;
 mod sending;
 mod servers;
 
@@ -29,6 +30,10 @@ struct TwoAuthorities {
 
 impl TwoAuthorities {
     async fn start() -> Self {
+        Self::start_with(|options| options).await
+    }
+
+    async fn start_with(settings: impl FnOnce(Options) -> Options) -> Self {
         let (pki, openssl, folder) = (
             Pki::new(),
             OpensslAuthority::new(),
@@ -42,7 +47,7 @@ impl TwoAuthorities {
             "ca_cert_path",
             ca.display().to_string(),
         );
-        let server = Server::start(options).await;
+        let server = Server::start(settings(options)).await;
         Self {
             server,
             openssl,

@@ -1,5 +1,7 @@
 //! Certificates of servers and authorities that clients cannot use.
 
+use ciphermq_client::ClientIdField as NameField;
+use keygen::client_name::ClientName;
 use keygen::files::read_key;
 use keygen::lifetime::Lifetime;
 use keygen::profile::Profile;
@@ -100,10 +102,12 @@ async fn the_advice_for_an_expired_certificate_renews_it() {
         keygen::authority::Authority::read(&path("ca.crt"), &path("ca.key"), now).unwrap();
     let key = read_key(&path("alice/client.key")).unwrap();
     let then = "2021-01-01T00:00:00Z".parse().unwrap();
-    let alice = Profile::Client(ClientId::new("alice").unwrap());
+    let alice = Profile::Client(ClientName::new("alice", NameField::CommonName).unwrap());
     let expired = authority
         .issue(&alice, &key, Lifetime::Days(1), then)
         .unwrap();
+    // Others wait for it.
+    drop(authority);
     std::fs::write(path("alice/client.crt"), expired.chain).unwrap();
 
     let options = Options::sqlite()

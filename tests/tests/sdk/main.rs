@@ -180,9 +180,12 @@ async fn repeated_positions_of_a_stream_are_stored_once(backend: Backend) {
 }
 
 use consuming::{redelivered_messages_are_not_handed_over_again, resend_and_reject};
-use renewal::renewed_certificates_lose_and_double_nothing;
+use renewal::{
+    kills_during_reloads_lose_and_double_nothing, renewed_certificates_lose_and_double_nothing,
+};
 
 on_both_databases!(
+    kills_during_reloads_lose_and_double_nothing,
     publisher_and_consumer_survive_server_restarts,
     redelivered_messages_are_not_handed_over_again,
     renewed_certificates_lose_and_double_nothing,

@@ -127,17 +127,7 @@ pub(crate) async fn renewed_certificates_lose_and_double_nothing(backend: Backen
         renewing.await.unwrap();
         sent
     });
-    let (mut received, mut end) = (0, None);
-    while end.is_none_or(|sent| received < sent) {
-        tokio::select! {
-            message = next(&mut consumer) => {
-                assert_eq!(number(&message), received, "once, and in order");
-                received += 1;
-                message.ack_later().unwrap();
-            }
-            ended = &mut sending, if end.is_none() => end = Some(ended.unwrap()),
-        }
-    }
+    let received = receive_all(&mut consumer, &mut sending).await;
     let acks = consumer.flush_acks().await;
     assert_eq!((acks.confirmed, acks.unconfirmed), (received, 0));
     assert_eq!(stored_messages(&server).await, 0);
@@ -146,6 +136,90 @@ pub(crate) async fn renewed_certificates_lose_and_double_nothing(backend: Backen
     let in_use = receiver.certificate_ends()[0].validity.clone();
     let signed = sender.verified_keys(receiver.id()).await.unwrap().unwrap();
     assert_eq!(signed.unwrap().announcement.not_after, in_use.not_after);
+}
+
+/// The server is killed while it reads its certificates and lists again and messages flow: nothing
+/// is lost or doubled, and it starts with what it was to read.
+pub(crate) async fn kills_during_reloads_lose_and_double_nothing(backend: Backend) {
+    const ROUNDS: u64 = 6;
+    let pki = Arc::new(Pki::new());
+    let path = pki.folder().join("ca.crl");
+    let list = |number| {
+        pki.authority().list(&List {
+            number,
+            ..List::default()
+        })
+    };
+    std::fs::write(&path, list(1)).unwrap();
+    let options = backend.options().await.pki(Arc::clone(&pki));
+    let lists = vec![path.display().to_string()];
+    let mut server = Server::start(options.set("tls", "crl_paths", lists)).await;
+    let pair = Pair::new(&server).await;
+    let mut consumer = pair.consumer().start().await.unwrap();
+    let publisher = pair.publisher().start().await.unwrap();
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let mut sending = tokio::spawn(async move {
+        let mut sent = 0;
+        while !*stopped.borrow_and_update() {
+            submit(&publisher, sent..sent + 10).await;
+            sent += 10;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let summary = publisher.finish().await;
+        assert_eq!((summary.acknowledged, summary.unacknowledged), (sent, 0));
+        sent
+    });
+    let killing = async {
+        for round in 0..ROUNDS {
+            std::fs::write(&path, list(round + 2)).unwrap();
+            let certificate = pki.authority().server(&["localhost", "127.0.0.1"]);
+            let [crt, key] = ["server.crt", "server.key"].map(|name| pki.folder().join(name));
+            std::fs::write(key, certificate.key_pem()).unwrap();
+            std::fs::write(crt, certificate.certificate_pem()).unwrap();
+            server.process().signal(Signal::HUP);
+            tokio::time::sleep(Duration::from_millis(round * 2)).await;
+            server.kill9().await;
+            server.restart().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        stop.send(true).unwrap();
+    };
+    let ((), received) = tokio::join!(killing, receive_all(&mut consumer, &mut sending));
+    let acks = consumer.flush_acks().await;
+    assert_eq!((acks.confirmed, acks.unconfirmed), (received, 0));
+    assert_eq!(stored_messages(&server).await, 0);
+    let lists = pair.receiver.revocation_lists().await.unwrap();
+    let last = pki.authority().list_der(&List {
+        number: ROUNDS + 1,
+        ..List::default()
+    });
+    assert_eq!(lists.len(), 1);
+    // Another signature, the same number.
+    let numbers = [&lists[0], &last].map(|der| list_number(der));
+    assert_eq!(numbers[0], numbers[1]);
+}
+
+/// Receives all that is sent, once and in order, and acknowledges it. Returns how much that is,
+/// which `sending` returns as well.
+async fn receive_all(consumer: &mut Consumer, sending: &mut tokio::task::JoinHandle<u64>) -> u64 {
+    let (mut received, mut end) = (0, None);
+    while end.is_none_or(|sent| received < sent) {
+        tokio::select! {
+            message = next(consumer) => {
+                assert_eq!(number(&message), received, "once, and in order");
+                received += 1;
+                message.ack_later().unwrap();
+            }
+            ended = &mut *sending, if end.is_none() => end = Some(ended.unwrap()),
+        }
+    }
+    received
+}
+
+fn list_number(der: &[u8]) -> Vec<u8> {
+    use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+    let (_, list) = CertificateRevocationList::from_der(der).unwrap();
+    list.crl_number().unwrap().to_bytes_be()
 }
 
 /// A certificate of an authority that the server does not trust yet is not used before it does, and
@@ -278,4 +352,75 @@ async fn a_revoked_client_is_back_with_a_new_certificate() {
     submit(&publisher, 0..1).await;
     assert_eq!(publisher.finish().await.acknowledged, 1);
     next(&mut consumer).await.ack().await.unwrap();
+}
+
+/// A new signing certificate is used from the first message on that is signed with it: the server
+/// has been told of it before, and one that the server or the client's own authority refuses is not
+/// used.
+#[tokio::test]
+async fn a_signing_certificate_is_replaced_while_messages_flow() {
+    let pki = Arc::new(Pki::new());
+    let server = Server::start(Options::sqlite().pki(Arc::clone(&pki))).await;
+    let next_authority = Authority::new("the next authority");
+    let both = [pki.authority(), &next_authority].map(Authority::certificate_pem);
+    let signing = Renewed::new(pki.authority(), "sender", 3600);
+    let ca = signing.folder.path().join("ca.crt");
+    std::fs::write(&ca, both.concat()).unwrap();
+    let files = signing.files();
+    let sender = sdk::builder(&server, &pki.client("sender"))
+        .ca_file(&ca)
+        .signing_files(&files.certificate, &files.key)
+        .connect()
+        .await
+        .unwrap();
+    let mut events = sender.events();
+    let keys = Keys::new();
+    let receiver = sdk::builder(&server, &pki.client("receiver")).ca_file(&ca);
+    let receiver = receiver.connect().await.unwrap();
+    let consumer = sdk::consumer(&receiver, keys.keyring());
+    let mut consumer = consumer.start().await.unwrap();
+    let publisher = sender.publisher(receiver.id()).start().await.unwrap();
+    let mut sent = 0;
+    let mut exchange = async |consumer: &mut Consumer| {
+        submit(&publisher, sent..sent + 10).await;
+        for expected in sent..sent + 10 {
+            let message = next(consumer).await;
+            assert_eq!(number(&message), expected);
+            message.ack().await.unwrap();
+        }
+        sent += 10;
+    };
+    exchange(&mut consumer).await;
+
+    // What its own authority refuses is not even tried.
+    let early = pki
+        .authority()
+        .issue(Request::client("sender").not_yet_valid());
+    let stranger = Authority::new("another authority").client("sender");
+    for refused in [early, stranger] {
+        signing.write(&refused);
+        let error = sender.reload_certificates().await.unwrap_err();
+        assert_eq!(error.kind(), ConnectErrorKind::BadCertificate, "{error}");
+        exchange(&mut consumer).await;
+    }
+
+    signing.write(&issue(pki.authority(), "sender", 7200));
+    assert!(sender.reload_certificates().await.unwrap());
+    expect_renewed(&mut events).await;
+    exchange(&mut consumer).await;
+
+    // The server does not trust its authority yet.
+    signing.write(&issue(&next_authority, "sender", 7200));
+    assert!(sender.reload_certificates().await.unwrap());
+    let refused = expect(&mut events, "refused", |event| {
+        matches!(event, Event::CertificateNotRenewed { .. })
+    });
+    refused.await;
+    exchange(&mut consumer).await;
+    assert!(sender.cannot_sign().is_none());
+    std::fs::write(pki.ca(), both.concat()).unwrap();
+    server.hang_up().await;
+    expect_renewed(&mut events).await;
+    exchange(&mut consumer).await;
+    assert_eq!(publisher.finish().await.unacknowledged, 0);
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::{Client, RequestErrorKind};
+use ciphermq_tests::pki::Request;
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Authority, Cli, Pki, RawClient, Server};
-use rustls::pki_types::CertificateRevocationListDer;
+use ciphermq_tests::{Authority, Cli, Pki, RawClient, Server, sdk};
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::certificates::{NOT_SOON, replace};
 
@@ -81,6 +82,116 @@ async fn clients_get_the_lists_that_are_in_force() {
     client.ask("get_crl", &expected).await;
     let error = sdk.revocation_lists().await.unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::LimitReached);
+}
+
+/// A key that a revoked certificate has signed is not handed out, until its owner has signed it
+/// with another one.
+#[tokio::test]
+async fn keys_of_revoked_certificates_are_not_handed_out() {
+    let pki = Arc::new(Pki::new());
+    let list = pki.folder().join("ca.crl");
+    replace(&list, &pki.authority().revocation_list(1, &[], NOT_SOON));
+    let options = Options::sqlite().set("tls", "crl_paths", vec![list.display().to_string()]);
+    let server = Server::start(options.pki(Arc::clone(&pki))).await;
+    let keys = sdk::Keys::new();
+    let receiver = connect(&server, "receiver").await;
+    receiver.register_keys(&keys.keyring()).await.unwrap();
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.send_line("get_signed_key receiver").await;
+    sender.expect_prefix("Signed key: ").await;
+    sender.send_line("get_key receiver").await;
+    let bare = sender.expect_prefix("Public key: ").await;
+    let stolen = pki.client("receiver");
+    let stolen = CertificateDer::from_pem_file(&stolen.certificate).unwrap();
+    replace(
+        &list,
+        &pki.authority().revocation_list(2, &[&stolen], NOT_SOON),
+    );
+    server.hang_up().await;
+    let refused = "Error: key_revoked: receiver has signed its key with a certificate that is revoked, \
+                   and has to register it again with another one";
+    for command in ["get_signed_key", "get_public_key", "get_key"] {
+        sender.ask(&format!("{command} receiver"), refused).await;
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let renewed = pki
+        .authority()
+        .client("receiver")
+        .write(folder.path(), "renewed");
+    let renewed = sdk::builder(&server, &renewed).connect().await.unwrap();
+    renewed.register_keys(&keys.keyring()).await.unwrap();
+    sender.send_line("get_signed_key receiver").await;
+    sender.expect_prefix("Signed key: ").await;
+    sender
+        .ask("get_key receiver", &format!("Public key: {bare}"))
+        .await;
+}
+
+/// A client hands in a certificate that it signs with, if it is its own and valid.
+#[tokio::test]
+async fn certificates_that_sign_are_registered() {
+    let pki = Arc::new(Pki::new());
+    let list = pki.folder().join("ca.crl");
+    let revoked = pki.authority().client("sender");
+    let revoked = revoked.certificate_der();
+    replace(
+        &list,
+        &pki.authority().revocation_list(1, &[&revoked], NOT_SOON),
+    );
+    let options = Options::sqlite().set("tls", "crl_paths", vec![list.display().to_string()]);
+    let mut server = Server::start(options.pki(Arc::clone(&pki))).await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    let base64 = |der: &CertificateDer<'_>| BASE64_STANDARD.encode(der);
+    let signing = pki.authority().client("sender").certificate_der();
+    let register = |chain: &str| format!("register_certificate {chain}");
+    for _ in 0..2 {
+        let command = register(&base64(&signing));
+        sender.ask(&command, "Certificate registered").await;
+    }
+    let ca = pki.authority().certificate_der();
+    let with_issuer = format!("{},{}", base64(&signing), base64(&ca));
+    // The one that is there will do.
+    sender
+        .ask(&register(&with_issuer), "Certificate registered")
+        .await;
+
+    let others = pki.authority().client("receiver").certificate_der();
+    let expired = pki.authority().issue(Request::client("sender").expired());
+    let stranger = Authority::new("another authority").client("sender");
+    let nine = [base64(&signing).as_str(); 9].join(",");
+    for (chain, error) in [
+        (
+            base64(&others),
+            "not_authorized: only the client itself registers its certificate, and this \
+             connection is sender's",
+        ),
+        (base64(&revoked), "bad_key: the certificate is revoked"),
+        (
+            base64(&expired.certificate_der()),
+            "bad_key: the certificate expired",
+        ),
+        (
+            base64(&stranger.certificate_der()),
+            "bad_key: the certificate was not issued by",
+        ),
+        ("AA==".to_owned(), "bad_key: the certificate "),
+        (
+            "?".to_owned(),
+            "bad_argument: a certificate chain is base64",
+        ),
+        (nine, "bad_argument: a certificate chain is base64"),
+    ] {
+        sender.send_line(&register(&chain)).await;
+        sender.expect_prefix(&format!("Error: {error}")).await;
+    }
+    let fingerprint = ciphermq_crypto::identity::fingerprint(&signing);
+    server.restart().await;
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    let command = format!("get_certificate sender {fingerprint}");
+    receiver
+        .ask(&command, &format!("Certificate: {}", base64(&signing)))
+        .await;
 }
 
 #[tokio::test]

@@ -1,82 +1,26 @@
-//! The client that a certificate names.
+//! The Common Name of a certificate's subject.
 
-use ciphermq_protocol::ClientId;
 use x509_parser::asn1_rs::Tag;
-use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Name;
 
-/// The reason why a certificate names no client; the text continues "the certificate".
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NameError {
-    /// There is no Common Name.
-    #[error("has no Common Name")]
-    None,
-    /// There is more than one Common Name.
-    #[error("has {0} Common Names, it must have one")]
-    Several(usize),
-    /// The Common Name is not valid in its string type.
-    #[error("has a Common Name that cannot be read: it is not a valid {0}")]
-    Unreadable(&'static str),
-    /// The Common Name has characters that programs decode differently.
-    #[error(
-        "has a Common Name with characters beyond ASCII in a T61String, which programs decode \
-         differently"
-    )]
-    Ambiguous,
-    /// The Common Name is not of a string type.
-    #[error("has a Common Name that is not a string")]
-    NotString,
-    /// The Common Name breaks the protocol's rule for names.
-    #[error("has a Common Name that cannot be a client id: {0}")]
-    Invalid(#[from] ciphermq_protocol::name::NameError),
-}
+use super::{NameError, NameField};
 
-impl NameError {
-    /// Returns advice for the issuer of certificates.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::None | Self::Several(_) => {
-                "Issue a certificate with exactly one Common Name, which is the client id, for \
-                 example with `keygen certs --client ID`."
-            }
-            Self::Unreadable(_) | Self::Ambiguous | Self::NotString => {
-                "Issue a certificate whose Common Name is a UTF8String, as `keygen certs` and \
-                 current versions of OpenSSL do (`string_mask = utf8only`)."
-            }
-            Self::Invalid(_) => {
-                "Issue a certificate whose one Common Name can be a client id: 1 to 255 bytes, \
-                 without spaces and control characters."
-            }
-        }
-    }
-}
-
-/// Returns the client that a certificate names: its one Common Name, of any string type (RFC 5280,
-/// section 4.1.2.4).
-///
-/// # Errors
-///
-/// [`NameError`] if it names no client.
-pub fn client_id(certificate: &X509Certificate<'_>) -> Result<ClientId, NameError> {
-    client_id_of(certificate.subject())
-}
-
-/// Returns the client that a subject names, of a certificate or of a request for one.
-///
-/// # Errors
-///
-/// [`NameError`] if it names no client.
-pub fn client_id_of(subject: &X509Name<'_>) -> Result<ClientId, NameError> {
+/// Returns the one Common Name of a subject, of any string type (RFC 5280, section 4.1.2.4);
+/// `None` if there is none.
+pub(super) fn read(subject: &X509Name<'_>) -> Result<Option<String>, NameError> {
     let mut names = subject.iter_common_name();
-    let name = names.next().ok_or(NameError::None)?;
-    match names.count() {
-        0 => {}
-        more => return Err(NameError::Several(more + 1)),
+    let Some(name) = names.next() else {
+        return Ok(None);
+    };
+    let more = names.count();
+    if more > 0 {
+        return Err(NameError::Several {
+            field: NameField::CommonName,
+            count: more + 1,
+        });
     }
     let value = name.attr_value();
-    Ok(ClientId::new(&decode(value.tag(), value.data)?)?)
+    decode(value.tag(), value.data).map(Some)
 }
 
 /// Decodes a string of one of X.520's types, unambiguously.
