@@ -176,6 +176,14 @@ async fn power_failures(seed: u64, losses: u64, restarts: u64) -> bool {
         .restart_on_images(&record, record.moments(), seed, restarts)
         .await;
     println!("all programs started again on {restarts} images");
+    let mut scenario = Scenario::new();
+    let (record, kills) = scenario.record_interrupted().await;
+    let images = record.check_all(power::losses(seed, losses));
+    println!("{images} images after {} kills", kills.len());
+    scenario
+        .restart_on_images(&record, record.moments_of_repair(), seed, restarts)
+        .await;
+    println!("all programs started again on {restarts} images of a repair");
     true
 }
 

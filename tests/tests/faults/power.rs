@@ -60,3 +60,18 @@ async fn traced_programs_keep_their_promises_when_the_power_fails() {
         .restart_on_images(&record, record.moments(), seed, 20)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traced_programs_that_were_killed_rely_on_nothing_that_was_not_synced() {
+    require_tracing();
+    let seed = super::random::seed();
+    let mut scenario = Scenario::new();
+    let (record, kills) = scenario.record_interrupted().await;
+    eprintln!("killed while syncing {kills:#?}");
+    let images = record.check_all(power::losses(seed, 2));
+    eprintln!("{images} images");
+    let while_repairing = record.moments_of_repair();
+    scenario
+        .restart_on_images(&record, while_repairing, seed, 6)
+        .await;
+}

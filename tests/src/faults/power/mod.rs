@@ -24,10 +24,12 @@
 //! - [`record`]: the finished record, and the images that are checked
 //! - [`promise`]: what must hold, and the check of an image
 //! - [`scenario`]: what the programs do while they are recorded
+//! - [`interrupted`]: programs that are killed before they sync, and run again
 //! - [`restart`]: the programs, started again on an image
 
 pub mod disk;
 pub mod image;
+pub mod interrupted;
 pub mod loss;
 pub mod promise;
 pub mod record;
