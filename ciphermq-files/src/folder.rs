@@ -84,6 +84,16 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }
 
+/// Syncs the name of a file that was found and is going to be relied on: the process that made it
+/// may have been killed before it did. A link's target is synced.
+///
+/// # Errors
+///
+/// As for [`sync_folder`]. A folder as for [`sync_existing_name`] is skipped.
+pub fn sync_found_name(path: &Path) -> io::Result<()> {
+    sync_existing_name(&resolve(path)?)
+}
+
 /// Syncs the name of an existing file or folder, in case an interrupted run has created it.
 ///
 /// A parent that may not be read, or is on a read-only file system, is skipped: such a run cannot

@@ -35,7 +35,7 @@ pub use descriptor::{
     DescriptorError, Need, check_descriptor, duplicate_descriptor, is_appending, own_descriptor,
     was_closed,
 };
-pub use folder::{create_folder, sync_existing_name, sync_folder, sync_parent};
+pub use folder::{create_folder, sync_existing_name, sync_folder, sync_found_name, sync_parent};
 pub use identity::{FileId, is_same_file};
 pub use name::{beside, encode_name, fit_name};
 pub use open::{create_new, open_append, open_named_pipe};

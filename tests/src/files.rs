@@ -27,12 +27,12 @@ pub(crate) fn folder_in(place: &Path, what: &str) -> TempDir {
 }
 
 /// Creates a file with the mode `mode`.
-pub(crate) fn create(path: &Path, text: &str, mode: u32) {
+pub(crate) fn create(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|mut file| file.write_all(content.as_ref()))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

@@ -130,6 +130,9 @@ impl OutputFile {
             return Err(OutputError::Unknown(path.to_owned()));
         }
         report.other_file_bytes = other_file_bytes;
+        if is_ours {
+            damage::put_back(&file, &resolved).map_err(unwritten)?;
+        }
         let recorder = record.recorder();
         let scanned = scan(&file, start, is_ours, |sender, message_id| {
             let is_new = !recorder.is_processed(sender, message_id);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::{Pin, PinError};
-use ciphermq_files::{Access, Existing, FileError};
+use ciphermq_files::{Access, Existing, FileError, sync_found_name};
 use ciphermq_protocol::ClientId;
 use parking_lot::Mutex;
 use tokio::time::timeout;
@@ -192,11 +192,7 @@ impl Pins {
             Self::Folder { folder, .. } => {
                 let (folder, receiver, offered) =
                     (folder.clone(), receiver.clone(), offered.clone());
-                blocking(move || {
-                    let found = find(&folder, &receiver)?;
-                    compare(found.pin.as_ref(), &offered, Some(&found.path))
-                })
-                .await
+                blocking(move || compare_found(&find(&folder, &receiver)?, &offered)).await
             }
         }
     }
@@ -216,6 +212,19 @@ fn compare(
         pin: path.map(Path::to_owned),
     })?;
     Ok((pinned == Some(offered)).then_some(Pinned))
+}
+
+/// Compares with a pin in a file. What is pinned is durable then: the process that wrote the pin
+/// may have been killed before it synced the name.
+fn compare_found(found: &Found, offered: &Pin) -> Result<Option<Pinned>, PinsError> {
+    let pinned = compare(found.pin.as_ref(), offered, Some(&found.path))?;
+    if pinned.is_some() {
+        sync_found_name(&found.path).map_err(|source| FileError::Io {
+            path: found.path.clone(),
+            source,
+        })?;
+    }
+    Ok(pinned)
 }
 
 /// Runs a function that waits for a disk or a lock on a blocking thread.
@@ -240,8 +249,7 @@ fn pin(
     max_wait: Duration,
 ) -> Result<(), PinsError> {
     let _lock = FolderLock::wait(folder, max_wait)?;
-    let found = find(folder, receiver)?;
-    if compare(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
+    if compare_found(&find(folder, receiver)?, offered)? == Some(Pinned) {
         return Ok(());
     }
     let path = client_file(folder, receiver, END);

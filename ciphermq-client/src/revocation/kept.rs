@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::Authority;
 use ciphermq_crypto::identity::{ListSigner, RevocationList, RevocationListError};
-use ciphermq_files::{Access, Existing};
+use ciphermq_files::{Access, Existing, sync_found_name};
 use parking_lot::Mutex;
 
 use super::RevocationError;
@@ -138,7 +138,14 @@ fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, Re
         Err(error) => return Err(unreadable(&error)),
     };
     match authority.read_list(&bytes) {
-        Ok(list) => Ok(Some(list)),
+        // The process that kept it may have been killed before it synced the name.
+        Ok(list) => match sync_found_name(path) {
+            Ok(()) => Ok(Some(list)),
+            Err(error) => Err(RevocationError::NotKept(format!(
+                "the folder of {} cannot be synced: {error}",
+                path.display()
+            ))),
+        },
         Err(RevocationListError::Signature(_) | RevocationListError::OtherIssuer(_)) => Ok(None),
         Err(error) => Err(unreadable(&error)),
     }

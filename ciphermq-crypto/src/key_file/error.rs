@@ -25,6 +25,18 @@ pub enum KeyFileError {
         /// The error of the file system.
         source: io::Error,
     },
+    /// The folder of a private key cannot be synced: the key could be gone after a power failure,
+    /// and what was sealed for it could never be opened.
+    #[error(
+        "cannot sync the folder of the private key file {}: {source}",
+        shown(path)
+    )]
+    Sync {
+        /// The file.
+        path: PathBuf,
+        /// The error of the file system.
+        source: io::Error,
+    },
     /// The folder of older keys cannot be read.
     #[error("cannot look for older keys in {}: {source}", shown(path))]
     Folder {
@@ -167,6 +179,7 @@ impl KeyFileError {
                 shown(folder_of(path))
             ),
             Self::Read { .. } => "check that the file is there and that you may read it".to_owned(),
+            Self::Sync { .. } => "check the disk, or move the key to another one".to_owned(),
             Self::Folder { .. } => "check that you may read the folder in which the private key \
                                     is"
             .to_owned(),

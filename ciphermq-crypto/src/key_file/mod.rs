@@ -38,7 +38,7 @@ pub use names::KeyNames;
 pub use rotate::{Rotated, Rotation, rotate};
 
 use crate::keys::{KeyError, PrivateKey, PublicKey, XWingPrivateKey, XWingPublicKey};
-use ciphermq_files::{Access, Existing, FileError, NewFiles, exposed_mode};
+use ciphermq_files::{Access, Existing, FileError, NewFiles, exposed_mode, sync_found_name};
 
 /// The usual name of a receiver's private key file.
 pub const PRIVATE_KEY_FILE: &str = "receiver_private.key";
@@ -77,8 +77,7 @@ impl fmt::Display for Kind {
 /// [`KeyFileError`]; among others if the file's mode permits anybody but its owner to read it (Unix
 /// only), or if it holds the public key in the file beside it.
 pub fn read_private(path: &Path) -> Result<PrivateKey, KeyFileError> {
-    let file = open(path)?;
-    refuse_exposed(path, &file)?;
+    let file = open_private(path)?;
     let key = parse(path, file, Kind::X25519, PrivateKey::from_base64)?;
     // Any 32 bytes are a private key. Those of the public one are known to everybody.
     if let Some(public) = KeyNames::find(path).map(|names| names.public())
@@ -107,8 +106,7 @@ pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
 ///
 /// As [`read_private`].
 pub fn read_x_wing_private(path: &Path) -> Result<XWingPrivateKey, KeyFileError> {
-    let file = open(path)?;
-    refuse_exposed(path, &file)?;
+    let file = open_private(path)?;
     parse(path, file, Kind::XWing, XWingPrivateKey::from_base64)
 }
 
@@ -264,12 +262,19 @@ fn open(path: &Path) -> Result<File, KeyFileError> {
     })
 }
 
-fn refuse_exposed(path: &Path, file: &File) -> Result<(), KeyFileError> {
+/// Opens a private key file that only its owner can read, and syncs its name: messages are going to
+/// be sealed for the key, and the process that made it may have been killed before it did.
+fn open_private(path: &Path) -> Result<File, KeyFileError> {
+    let file = open(path)?;
     let path = path.to_owned();
-    match exposed_mode(file) {
-        Ok(None) => Ok(()),
-        Ok(Some(mode)) => Err(KeyFileError::Exposed { path, mode }),
-        Err(source) => Err(KeyFileError::Read { path, source }),
+    match exposed_mode(&file) {
+        Ok(None) => {}
+        Ok(Some(mode)) => return Err(KeyFileError::Exposed { path, mode }),
+        Err(source) => return Err(KeyFileError::Read { path, source }),
+    }
+    match sync_found_name(&path) {
+        Ok(()) => Ok(file),
+        Err(source) => Err(KeyFileError::Sync { path, source }),
     }
 }
 

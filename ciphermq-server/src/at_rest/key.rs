@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_files::{Access, Draft, create_folder, parent, resolve, sync_existing_name};
+use ciphermq_files::{Access, Draft, create_folder, parent, sync_found_name};
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
 
@@ -207,12 +207,10 @@ impl KeySource {
         match (read(path)?, create_if_missing) {
             (Some(key), _) => {
                 // The process that created it may have been killed before it synced the name.
-                resolve(path)
-                    .and_then(|place| sync_existing_name(&place))
-                    .map_err(|source| KeyError::Sync {
-                        path: path.clone(),
-                        source,
-                    })?;
+                sync_found_name(path).map_err(|source| KeyError::Sync {
+                    path: path.clone(),
+                    source,
+                })?;
                 Ok(key)
             }
             (None, false) => Err(KeyError::Missing { path: path.clone() }),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use ciphermq_files::{Access, create_folder, create_new, sync_folder};
+use ciphermq_files::{Access, create_folder, create_new, sync_folder, sync_found_name};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::{self, Manifest};
@@ -35,6 +35,10 @@ impl NewFolder {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
         let mut is_new = false;
+        let made = |source| Error::Write {
+            path: path.to_owned(),
+            source,
+        };
         match fs::read_dir(path) {
             Ok(mut found) => {
                 if found.next().is_some() {
@@ -48,12 +52,11 @@ impl NewFolder {
                          that one."
                     )));
                 }
+                // Whoever has made it may not have synced its name.
+                sync_found_name(path).map_err(made)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_folder(path, Access::Private).map_err(|source| Error::Write {
-                    path: path.to_owned(),
-                    source,
-                })?;
+                create_folder(path, Access::Private).map_err(made)?;
                 is_new = true;
             }
             Err(source) => {

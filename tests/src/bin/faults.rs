@@ -4,6 +4,7 @@
 //! cargo build --workspace --bins
 //! cargo run -p ciphermq-tests --bin faults -- --cycles 200 --seed 7 --database both
 //! cargo run -p ciphermq-tests --bin faults -- points
+//! cargo run -p ciphermq-tests --bin faults -- power
 //! cargo run -p ciphermq-tests --bin faults -- memory
 //! ```
 //!
@@ -15,6 +16,7 @@ use std::time::Duration;
 use ciphermq_tests::Backend;
 use ciphermq_tests::faults::campaign::Settings;
 use ciphermq_tests::faults::points::{self, Points};
+use ciphermq_tests::faults::power::{self, Scenario};
 use ciphermq_tests::faults::{Campaign, backlog, tracing};
 use clap::{Parser, Subcommand, ValueEnum};
 use rand::RngExt as _;
@@ -55,6 +57,15 @@ enum Command {
         #[arg(long, default_value_t = 3600)]
         seconds: u64,
     },
+    /// Let the power fail at each sync, with many different losses; stops at the first violation
+    Power {
+        /// Number of random losses at each moment
+        #[arg(long, default_value_t = 100)]
+        losses: u64,
+        /// Number of images on which all programs are started again
+        #[arg(long, default_value_t = 500)]
+        restarts: u64,
+    },
     /// Measure the server's memory and start-up time with 10,000, 100,000 and 1,000,000 waiting
     /// messages
     Memory {
@@ -87,6 +98,10 @@ impl Choice {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_sound = match arguments.command {
+        Some(Command::Power { losses, restarts }) => {
+            let seed = arguments.seed.unwrap_or_else(|| rand::rng().random());
+            power_failures(seed, losses, restarts).await
+        }
         None => campaigns(&arguments).await,
         Some(Command::Points {
             stride,
@@ -146,6 +161,30 @@ async fn all_points(points: Points) -> bool {
         is_sound &= report.violations.is_empty();
     }
     is_sound
+}
+
+async fn power_failures(seed: u64, losses: u64, restarts: u64) -> bool {
+    if let Err(reason) = tracing::allowed() {
+        eprintln!("programs cannot be traced here: {reason}");
+        return false;
+    }
+    println!("seed {seed}");
+    let mut scenario = Scenario::new();
+    let record = scenario.record().await;
+    println!("{} images", record.check_all(power::losses(seed, losses)));
+    scenario
+        .restart_on_images(&record, record.moments(), seed, restarts)
+        .await;
+    println!("all programs started again on {restarts} images");
+    let mut scenario = Scenario::new();
+    let (record, kills) = scenario.record_interrupted().await;
+    let images = record.check_all(power::losses(seed, losses));
+    println!("{images} images after {} kills", kills.len());
+    scenario
+        .restart_on_images(&record, record.moments_of_repair(), seed, restarts)
+        .await;
+    println!("all programs started again on {restarts} images of a repair");
+    true
 }
 
 async fn memory(database: Choice, messages: &[u64]) -> bool {

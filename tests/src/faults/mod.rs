@@ -23,6 +23,7 @@
 //! - [`backlog`]: memory use with a long queue
 //! - [`tracing`]: `strace`, which makes system calls fail or kills a program at them
 //! - [`sync_trace`]: files that a power failure could lose
+//! - [`power`]: what a power failure may leave, and whether the promises hold then
 
 pub mod backlog;
 pub mod campaign;
@@ -30,6 +31,7 @@ pub mod checker;
 pub mod evidence;
 pub mod plan;
 pub mod points;
+pub mod power;
 pub mod proxy;
 pub mod receiver;
 pub mod record;

@@ -60,26 +60,13 @@ pub struct SyncTrace {
 }
 
 impl SyncTrace {
-    /// Parses the trace in `log`. Waits until it is complete, because strace outlives the program
-    /// that it traces.
+    /// Parses the trace in `log`, when it is complete; see [`read_complete`].
     ///
     /// # Panics
     ///
-    /// If the trace does not contain the program's end within [`PATIENCE`].
+    /// If it is not complete within [`PATIENCE`].
     pub fn read(log: &Path) -> Self {
-        let patience = Instant::now() + PATIENCE;
-        let text = loop {
-            let text = std::fs::read_to_string(log).unwrap_or_default();
-            if has_ended(&text) {
-                break text;
-            }
-            assert!(
-                Instant::now() < patience,
-                "{}: the trace does not contain the end of the program",
-                log.display()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let text = read_complete(log);
         let mut trace = Self::default();
         text.lines().for_each(|line| trace.parse_line(line));
         trace
@@ -149,6 +136,28 @@ impl SyncTrace {
     }
 }
 
+/// Reads the trace in `log`. Waits until it is complete, because strace outlives the program that
+/// it traces.
+///
+/// # Panics
+///
+/// If the trace does not contain the program's end within [`PATIENCE`].
+pub(super) fn read_complete(log: &Path) -> String {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        if has_ended(&text) {
+            return text;
+        }
+        assert!(
+            Instant::now() < patience,
+            "{}: the trace does not contain the end of the program",
+            log.display()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Whether the trace contains the end of the first process: `1234 +++ exited with 0 +++`.
 fn has_ended(text: &str) -> bool {
     let Some(first) = text.split_whitespace().next() else {
@@ -156,7 +165,7 @@ fn has_ended(text: &str) -> bool {
     };
     text.lines().any(|line| {
         line.split_once(' ').is_some_and(|(process, what)| {
-            process == first && what.trim_start().starts_with("+++ ") && what.ends_with(" +++")
+            process == first && what.contains("+++ ") && what.ends_with(" +++")
         })
     })
 }

@@ -393,7 +393,7 @@ impl Pki {
         let folder = files::folder("pki");
         files::create(
             &folder.path().join("ca.crt"),
-            &authority.certificate_pem(),
+            authority.certificate_pem(),
             0o644,
         );
         authority

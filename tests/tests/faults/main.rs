@@ -12,6 +12,7 @@ mod memory;
 mod misbehaviour;
 mod outages;
 mod points;
+mod power;
 mod random;
 
 use ciphermq_tests::on_both_databases;

@@ -1,5 +1,7 @@
 //! Outputs that a crash or an editor has damaged.
 
+use ciphermq_files::beside;
+
 use super::*;
 
 #[test]
@@ -212,6 +214,54 @@ fn a_line_damaged_by_an_editor_is_removed_and_whole_lines_after_it_stay() {
         let (mut output, _) = open(&path).unwrap();
         append(&mut output, 7..200).unwrap();
     }
+}
+
+#[test]
+fn a_repair_that_a_power_failure_has_interrupted_is_made_again() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (synced, text) = unsynced(&path);
+    let third = synced + line(7).len() * 2;
+    let mut edited = text.clone();
+    edited.remove(third + 40);
+    let rest: Vec<_> = whole(0..9).into_iter().chain(whole(10..200)).collect();
+    let (copy, note) = (
+        beside(&path, ".damaged-1"),
+        beside(&path, ".ciphermq-repair"),
+    );
+    let moved = [&text[..third], &text[third + line(9).len()..]].concat();
+    // Of the lines that move, any sector and the length may be as before or as after.
+    for step in 1..5 {
+        let mut torn = edited.clone();
+        for sector in (third / 512 + 1..moved.len() / 512).step_by(step) {
+            let sector = sector * 512..(sector + 1) * 512;
+            torn[sector.clone()].copy_from_slice(&moved[sector]);
+        }
+        torn.truncate(if step % 2 == 0 {
+            moved.len()
+        } else {
+            edited.len()
+        });
+        fs::write(&path, &torn).unwrap();
+        fs::write(&copy, &edited[third..]).unwrap();
+        fs::write(&note, format!("ciphermq-repair 1\n{third} 1\n")).unwrap();
+        drop(open(&path).unwrap());
+        assert_eq!(positions(&path), rest, "{step}");
+        assert_eq!(fs::read(&copy).unwrap(), edited[third..]);
+        assert!(!note.exists() && !beside(&path, ".damaged-2").exists());
+        fs::write(&path, &text[..synced]).unwrap();
+        fs::remove_file(checkpoint(&path)).unwrap();
+        fs::remove_file(&copy).unwrap();
+        let (mut output, _) = open(&path).unwrap();
+        append(&mut output, 7..200).unwrap();
+    }
+
+    // Something else in the note's place is not overwritten, and prevents the repair.
+    fs::write(&path, &edited).unwrap();
+    fs::write(&note, "mine").unwrap();
+    open(&path).unwrap_err();
+    assert_eq!(fs::read(&path).unwrap(), edited);
+    assert_eq!(fs::read(&note).unwrap(), b"mine");
 }
 
 #[test]
