@@ -40,7 +40,7 @@ async fn traced_programs_keep_their_promises_when_the_power_fails() {
     let seed = super::random::seed();
     let mut scenario = Scenario::new();
     let record = scenario.record().await;
-    let images = record.check_all(power::losses(seed, 8));
+    let images = record.check_all(power::losses(seed, 4));
     eprintln!("{images} images of {:?}", record.disk().sync_kinds());
 
     // The same record without one kind of sync must break a promise: each is needed, and the check
@@ -57,7 +57,7 @@ async fn traced_programs_keep_their_promises_when_the_power_fails() {
     assert!(record.is_broken_without(&NEEDED_TOGETHER.map(kind)));
 
     scenario
-        .restart_on_images(&record, record.moments(), seed, 20)
+        .restart_on_images(&record, record.moments(), seed, 12)
         .await;
 }
 
@@ -68,6 +68,13 @@ async fn traced_programs_that_were_killed_rely_on_nothing_that_was_not_synced() 
     let mut scenario = Scenario::new();
     let (record, kills) = scenario.record_interrupted().await;
     eprintln!("killed while syncing {kills:#?}");
+    for folder in ["pins/", "sent/", "keys/"] {
+        let is_name = |sync: &&String| sync.starts_with(folder) && !sync.contains(".new-");
+        assert!(
+            kills.iter().any(|sync| is_name(&sync)),
+            "no kill left a file in {folder} whose name was not synced"
+        );
+    }
     let images = record.check_all(power::losses(seed, 2));
     eprintln!("{images} images");
     let while_repairing = record.moments_of_repair();
