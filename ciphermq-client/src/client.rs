@@ -228,7 +228,7 @@ impl Client {
     ) -> Result<Registration, AnnounceError> {
         self.core
             .announcer
-            .signer()
+            .signer(&self.core.handle)
             .announce(&self.core.handle, keyring, above)
             .await
     }

@@ -11,6 +11,7 @@
 //!   descriptors that the program was started with.
 //! - [`Draft`], [`NewFiles`], [`write()`]: atomic creation and replacement, through a temporary
 //!   file in the same folder.
+//! - [`read_file`]: a small file, which may be something else.
 //! - [`advice()`]: what to do about errors of the file system.
 //! - [`fit_name`], [`beside`], [`encode_name`]: derived names that fit the file system's limits.
 //!
@@ -25,6 +26,7 @@ mod folder;
 mod identity;
 mod name;
 mod open;
+mod read;
 mod resolve;
 mod sync;
 
@@ -36,8 +38,9 @@ pub use descriptor::{
     was_closed,
 };
 pub use folder::{create_folder, sync_existing_name, sync_folder, sync_found_name, sync_parent};
-pub use identity::{FileId, is_same_file};
+pub use identity::{FileId, FileIdError, is_same_file};
 pub use name::{beside, encode_name, fit_name};
 pub use open::{create_new, open_append, open_named_pipe};
+pub use read::read_file;
 pub use resolve::{is_descriptor, parent, resolve};
 pub use sync::{sync_data, sync_file};

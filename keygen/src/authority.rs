@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
+use rustix::io::Errno;
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
@@ -31,8 +32,9 @@ pub struct Authority {
     /// The intermediate certificates that verifiers need above those that it issues: its own, and
     /// those above it, without the root's.
     chain: Vec<CertificateDer<'static>>,
-    /// Held against other runs; `None` for a new authority, which nobody else knows.
-    _lock: Option<File>,
+    /// Held against other runs; `None` for a new authority, which nobody else knows, and on a file
+    /// system without locks.
+    lock: Option<File>,
 }
 
 /// A certificate that an authority has issued.
@@ -67,7 +69,7 @@ impl Authority {
             certificate: der,
             chain: Vec::new(),
             issuer: Issuer::new(params, key),
-            _lock: None,
+            lock: None,
         };
         Ok((authority, issued))
     }
@@ -137,7 +139,7 @@ impl Authority {
             issuer,
             chain: chain(&certificates),
             certificate,
-            _lock: Some(lock),
+            lock,
         })
     }
 
@@ -164,6 +166,11 @@ impl Authority {
 
     pub(crate) fn key(&self) -> &KeyPair {
         self.issuer.key()
+    }
+
+    /// Returns whether other runs that use it wait for this one.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Returns whether it is an intermediate authority.
@@ -292,7 +299,8 @@ impl Authority {
 }
 
 /// Locks an authority's certificate against other runs.
-fn lock(certificate: &Path) -> Result<File, Error> {
+/// `None` on a file system without locks.
+fn lock(certificate: &Path) -> Result<Option<File>, Error> {
     let failed = |source| Error::Read {
         path: certificate.to_owned(),
         source,
@@ -312,8 +320,19 @@ fn lock(certificate: &Path) -> Result<File, Error> {
         file => file,
     };
     let file = file.map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(file)
+    match file.lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if is_unsupported(&error) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Whether a file cannot be locked at all, or not by somebody who may only read it.
+fn is_unsupported(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::Unsupported
+        || [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::BADF]
+            .map(|errno| Some(errno.raw_os_error()))
+            .contains(&error.raw_os_error())
 }
 
 /// Returns whether a certificate may sign others. An authority states so in its basic constraints

@@ -101,6 +101,12 @@ impl ClientName {
         Ok((subject, alternatives))
     }
 
+    /// Whether a certificate names this client, in whichever field.
+    pub(crate) fn is_in(&self, certificate: &X509Certificate<'_>) -> bool {
+        let mut fields = NameField::ALL.into_iter();
+        fields.any(|field| read(certificate, field).as_ref() == Ok(&self.id))
+    }
+
     /// Whether a certificate names this client in the same field.
     pub(crate) fn is_of(&self, certificate: &X509Certificate<'_>) -> bool {
         Self::of(certificate, Some(self.field)).as_ref() == Some(self)

@@ -156,6 +156,9 @@ pub enum Error {
     /// A certificate is neither a client's nor a server's.
     #[error("{} is not the certificate of either a client or a server", shown(.0))]
     NoProfile(PathBuf),
+    /// A revocation list cannot be kept from other runs.
+    #[error("{} cannot be locked: its file system does not allow it", shown(.0))]
+    NotLocked(PathBuf),
     /// A certificate has two names that may be the client's.
     #[error("{} has a Common Name and a URI, and either may be the client's name", shown(.0))]
     TwoNames(PathBuf),
@@ -299,12 +302,17 @@ impl Error {
                  key usage, clientAuth or serverAuth, or none"
                     .to_owned()
             }
+            Self::NotLocked(_) => {
+                "keep the authority's folder on a local disk, where you may write it: of two lists that \
+                 are made at once, one would be lost"
+                    .to_owned()
+            }
             Self::TwoNames(_) => "say which one with --client-id-in common_name or \
                                   --client-id-in uri: the new certificate has that one alone"
                 .to_owned(),
             Self::OtherClient { .. } => {
-                "move its folder away if it is an older one of the same client, with its name in \
-                 another field; otherwise choose another name: each client has a folder of its own"
+                "choose another name, or another folder with --out: each client has a folder of its \
+                 own"
                     .to_owned()
             }
             Self::OtherProfile { .. } => {

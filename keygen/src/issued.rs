@@ -47,7 +47,7 @@ pub(crate) fn keep(
 fn refuse_other_client(last: &Path, next: &Profile) -> Result<(), Error> {
     if let Profile::Client(name) = next {
         let der = files::read_certificate(last)?;
-        if !name.is_of(&files::parse(&der, last)?) {
+        if !name.is_in(&files::parse(&der, last)?) {
             return Err(Error::OtherClient {
                 path: last.to_owned(),
                 expected: name.id().to_string(),

@@ -153,6 +153,9 @@ impl List {
         refuse_key(&args.out)?;
         let Pair { certificate, key } = Pair::authority(&args.out);
         let authority = Authority::read(&certificate, &key, now)?;
+        if !authority.is_locked() {
+            return Err(Error::NotLocked(certificate));
+        }
         let path = args.out.join(CA_LIST);
         let mut list = Self {
             authority,

@@ -3,13 +3,22 @@
 //! Lines behind the damage move forwards, over what was there. If the power fails meanwhile, parts
 //! of both may be on the disk, of lines that were acknowledged. So a note says that this goes on,
 //! and the next start puts back what was there before.
+//!
+//! A note counts only for the file that it was written for, with the copy that it was written for.
+//! Whether it counts or not, it is gone for good before anything is appended to the output: later it
+//! would put back what was there before over what was written since.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ciphermq_files::{Access, Existing, beside, create_new, sync_file, sync_parent};
+use ciphermq_files::{
+    Access, Existing, FileId, beside, create_new, sync_existing_name, sync_file, sync_parent,
+};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use super::scan::Damage;
 
@@ -18,9 +27,9 @@ const MAX_COPIES: u32 = 10_000;
 /// The end of the name of the note.
 const NOTE_END: &str = ".ciphermq-repair";
 /// The first line of the note.
-const NOTE_KIND: &str = "ciphermq-repair 1";
+const NOTE_KIND: &str = "ciphermq-repair 2";
 /// The maximum length of a note, in bytes.
-const NOTE_BYTES: u64 = 128;
+const NOTE_BYTES: u64 = 256;
 /// The number of bytes that are copied at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -39,20 +48,30 @@ pub(super) fn remove(
     damage: &Damage,
 ) -> io::Result<(PathBuf, u64)> {
     let (number, copy_path, mut copy) = create_copy(path)?;
-    let copied = copy_from(output, end, &mut copy);
-    if let Err(error) = copied
-        .and_then(|()| sync_file(&copy))
-        .and_then(|()| sync_parent(&copy_path))
-    {
-        let _ = fs::remove_file(&copy_path);
-        return Err(error);
-    }
+    let copied = copy_from(output, end, &mut copy).and_then(|hash| {
+        sync_file(&copy)?;
+        sync_parent(&copy_path)?;
+        Ok(hash)
+    });
+    let hash = match copied {
+        Ok(hash) => hash,
+        Err(error) => {
+            let _ = fs::remove_file(&copy_path);
+            return Err(error);
+        }
+    };
     if damage.kept.is_empty() {
         output.set_len(end)?;
         output.sync_all()?;
         return Ok((copy_path, end));
     }
-    let note = note(path, end, number)?;
+    let repair = Repair {
+        output: FileId::of(&output.metadata()?),
+        end,
+        copy: number,
+        hash,
+    };
+    let note = write_note(path, &repair)?;
     // Not through `output`, which is in append mode. After a kill between this write and the
     // truncation some lines are there twice; the next start puts back what was there before.
     let writer = File::options().write(true).open(path)?;
@@ -67,46 +86,101 @@ pub(super) fn remove(
 }
 
 /// Puts back what was removed from the output by a call of [`remove`] that did not come to its end,
-/// and removes the copy. Does nothing if there was none.
+/// and removes the copy. Does nothing if there was none, or if it was of another output.
 ///
-/// The output must be the one that the checkpoint describes, as only such a one has lines that
-/// move.
+/// Afterwards there is no note, also after a power failure. A new output, which did not exist
+/// before, has nothing to be put back.
 ///
 /// # Errors
 ///
 /// The system's error. Then the next call does the same.
-pub(super) fn put_back(output: &File, path: &Path) -> io::Result<()> {
-    let note_path = beside(path, NOTE_END);
-    let Note::Repair { end, copy: number } = read_note(&note_path)? else {
-        return Ok(());
+pub(super) fn put_back(output: &File, path: &Path, existed: bool) -> io::Result<()> {
+    let note = beside(path, NOTE_END);
+    let repair = match read_note(&note)? {
+        // It may have been removed without a sync.
+        Note::None => return sync_existing_name(path),
+        Note::Foreign => return Ok(()),
+        Note::Repair(repair) => repair,
     };
-    let copy_path = copy_path(path, number);
-    if output.metadata()?.len() < end || !copy_path.exists() {
-        return Ok(());
+    let copy_path = copy_path(path, repair.copy);
+    let found = output.metadata()?;
+    let is_of_output = existed && FileId::of(&found) == repair.output;
+    let copy = match is_of_output && found.len() >= repair.end {
+        true => find_copy(&copy_path, &repair)?,
+        false => None,
+    };
+    if let Some(mut copy) = copy {
+        let writer = File::options().write(true).open(path)?;
+        let mut at = repair.end;
+        for_each_piece(&mut copy, |piece| {
+            writer.write_all_at(piece, at)?;
+            at = at.saturating_add(piece.len() as u64);
+            Ok(())
+        })?;
+        writer.set_len(at)?;
+        writer.sync_all()?;
+        remove_note(&note)?;
+        // The damage is in the output again, and will be copied again.
+        return fs::remove_file(&copy_path);
     }
-    let mut copy = File::open(&copy_path)?;
-    let writer = File::options().write(true).open(path)?;
-    let (mut at, mut piece) = (end, vec![0; PIECE_BYTES]);
-    loop {
-        let length = copy.read(&mut piece)?;
-        if length == 0 {
-            break;
-        }
-        writer.write_all_at(piece.get(..length).unwrap_or_default(), at)?;
-        at = at.saturating_add(length as u64);
-    }
-    writer.set_len(at)?;
-    writer.sync_all()?;
-    fs::remove_file(&note_path)?;
-    sync_parent(&note_path)?;
-    // The damage is in the output again, and will be copied again.
-    fs::remove_file(&copy_path)
+    remove_note(&note)
 }
 
-/// Writes the note that the output is changed after `end`, and is what it was with the copy.
-fn note(path: &Path, end: u64, copy: u32) -> io::Result<PathBuf> {
+/// Opens the copy that a note was written for, at its beginning; `None` if it is not there, or is
+/// another one.
+fn find_copy(path: &Path, repair: &Repair) -> io::Result<Option<File>> {
+    let Some(mut copy) = open_own(path)? else {
+        return Ok(None);
+    };
+    let mut hasher = Sha256::new();
+    for_each_piece(&mut copy, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    copy.seek(SeekFrom::Start(0))?;
+    let is_the_same = hex::encode(hasher.finalize()) == repair.hash;
+    Ok(is_the_same.then_some(copy))
+}
+
+/// The change of an output that is going on.
+#[derive(Debug, PartialEq, Eq)]
+struct Repair {
+    output: FileId,
+    /// Where the change begins.
+    end: u64,
+    /// The number of the copy of what was there.
+    copy: u32,
+    /// The SHA-256 of the copy, in hexadecimal.
+    hash: String,
+}
+
+impl Repair {
+    fn text(&self) -> String {
+        let Self {
+            output,
+            end,
+            copy,
+            hash,
+        } = self;
+        format!("{NOTE_KIND}\n{output} {end} {copy} {hash}\n")
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (kind, line) = text.strip_suffix('\n')?.split_once('\n')?;
+        let mut words = line.split(' ');
+        let parsed = Self {
+            output: words.next()?.parse().ok()?,
+            end: words.next()?.parse().ok()?,
+            copy: words.next()?.parse().ok()?,
+            hash: words.next()?.to_owned(),
+        };
+        (kind == NOTE_KIND && words.next().is_none()).then_some(parsed)
+    }
+}
+
+fn write_note(path: &Path, repair: &Repair) -> io::Result<PathBuf> {
     let note = beside(path, NOTE_END);
-    // An earlier note is of another output, which was moved away.
     if matches!(read_note(&note)?, Note::Foreign) {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
@@ -116,41 +190,53 @@ fn note(path: &Path, end: u64, copy: u32) -> io::Result<PathBuf> {
             ),
         ));
     }
-    let text = format!("{NOTE_KIND}\n{end} {copy}\n");
+    let text = repair.text();
     ciphermq_files::write(&note, text.as_bytes(), Access::Private, Existing::Replace)
         .map_err(io::Error::other)?;
     Ok(note)
+}
+
+fn remove_note(note: &Path) -> io::Result<()> {
+    fs::remove_file(note)?;
+    sync_parent(note)
 }
 
 /// What is in the place of a note.
 enum Note {
     None,
     Foreign,
-    /// The output is changed after `end`, and the copy of this number is what was there.
-    Repair {
-        end: u64,
-        copy: u32,
-    },
+    Repair(Repair),
 }
 
 fn read_note(path: &Path) -> io::Result<Note> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Note::None),
-        Err(error) => return Err(error),
+    let Some(file) = open_own(path)? else {
+        let is_there = path.symlink_metadata().is_ok();
+        return Ok(if is_there { Note::Foreign } else { Note::None });
     };
     let mut bytes = Vec::new();
     file.take(NOTE_BYTES).read_to_end(&mut bytes)?;
-    let parse = || {
-        let text = std::str::from_utf8(&bytes).ok()?;
-        let (kind, line) = text.strip_suffix('\n')?.split_once('\n')?;
-        let (end, copy) = line.split_once(' ').filter(|_| kind == NOTE_KIND)?;
-        Some(Note::Repair {
-            end: end.parse().ok()?,
-            copy: copy.parse().ok()?,
-        })
-    };
-    Ok(parse().unwrap_or(Note::Foreign))
+    Ok(Repair::parse(&bytes).map_or(Note::Foreign, Note::Repair))
+}
+
+/// Opens a file that this user has made; `None` if there is none. Another user may put something
+/// else there, if the folder is everybody's: a pipe, a link, a note of their own.
+fn open_own(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => {
+            let found = file.metadata()?;
+            let is_own = found.is_file() && found.uid() == rustix::process::geteuid().as_raw();
+            Ok(is_own.then_some(file))
+        }
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn copy_path(path: &Path, number: u32) -> PathBuf {
@@ -169,9 +255,30 @@ fn create_copy(path: &Path) -> io::Result<(u32, PathBuf, File)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-fn copy_from(output: &File, start: u64, copy: &mut File) -> io::Result<()> {
-    let mut reader = io::BufReader::with_capacity(PIECE_BYTES, output);
-    reader.seek(SeekFrom::Start(start))?;
-    io::copy(&mut reader.take(u64::MAX), copy)?;
-    copy.flush()
+/// Copies an output from `start` on, and returns the SHA-256 of it in hexadecimal.
+fn copy_from(mut output: &File, start: u64, copy: &mut File) -> io::Result<String> {
+    output.seek(SeekFrom::Start(start))?;
+    let mut hasher = Sha256::new();
+    for_each_piece(&mut output, |piece| {
+        hasher.update(piece);
+        copy.write_all(piece)
+    })?;
+    Ok(hex::encode(hasher.finalize()))
+}
+
+/// Reads to the end.
+fn for_each_piece(
+    from: &mut impl io::Read,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let length = match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        take(piece.get(..length).unwrap_or_default())?;
+    }
 }

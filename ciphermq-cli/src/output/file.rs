@@ -116,6 +116,8 @@ impl OutputFile {
         let had_checkpoint = location.checkpoint.exists();
         let mut record = open_checkpoint(&file, location, &mut report)?;
         report.known = record.recorder().messages();
+        // Before anything is looked for in it.
+        damage::put_back(&file, &resolved, existed).map_err(unwritten)?;
         let is_lost = !existed && !record.is_closed();
         let (start, is_ours, other_file_bytes) = match record.find_lines(&file).map_err(failed)? {
             dedup::Found::Tail { offset } => (offset, true, None),
@@ -130,9 +132,6 @@ impl OutputFile {
             return Err(OutputError::Unknown(path.to_owned()));
         }
         report.other_file_bytes = other_file_bytes;
-        if is_ours {
-            damage::put_back(&file, &resolved).map_err(unwritten)?;
-        }
         let recorder = record.recorder();
         let scanned = scan(&file, start, is_ours, |sender, message_id| {
             let is_new = !recorder.is_processed(sender, message_id);

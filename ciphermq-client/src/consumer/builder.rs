@@ -175,23 +175,31 @@ impl ConsumerBuilder {
             .advise("Give it 1 to 255 printable characters without spaces, such as a UUID.")
         })?;
         let mut commands = Vec::new();
-        let mut registration = None;
+        let (mut registration, mut signs) = (None, false);
         if self.register {
             let registered = self
                 .core
                 .announcer
-                .signer()
+                .signer(&self.core.handle)
                 .announce(&self.core.handle, &keyring, None)
                 .await;
-            let registered = registered.map_err(not_announced)?;
-            if registered.signed_key.is_none() {
+            registration = match registered {
+                Ok(registered) => Some(registered),
+                // What was sent before can be received all the same.
+                Err(AnnounceError::Signer(_)) => None,
+                Err(error) => return Err(not_announced(error)),
+            };
+            let is_bare = registration
+                .as_ref()
+                .is_some_and(|registered| registered.signed_key.is_none());
+            if is_bare {
                 // Repeated on every connection: the server may have another database then.
                 commands.push(Command::RegisterPublicKey {
                     client_id: None,
                     key: keyring.newest().public_key().to_base64(),
                 });
             }
-            registration = Some(registered);
+            signs = !is_bare;
         }
         if !self.bindings.is_empty() {
             commands.push(Command::DeclareQueue {
@@ -227,7 +235,8 @@ impl ConsumerBuilder {
         )
         .await?;
         let receiver = core.id.clone();
-        if let Some(announced) = registration.as_ref().and_then(Announced::of) {
+        if signs {
+            let announced = registration.as_ref().and_then(Announced::of);
             let announcer = core.announcer.clone();
             keys::keep_announced(
                 handle.clone(),

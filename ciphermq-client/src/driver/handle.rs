@@ -176,6 +176,11 @@ impl Handle {
         self.shared.credentials()
     }
 
+    /// Whether the current connection, or the last one, was made with these.
+    pub(crate) fn was_made_with(&self, credentials: &Arc<Credentials>) -> bool {
+        Arc::ptr_eq(&self.shared.credentials.lock(), credentials)
+    }
+
     /// Returns the error of an operation on a connection that has ended for good; `closed` is its
     /// text if the owner has closed it.
     pub(crate) fn ended<K: OperationKind>(&self, closed: &str) -> Error<K> {

@@ -45,10 +45,12 @@ impl Renewal {
         }
     }
 
-    /// Begins anew, for a connection that has just been made.
-    pub(super) fn restart(&mut self) {
+    /// Begins anew, for a connection that has just been made with these credentials: others than
+    /// the current ones, if the server has just refused those.
+    pub(super) fn restart(&mut self, made_with: &Arc<Credentials>) {
         self.trial = None;
-        self.failures = 0;
+        let is_current = Arc::ptr_eq(&self.current.borrow(), made_with);
+        self.failures = if is_current { 0 } else { self.failures.max(1) };
     }
 
     /// Whether a refusal is another one than the last that was reported.

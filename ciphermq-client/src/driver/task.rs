@@ -307,6 +307,8 @@ impl Task {
         mut moves: bool,
     ) -> Result<Option<Established>, ConnectError> {
         let mut earlier = None;
+        // Others that sign are tried once: this connection is better than none.
+        let mut may_sign_instead = true;
         loop {
             let pause = if std::mem::take(&mut moves) {
                 Duration::ZERO
@@ -334,12 +336,12 @@ impl Task {
             };
             match connected {
                 Ok(established) => {
-                    let refused = established.signing_refused();
+                    let refused = established.signing_refused().filter(|_| may_sign_instead);
                     earlier = self.signs_instead(refused.as_ref(), earlier.is_some());
                     if earlier.is_none() {
                         return Ok(Some(established));
                     }
-                    moves = true;
+                    (may_sign_instead, moves) = (false, true);
                 }
                 Err(reason) => {
                     earlier = self.other_credentials(&reason, earlier.is_some());
@@ -443,7 +445,7 @@ impl Task {
         } = established;
         let hello: HelloReply = connection.server.clone();
         tracing::info!(server = %connection.address, client = %hello.client_id, "Connected");
-        self.renewal.restart();
+        self.renewal.restart(&credentials);
         let was_made_with = self.shared.connected(connection, credentials.clone());
         self.machine.connected(Instant::now(), &hello);
         if !was_made_with.is_same(&credentials) {

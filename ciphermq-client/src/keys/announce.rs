@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::signed_key::OwnSignedKey;
 use ciphermq_crypto::{Authority, Identity, Keyring, RecipientKey, SignedKeyError, signed_key};
 use ciphermq_protocol::ClientId;
@@ -50,12 +51,15 @@ impl Announcer {
         self.announcements.lifetime()
     }
 
-    /// Returns a signer with the certificate in use.
-    pub(crate) fn signer(&self) -> Signer {
-        let credentials = self.credentials.get();
+    /// Returns a signer with the certificate that the connection was made with.
+    pub(crate) fn signer(&self, handle: &Handle) -> Signer {
+        let credentials = handle.credentials();
+        let signs_apart = credentials.signing_chain.is_some();
+        let unusable = credentials.check_signer(Timestamp::now()).err();
         Signer {
             client: credentials.client_id.clone(),
             identity: credentials.identity.as_ref().ok().cloned(),
+            unusable: unusable.filter(|_| signs_apart),
             authority: credentials.authority.clone(),
             trusted: self.credentials.authority(),
             announcements: self.announcements.clone(),
@@ -69,6 +73,8 @@ pub(crate) struct Signer {
     client: ClientId,
     /// `None` if the certificate cannot sign.
     identity: Option<Arc<Identity>>,
+    /// Why the certificate that signs, and does not connect, cannot be used.
+    unusable: Option<IdentityError>,
     /// Recognizes what this client has signed, also with a certificate that is revoked now.
     authority: Authority,
     /// Decides as senders do.
@@ -86,6 +92,9 @@ impl Signer {
         keyring: &Keyring,
         above: Option<u64>,
     ) -> Result<Registration, AnnounceError> {
+        if let Some(reason) = &self.unusable {
+            return Err(AnnounceError::Signer(reason.clone()));
+        }
         let on_server = match signed_key_of(handle, &self.client).await {
             Ok(on_server) => on_server,
             // An older server supports bare keys only.

@@ -5,15 +5,15 @@
 //! be another one, while senders remember what they have seen.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::signed_key::{AnnouncementError, OwnSignedKey, stated_key_ids};
 use ciphermq_crypto::{Announcement, Authority, Identity, Keyring, RecipientKey};
-use ciphermq_files::{Access, Existing, FileError};
+use ciphermq_files::{Access, Existing, FileError, read_file};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -277,15 +277,11 @@ fn read(path: &Path, identity: &Identity, authority: &Authority) -> io::Result<O
 
 /// Reads a record without verifying it; `None` if there is none.
 fn read_record(path: &Path) -> io::Result<Option<Record>> {
-    match fs::metadata(path) {
-        // Opening a pipe would wait for a writer.
-        Ok(there) if !there.is_file() => return Err(io::Error::other("it is no file")),
-        Ok(_) => {}
+    let json = match read_file(path, MAX_BYTES) {
+        Ok(json) => json,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
-    }
-    let mut json = Vec::new();
-    File::open(path)?.take(MAX_BYTES).read_to_end(&mut json)?;
+    };
     serde_json::from_slice(&json)
         .map(Some)
         .map_err(|error| not_the_json(&error))

@@ -26,7 +26,7 @@ pub(crate) fn keep_announced(
     events: Events,
     announcer: Announcer,
     keyring: Keyring,
-    announced: Announced,
+    announced: Option<Announced>,
 ) {
     let keeper = Keeper {
         handle,
@@ -41,7 +41,8 @@ struct Keeper {
     handle: Handle,
     announcer: Announcer,
     keyring: Keyring,
-    announced: Announced,
+    /// `None` as long as nothing could be signed.
+    announced: Option<Announced>,
 }
 
 impl Keeper {
@@ -51,7 +52,11 @@ impl Keeper {
         // is, and not by one that may be revoked.
         let mut sign_anew = false;
         let interval = CHECK_INTERVAL.min(self.announcer.lifetime() / 10);
-        let mut next = Instant::now() + interval;
+        let mut next = match self.announced {
+            Some(_) => Instant::now() + interval,
+            // The listeners are to know at once.
+            None => Instant::now(),
+        };
         loop {
             let is_new = tokio::select! {
                 event = events.next() => match event {
@@ -67,8 +72,10 @@ impl Keeper {
                 () = sleep_until(next) => false,
             };
             next = Instant::now() + interval;
-            let signer = self.announcer.signer();
-            if is_new || has_failed || signer.is_due(&self.announced) {
+            let signer = self.announcer.signer(&self.handle);
+            let announced = self.announced.as_ref();
+            let is_due = announced.is_none_or(|announced| signer.is_due(announced));
+            if is_new || has_failed || is_due {
                 has_failed = self.check(&signer, sign_anew, has_failed).await.is_err();
                 if has_failed {
                     next = Instant::now() + RETRY_DELAY;
@@ -86,9 +93,11 @@ impl Keeper {
         sign_anew: bool,
         has_failed: bool,
     ) -> Result<(), ()> {
-        let kept = signer
-            .keep(&self.handle, &self.keyring, &self.announced, sign_anew)
-            .await;
+        let (handle, keyring) = (&self.handle, &self.keyring);
+        let kept = match &self.announced {
+            Some(announced) => signer.keep(handle, keyring, announced, sign_anew).await,
+            None => signer.announce(handle, keyring, None).await.map(Some),
+        };
         match kept {
             Ok(None) => Ok(()),
             Ok(Some(registration)) => {
@@ -108,9 +117,8 @@ impl Keeper {
     }
 
     fn learn(&mut self, registration: &Registration) {
-        if let (Some(signed_key), Some(epoch)) = (&registration.signed_key, registration.epoch) {
-            self.announced.signed_key.clone_from(signed_key);
-            self.announced.epoch = epoch;
+        if let Some(announced) = Announced::of(registration) {
+            self.announced = Some(announced);
         }
     }
 }

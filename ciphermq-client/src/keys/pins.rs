@@ -1,14 +1,13 @@
 //! Pins of receivers' keys, which prevent a rollback to older keys.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::{Pin, PinError};
-use ciphermq_files::{Access, Existing, FileError, sync_found_name};
+use ciphermq_files::{Access, Existing, FileError, read_file, sync_found_name};
 use ciphermq_protocol::ClientId;
 use parking_lot::Mutex;
 use tokio::time::timeout;
@@ -286,7 +285,7 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
         path: path.to_owned(),
         source,
     };
-    match read_file(path) {
+    match read_file(path, MAX_BYTES) {
         // An unreadable pin is not treated as a missing one: it may be a newer version's, or
         // damaged on purpose.
         Ok(json) => Ok(Some(
@@ -295,16 +294,6 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(error)),
     }
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for a writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

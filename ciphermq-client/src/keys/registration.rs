@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::SignedKeyError;
+use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::signed_key::AnnouncementError;
 use ciphermq_files::FileError;
 use ciphermq_protocol::ClientId;
@@ -29,6 +30,9 @@ pub enum AnnounceError {
     /// The request to the server failed.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The certificate that signs, and does not connect, cannot be used.
+    #[error("the keys cannot be signed: {0}")]
+    Signer(IdentityError),
     /// The certificate cannot sign the keys.
     #[error("the keys cannot be signed: {0}")]
     Sign(#[from] AnnouncementError),
@@ -81,6 +85,7 @@ impl AnnounceError {
                 .advice()
                 .unwrap_or("Check that the server runs, then try again.")
                 .to_owned(),
+            Self::Signer(error) => error.advice().to_owned(),
             Self::Sign(AnnouncementError::Expired(_))
             | Self::NotAccepted(SignedKeyError::Certificate(Expired(_))) => {
                 "Check this machine's clock. If it is right, get a new certificate for this \

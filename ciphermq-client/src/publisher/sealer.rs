@@ -149,15 +149,20 @@ impl Sealer {
     /// connected with. If the last one has ended meanwhile, the next connection is made with a new
     /// one, if there is one.
     fn learn_credentials(&mut self, core: &ClientCore, now: Timestamp) {
-        let connected = core.handle.credentials();
-        if Arc::ptr_eq(&self.credentials, &connected) && self.can_seal(now) {
+        if core.handle.was_made_with(&self.credentials) && self.can_seal(now) {
             return;
         }
-        let has_ended = connected.flaw(now).is_some();
-        let credentials = if has_ended {
-            core.credentials.get()
-        } else {
-            connected
+        let connected = core.handle.credentials();
+        let credentials = match connected.check_signer(now) {
+            Ok(()) => connected,
+            Err(_) => {
+                let current = core.credentials.get();
+                // The server has not been told of another one that signs.
+                match current.signing_chain {
+                    None => current,
+                    Some(_) => connected,
+                }
+            }
         };
         if Arc::ptr_eq(&self.credentials, &credentials) {
             return;

@@ -1,11 +1,11 @@
 //! The revocation lists that were accepted.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::Authority;
 use ciphermq_crypto::identity::{ListSigner, RevocationList, RevocationListError};
-use ciphermq_files::{Access, Existing, sync_found_name};
+use ciphermq_files::{Access, Existing, read_file, sync_found_name};
 use parking_lot::Mutex;
 
 use super::RevocationError;
@@ -86,8 +86,15 @@ impl KeptLists {
         };
         let mut outcome = Ok(());
         for signer in authority.signers() {
-            match read(&path(folder, &signer), authority) {
-                Ok(Some(list)) => drop(self.replace(&list)),
+            let path = path(folder, &signer);
+            match read(&path, authority) {
+                Ok(Some(list)) => {
+                    drop(self.replace(&list));
+                    // The process that kept it may have been killed before it synced the name.
+                    if let Err(error) = sync_found_name(&path) {
+                        outcome = Err(not_synced(&path, &error));
+                    }
+                }
                 Ok(None) => {}
                 Err(error) => outcome = Err(error),
             }
@@ -123,6 +130,11 @@ impl KeptLists {
     }
 }
 
+fn not_synced(path: &Path, error: &io::Error) -> RevocationError {
+    let path = path.display();
+    RevocationError::NotKept(format!("the folder of {path} cannot be synced: {error}"))
+}
+
 fn path(folder: &Path, signer: &ListSigner) -> PathBuf {
     folder.join(format!("revoked_{}.crl", signer.short_hash()))
 }
@@ -132,32 +144,14 @@ fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, Re
     let unreadable = |error: &dyn std::fmt::Display| {
         RevocationError::NotKept(format!("{} cannot be read: {error}", path.display()))
     };
-    let bytes = match read_file(path) {
+    let bytes = match read_file(path, MAX_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&error)),
     };
     match authority.read_list(&bytes) {
-        // The process that kept it may have been killed before it synced the name.
-        Ok(list) => match sync_found_name(path) {
-            Ok(()) => Ok(Some(list)),
-            Err(error) => Err(RevocationError::NotKept(format!(
-                "the folder of {} cannot be synced: {error}",
-                path.display()
-            ))),
-        },
+        Ok(list) => Ok(Some(list)),
         Err(RevocationListError::Signature(_) | RevocationListError::OtherIssuer(_)) => Ok(None),
         Err(error) => Err(unreadable(&error)),
     }
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -1,5 +1,7 @@
 //! Pins in memory and in a folder.
 
+use std::fs;
+
 use super::*;
 use ciphermq_crypto::PublicKey;
 use ciphermq_crypto::identity::fingerprint;

@@ -1,6 +1,7 @@
 //! Outputs that a crash or an editor has damaged.
 
 use ciphermq_files::beside;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 
@@ -216,6 +217,54 @@ fn a_line_damaged_by_an_editor_is_removed_and_whole_lines_after_it_stay() {
     }
 }
 
+/// The note of a repair of this output from `end` on, whose copy has number 1.
+fn note_of(path: &Path, end: usize, copy: &[u8]) -> String {
+    let output = ciphermq_files::FileId::at(path).unwrap().unwrap();
+    let hash = hex::encode(Sha256::digest(copy));
+    format!("ciphermq-repair 2\n{output} {end} 1 {hash}\n")
+}
+
+/// A note that was left behind puts nothing back over lines that were written since.
+#[test]
+fn a_note_of_another_output_or_copy_does_not_count() {
+    let end = line(7).len();
+    let other_output = |path: &Path, copy: &[u8]| {
+        let note = note_of(path, end, copy);
+        note.replacen(' ', " 1", 2)
+    };
+    let other_copy = |path: &Path, _: &[u8]| note_of(path, end, b"something else");
+    let beyond_the_end = |path: &Path, copy: &[u8]| note_of(path, 1 << 20, copy);
+    let notes: [&dyn Fn(&Path, &[u8]) -> String; 3] = [&other_output, &other_copy, &beyond_the_end];
+    for made in notes {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let (mut output, _) = open(&path).unwrap();
+        append(&mut output, 0..10).unwrap();
+        drop(output);
+        let text = fs::read(&path).unwrap();
+        let note = beside(&path, ".ciphermq-repair");
+        let copy = beside(&path, ".damaged-1");
+        fs::write(&copy, "damage").unwrap();
+        fs::write(&note, made(&path, b"damage")).unwrap();
+        let (mut output, _) = open(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), text);
+        assert!(!note.exists(), "it is gone before anything is written");
+        assert_eq!(fs::read(&copy).unwrap(), b"damage");
+        append(&mut output, 10..12).unwrap();
+        assert_eq!(positions(&path), whole(0..12));
+    }
+    // Nor does one that is left when its output was removed, and a new one is made.
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    fs::write(&path, "").unwrap();
+    let note = beside(&path, ".ciphermq-repair");
+    fs::write(beside(&path, ".damaged-1"), "damage").unwrap();
+    fs::write(&note, note_of(&path, 0, b"damage")).unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(open(&path).unwrap());
+    assert!(!note.exists() && fs::read(&path).unwrap().is_empty());
+}
+
 #[test]
 fn a_repair_that_a_power_failure_has_interrupted_is_made_again() {
     let folder = tempdir().unwrap();
@@ -244,7 +293,7 @@ fn a_repair_that_a_power_failure_has_interrupted_is_made_again() {
         });
         fs::write(&path, &torn).unwrap();
         fs::write(&copy, &edited[third..]).unwrap();
-        fs::write(&note, format!("ciphermq-repair 1\n{third} 1\n")).unwrap();
+        fs::write(&note, note_of(&path, third, &edited[third..])).unwrap();
         drop(open(&path).unwrap());
         assert_eq!(positions(&path), rest, "{step}");
         assert_eq!(fs::read(&copy).unwrap(), edited[third..]);
