@@ -39,8 +39,8 @@ impl ClientName {
         Ok(Self { id, field })
     }
 
-    /// Returns the client that a field of a certificate names: the given one, or the only one that it
-    /// has of Common Name and URI, or a DNS name. `None` if it names none, or may name two.
+    /// Returns the client that a field of a certificate names: the given one, or the only one that
+    /// it has of Common Name and URI, or a DNS name. `None` if it names none, or may name two.
     pub(crate) fn of(certificate: &X509Certificate<'_>, field: Option<NameField>) -> Option<Self> {
         let has = |field| !matches!(read(certificate, field), Err(FieldError::None(_)));
         let field = field.or_else(|| match (has(NameField::CommonName), has(NameField::Uri)) {

@@ -1,7 +1,7 @@
 //! DNS names and URIs among a certificate's alternative names (RFC 5280, section 4.2.1.6).
 //!
-//! A name has to be in its normal form, in which names that differ by capitals, escapes or dots alone
-//! are the same: two clients could have names that mean the same otherwise.
+//! A name has to be in its normal form, in which names that differ by capitals, escapes or dots
+//! alone are the same: two clients could have names that mean the same otherwise.
 
 use iri_string::types::UriStr;
 use rustls_pki_types::DnsName;

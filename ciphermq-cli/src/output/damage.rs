@@ -5,8 +5,8 @@
 //! and the next start puts back what was there before.
 //!
 //! A note counts only for the file that it was written for, with the copy that it was written for.
-//! Whether it counts or not, it is gone for good before anything is appended to the output: later it
-//! would put back what was there before over what was written since.
+//! Whether it counts or not, it is gone for good before anything is appended to the output: later
+//! it would put back what was there before over what was written since.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};

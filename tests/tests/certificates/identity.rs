@@ -341,6 +341,14 @@ async fn a_receiver_works_without_its_signing_certificate() {
         );
         let error = client.publisher(client.id()).start().await.unwrap_err();
         assert_eq!(error.kind(), PublishErrorKind::SenderCertificate, "{error}");
+
+        let consumer = sdk::consumer(&client, Keys::new().keyring());
+        let consumer = consumer.start().await.unwrap();
+        let mut events = consumer.events();
+        let told =
+            async { while !matches!(events.next().await, Some(Event::KeysNotAnnounced { .. })) {} };
+        tokio::time::timeout(PATIENCE, told).await.unwrap();
+        consumer.close().await;
     }
 }
 

@@ -224,6 +224,9 @@ fn note_of(path: &Path, end: usize, copy: &[u8]) -> String {
     format!("ciphermq-repair 2\n{output} {end} 1 {hash}\n")
 }
 
+/// Makes a note for an output and a copy.
+type Made<'a> = dyn Fn(&Path, &[u8]) -> String + 'a;
+
 /// A note that was left behind puts nothing back over lines that were written since.
 #[test]
 fn a_note_of_another_output_or_copy_does_not_count() {
@@ -234,7 +237,7 @@ fn a_note_of_another_output_or_copy_does_not_count() {
     };
     let other_copy = |path: &Path, _: &[u8]| note_of(path, end, b"something else");
     let beyond_the_end = |path: &Path, copy: &[u8]| note_of(path, 1 << 20, copy);
-    let notes: [&dyn Fn(&Path, &[u8]) -> String; 3] = [&other_output, &other_copy, &beyond_the_end];
+    let notes: [&Made<'_>; 3] = [&other_output, &other_copy, &beyond_the_end];
     for made in notes {
         let folder = tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
