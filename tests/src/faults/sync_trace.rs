@@ -60,7 +60,7 @@ pub struct SyncTrace {
 }
 
 impl SyncTrace {
-    /// Parses the trace in `log`, when it is complete; see [`read_complete`].
+    /// Parses the trace in `log`, when it is complete.
     ///
     /// # Panics
     ///
