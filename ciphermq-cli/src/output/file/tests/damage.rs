@@ -233,7 +233,7 @@ fn a_note_of_another_output_or_copy_does_not_count() {
     let end = line(7).len();
     let other_output = |path: &Path, copy: &[u8]| {
         let note = note_of(path, end, copy);
-        note.replacen(' ', " 1", 2)
+        note.replacen('\n', "\n1", 1)
     };
     let other_copy = |path: &Path, _: &[u8]| note_of(path, end, b"something else");
     let beyond_the_end = |path: &Path, copy: &[u8]| note_of(path, 1 << 20, copy);
