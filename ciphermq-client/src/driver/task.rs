@@ -200,9 +200,9 @@ fn wrong_client_id(connector: &Connector, server: &HelloReply) -> ConnectError {
         connector.client_id()
     );
     ConnectError::new(ConnectErrorKind::OtherClient, what).advise(
-        "See to `client_id_from`, which must be the same at the server and at all clients. If it is, \
-         connect to the server itself: something on the way may connect to it with a certificate \
-         of its own.",
+        "Connect to the server itself: something on the way may connect to it with a certificate \
+         of its own. If not, see to `client_id_from`: it must be the same at the server and at all \
+         clients.",
     )
 }
 
