@@ -1,11 +1,9 @@
 //! The identity of files: whether two paths lead to the same one.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
-use std::str::FromStr;
 
 use crate::resolve::resolve;
 
@@ -32,34 +30,6 @@ impl FileId {
             device: metadata.dev(),
             inode: metadata.ino(),
         }
-    }
-}
-
-/// Formats as `device:inode`, which [`FromStr`] parses.
-#[cfg(unix)]
-impl fmt::Display for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.device, self.inode)
-    }
-}
-
-/// An error about a text that is no identity of a file.
-#[cfg(unix)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the identity of a file is two numbers, separated by a colon")]
-pub struct FileIdError;
-
-#[cfg(unix)]
-impl FromStr for FileId {
-    type Err = FileIdError;
-
-    fn from_str(text: &str) -> Result<Self, FileIdError> {
-        let number = |text: &str| text.parse().map_err(|_| FileIdError);
-        let (device, inode) = text.split_once(':').ok_or(FileIdError)?;
-        Ok(Self {
-            device: number(device)?,
-            inode: number(inode)?,
-        })
     }
 }
 

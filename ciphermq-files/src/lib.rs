@@ -38,7 +38,7 @@ pub use descriptor::{
     was_closed,
 };
 pub use folder::{create_folder, sync_existing_name, sync_folder, sync_found_name, sync_parent};
-pub use identity::{FileId, FileIdError, is_same_file};
+pub use identity::{FileId, is_same_file};
 pub use name::{beside, encode_name, fit_name};
 pub use open::{create_new, open_append, open_named_pipe};
 pub use read::read_file;

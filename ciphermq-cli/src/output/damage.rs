@@ -4,7 +4,7 @@
 //! of both may be on the disk, of lines that were acknowledged. So a note says that this goes on,
 //! and the next start puts back what was there before.
 //!
-//! A note counts only for the file that it was written for, with the copy that it was written for.
+//! A note counts only for the output and the copy that it was written for.
 //! Whether it counts or not, it is gone for good before anything is appended to the output: later
 //! it would put back what was there before over what was written since.
 
@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_files::{
-    Access, Existing, FileId, beside, create_new, sync_existing_name, sync_file, sync_parent,
+    Access, Existing, beside, create_new, sync_existing_name, sync_file, sync_parent,
 };
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -65,10 +65,12 @@ pub(super) fn remove(
         output.sync_all()?;
         return Ok((copy_path, end));
     }
+    // What stays is to be recognized, so it must not change any more.
+    output.sync_all()?;
     let repair = Repair {
-        output: FileId::of(&output.metadata()?),
         end,
         copy: number,
+        before: hash_before(output, end)?,
         hash,
     };
     let note = write_note(path, &repair)?;
@@ -103,9 +105,10 @@ pub(super) fn put_back(output: &File, path: &Path, existed: bool) -> io::Result<
         Note::Repair(repair) => repair,
     };
     let copy_path = copy_path(path, repair.copy);
-    let found = output.metadata()?;
-    let is_of_output = existed && FileId::of(&found) == repair.output;
-    let copy = match is_of_output && found.len() >= repair.end {
+    let is_of_output = existed
+        && output.metadata()?.len() >= repair.end
+        && hash_before(output, repair.end)? == repair.before;
+    let copy = match is_of_output {
         true => find_copy(&copy_path, &repair)?,
         false => None,
     };
@@ -145,11 +148,12 @@ fn find_copy(path: &Path, repair: &Repair) -> io::Result<Option<File>> {
 /// The change of an output that is going on.
 #[derive(Debug, PartialEq, Eq)]
 struct Repair {
-    output: FileId,
     /// Where the change begins.
     end: u64,
     /// The number of the copy of what was there.
     copy: u32,
+    /// The SHA-256 of the end of what stays, in hexadecimal.
+    before: String,
     /// The SHA-256 of the copy, in hexadecimal.
     hash: String,
 }
@@ -157,12 +161,12 @@ struct Repair {
 impl Repair {
     fn text(&self) -> String {
         let Self {
-            output,
             end,
             copy,
+            before,
             hash,
         } = self;
-        format!("{NOTE_KIND}\n{output} {end} {copy} {hash}\n")
+        format!("{NOTE_KIND}\n{end} {copy} {before} {hash}\n")
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
@@ -170,9 +174,9 @@ impl Repair {
         let (kind, line) = text.strip_suffix('\n')?.split_once('\n')?;
         let mut words = line.split(' ');
         let parsed = Self {
-            output: words.next()?.parse().ok()?,
             end: words.next()?.parse().ok()?,
             copy: words.next()?.parse().ok()?,
+            before: words.next()?.to_owned(),
             hash: words.next()?.to_owned(),
         };
         (kind == NOTE_KIND && words.next().is_none()).then_some(parsed)
@@ -264,6 +268,14 @@ fn copy_from(mut output: &File, start: u64, copy: &mut File) -> io::Result<Strin
         copy.write_all(piece)
     })?;
     Ok(hex::encode(hasher.finalize()))
+}
+
+/// Returns the SHA-256 of what is before `end`, of the last piece of it if it is long.
+fn hash_before(output: &File, end: u64) -> io::Result<String> {
+    let length = end.min(PIECE_BYTES as u64);
+    let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
+    output.read_exact_at(&mut piece, end.saturating_sub(length))?;
+    Ok(hex::encode(Sha256::digest(&piece)))
 }
 
 /// Reads to the end.

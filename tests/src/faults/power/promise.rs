@@ -290,7 +290,8 @@ fn repaired(image: &Tree, output: &Path) -> Option<Tree> {
         .ok()?
         .trim_end()
         .split_once('\n')?;
-    let (end, number) = line.split_once(' ')?;
+    let mut words = line.split(' ');
+    let (end, number) = (words.next()?, words.next()?);
     let copy = content_of(image, &beside(output, &format!(".damaged-{number}")))?;
     let content = content_of(image, output)?.get(..end.parse().ok()?)?;
     let mut image = image.clone();

@@ -219,9 +219,10 @@ fn a_line_damaged_by_an_editor_is_removed_and_whole_lines_after_it_stay() {
 
 /// The note of a repair of this output from `end` on, whose copy has number 1.
 fn note_of(path: &Path, end: usize, copy: &[u8]) -> String {
-    let output = ciphermq_files::FileId::at(path).unwrap().unwrap();
-    let hash = hex::encode(Sha256::digest(copy));
-    format!("ciphermq-repair 2\n{output} {end} 1 {hash}\n")
+    let output = fs::read(path).unwrap();
+    let before = &output[end.saturating_sub(256 * 1024).min(output.len())..end.min(output.len())];
+    let [before, copy] = [before, copy].map(|bytes| hex::encode(Sha256::digest(bytes)));
+    format!("ciphermq-repair 2\n{end} 1 {before} {copy}\n")
 }
 
 /// Makes a note for an output and a copy.
@@ -232,8 +233,9 @@ type Made<'a> = dyn Fn(&Path, &[u8]) -> String + 'a;
 fn a_note_of_another_output_or_copy_does_not_count() {
     let end = line(7).len();
     let other_output = |path: &Path, copy: &[u8]| {
-        let note = note_of(path, end, copy);
-        note.replacen('\n', "\n1", 1)
+        let other = beside(path, ".other");
+        fs::write(&other, "x".repeat(end)).unwrap();
+        note_of(&other, end, copy)
     };
     let other_copy = |path: &Path, _: &[u8]| note_of(path, end, b"something else");
     let beyond_the_end = |path: &Path, copy: &[u8]| note_of(path, 1 << 20, copy);
