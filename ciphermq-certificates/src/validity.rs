@@ -1,12 +1,13 @@
 //! The validity period of a certificate.
 
 use jiff::Timestamp;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The subject and the validity period of a certificate of an authority or a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validity {
-    /// The subject as text: `CN=CipherMQ CA`.
+    /// The subject as text: `CN=CipherMQ CA`; if it is empty, the first URI or DNS name.
     pub subject: String,
     /// The first second of its validity.
     pub not_before: Timestamp,
@@ -38,7 +39,7 @@ impl Validity {
     pub fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self {
-            subject: certificate.subject().to_string(),
+            subject: subject(certificate),
             not_before: time(validity.not_before.timestamp()),
             not_after: time(validity.not_after.timestamp()),
         }
@@ -55,6 +56,20 @@ impl Validity {
             None
         }
     }
+}
+
+fn subject(certificate: &X509Certificate<'_>) -> String {
+    let subject = certificate.subject().to_string();
+    let names = certificate.subject_alternative_name().ok().flatten();
+    if !subject.is_empty() {
+        return subject;
+    }
+    let mut names = names.iter().flat_map(|names| &names.value.general_names);
+    let name = names.find_map(|name| match name {
+        GeneralName::URI(name) | GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    name.unwrap_or_default()
 }
 
 /// Converts Unix seconds, saturating: X.509 times exceed the range of [`Timestamp`].

@@ -85,7 +85,11 @@ async fn the_command_line_tools_know_the_fields() {
     };
     let shown = status().args(["--client-id-from", "uri"]).run().await;
     let shown = shown.success().stdout;
-    assert!(shown.contains(SENSOR), "{shown}");
+    assert!(
+        shown.contains(&format!("client id     {SENSOR}\n")),
+        "{shown}"
+    );
+    assert!(shown.contains(&format!("{SENSOR} ends at ")), "{shown}");
     let shown = status().env("CIPHERMQ_CLIENT_ID_FROM", "uri,common_name");
     shown.run().await.success();
     std::fs::write(folder.join("client.toml"), "client-id-from = [\"uri\"]\n").unwrap();
