@@ -112,10 +112,7 @@ impl ClientBuilder {
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Self {
-        self.identity = Some(Pair {
-            certificate: Pem::File(certificate.into()),
-            key: Pem::File(key.into()),
-        });
+        self.identity = Some(Pair::in_files(certificate, key));
         self
     }
 
@@ -126,10 +123,7 @@ impl ClientBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity = Some(Pair {
-            certificate: Pem::Text(Zeroizing::new(certificate.into())),
-            key: Pem::Text(Zeroizing::new(key.into())),
-        });
+        self.identity = Some(Pair::in_texts(certificate, key));
         self
     }
 
@@ -145,20 +139,14 @@ impl ClientBuilder {
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Self {
-        self.signing = Some(Pair {
-            certificate: Pem::File(certificate.into()),
-            key: Pem::File(key.into()),
-        });
+        self.signing = Some(Pair::in_files(certificate, key));
         self
     }
 
     /// Sets the certificate that signs and its private key as PEM texts instead of files.
     #[must_use]
     pub fn signing_pem(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.signing = Some(Pair {
-            certificate: Pem::Text(Zeroizing::new(certificate.into())),
-            key: Pem::Text(Zeroizing::new(key.into())),
-        });
+        self.signing = Some(Pair::in_texts(certificate, key));
         self
     }
 

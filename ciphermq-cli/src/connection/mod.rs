@@ -22,7 +22,9 @@ use ciphermq_files::{Access, create_folder, parent};
 use clap::Args;
 
 use self::file::{File, OneOrMore};
-use self::options::{at_least_one, bad_value, checked_paths, parsed, text, variable};
+use self::options::{
+    at_least_one, bad_value, checked_paths, parsed, parsed_in_file, text, variable,
+};
 use self::private_keys::is_same_client;
 use crate::console;
 use crate::exit::{Exit, Failure};
@@ -245,22 +247,15 @@ impl ConnectionArgs {
         let connect_timeout = parsed(&env, "CIPHERMQ_CONNECT_TIMEOUT", duration)?;
         let retry_timeout = parsed(&env, "CIPHERMQ_RETRY_TIMEOUT", duration)?;
         let max_list_age = parsed(&env, "CIPHERMQ_REQUIRE_CRL_NEWER_THAN", duration)?;
-        let max_list_age_in_file = file.require_crl_newer_than.as_deref().map(duration);
-        let max_list_age_in_file = max_list_age_in_file.transpose().map_err(|error| {
-            bad_value("require-crl-newer-than", "the configuration file", &error)
-        })?;
+        let list_age_in_file = file.require_crl_newer_than;
+        let max_list_age_in_file =
+            parsed_in_file(list_age_in_file, "require-crl-newer-than", duration)?;
         let signed_key_lifetime = parsed(&env, "CIPHERMQ_SIGNED_KEY_LIFETIME", lifetime)?;
-        let lifetime_in_file = file.signed_key_lifetime.as_deref().map(lifetime);
-        let lifetime_in_file = lifetime_in_file
-            .transpose()
-            .map_err(|error| bad_value("signed-key-lifetime", "the configuration file", &error))?;
+        let lifetime_in_file = file.signed_key_lifetime;
+        let lifetime_in_file = parsed_in_file(lifetime_in_file, "signed-key-lifetime", lifetime)?;
         let from = parsed(&env, "CIPHERMQ_CLIENT_ID_FROM", client_id_from)?;
-        let from_in_file = file
-            .client_id_from
-            .map(|fields| client_id_from(&fields.joined()));
-        let from_in_file = from_in_file
-            .transpose()
-            .map_err(|error| bad_value("client-id-from", "the configuration file", &error))?;
+        let from_in_file = file.client_id_from.map(|fields| fields.joined());
+        let from_in_file = parsed_in_file(from_in_file, "client-id-from", client_id_from)?;
         let from = self.client_id_from.or(from).or(from_in_file);
         let from = from.unwrap_or_default();
         let signing_cert = path("signing-cert", self.signing_cert, file.signing_cert)?;

@@ -57,6 +57,16 @@ pub(super) fn text(
     text.map_err(|_| bad_value(name, "the environment", "it is not UTF-8"))
 }
 
+/// Parses a value of the configuration file.
+pub(super) fn parsed_in_file<T>(
+    value: Option<String>,
+    name: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, Failure> {
+    let parsed = value.map(|value| parse(&value)).transpose();
+    parsed.map_err(|error| bad_value(name, "the configuration file", &error))
+}
+
 pub(super) fn parsed<T>(
     env: &impl Fn(&str) -> Option<OsString>,
     name: &str,

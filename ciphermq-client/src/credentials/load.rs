@@ -1,7 +1,7 @@
 //! Certificates and keys, from PEM files or texts to a TLS configuration.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ciphermq_certificates::flaw::for_client;
@@ -14,6 +14,7 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::end::CertificateEnd;
 use super::pem::{Pem, broken, upper_first};
@@ -58,6 +59,22 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// Names the files.
+    pub(crate) fn in_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: Pem::File(certificate.into()),
+            key: Pem::File(key.into()),
+        }
+    }
+
+    /// Takes PEM texts.
+    pub(crate) fn in_texts(certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        Self {
+            certificate: Pem::Text(Zeroizing::new(certificate.into())),
+            key: Pem::Text(Zeroizing::new(key.into())),
+        }
+    }
+
     fn texts(&self) -> [&Pem; 2] {
         [&self.certificate, &self.key]
     }

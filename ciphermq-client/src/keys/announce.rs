@@ -54,12 +54,13 @@ impl Announcer {
     /// Returns a signer with the certificate that the connection was made with.
     pub(crate) fn signer(&self, handle: &Handle) -> Signer {
         let credentials = handle.credentials();
-        let signs_apart = credentials.signing_chain.is_some();
-        let unusable = credentials.check_signer(Timestamp::now()).err();
+        // What connects was accepted by the server.
+        let signs_apart = credentials.signing_chain.as_ref();
+        let unusable = signs_apart.and_then(|_| credentials.check_signer(Timestamp::now()).err());
         Signer {
             client: credentials.client_id.clone(),
             identity: credentials.identity.as_ref().ok().cloned(),
-            unusable: unusable.filter(|_| signs_apart),
+            unusable,
             authority: credentials.authority.clone(),
             trusted: self.credentials.authority(),
             announcements: self.announcements.clone(),
