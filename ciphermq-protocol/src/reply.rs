@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::administration::{ClientsPage, ConnectionsPage, Reloaded};
 use crate::certificate::CertificateChain;
 use crate::ends::EndsPage;
-use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
+use crate::envelope::{
+    Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, binary, own, packed,
+};
 use crate::error_code::ErrorCode;
 use crate::hello::HelloReply;
 use crate::json;
@@ -56,7 +58,8 @@ pub enum Reply {
     NoMessages,
     /// `Message: <message_id> <json>`: a delivery, or the reply to `fetch`.
     Message(Delivery),
-    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most fields.
+    /// `Messages: <count> <own> ... <own> <shared>`, or `Binary messages: <bytes> <count> <shared>`
+    /// and the own parts after it: deliveries whose envelopes share most fields.
     Messages(Vec<Delivery>),
     /// `ACK_CONFIRMED <message_id>`: the message is never delivered again.
     AckConfirmed(MessageId),
@@ -156,20 +159,23 @@ impl Delivery {
 
     /// Appends deliveries to `out`, packed into as few lines as their envelopes allow.
     ///
-    /// Packed ones are written as [`Reply::Messages`].
-    pub fn encode_packed(mut deliveries: &[Self], out: &mut BytesMut) {
+    /// Packed ones are written as [`Reply::Messages`]; in the binary form, if they have it and the
+    /// client takes it.
+    pub fn encode_packed(mut deliveries: &[Self], takes_binary: bool, out: &mut BytesMut) {
         while let Some(first) = deliveries.first() {
             let Some(shared) = first.envelope.shared() else {
                 first.encode(out);
                 deliveries = deliveries.get(1..).unwrap_or_default();
                 continue;
             };
+            let is_binary = |delivery: &Self| takes_binary && delivery.envelope.is_binary();
             let mut bytes = 0;
             let together = deliveries
                 .iter()
                 .take_while(|delivery| {
                     let with_this = bytes + delivery.envelope.own().len();
                     let joins = (bytes == 0 || with_this <= MAX_PACKED_OWN_BYTES)
+                        && is_binary(delivery) == is_binary(first)
                         && delivery.envelope.shares_with(&first.envelope);
                     if joins {
                         bytes = with_this;
@@ -178,10 +184,15 @@ impl Delivery {
                 })
                 .count();
             let (line, rest) = deliveries.split_at(together);
-            out.reserve(bytes + 2 * together + shared.len() + 32);
-            out.put_slice(b"Messages: ");
-            packed::put(line.iter().map(|delivery| &delivery.envelope), shared, out);
-            out.put_u8(b'\n');
+            let envelopes = line.iter().map(|delivery| &delivery.envelope);
+            if is_binary(first) {
+                binary::put(binary::DELIVER, "", envelopes, shared, out);
+            } else {
+                out.reserve(bytes + 2 * together + shared.len() + 32);
+                out.put_slice(b"Messages: ");
+                packed::put(envelopes, shared, out);
+                out.put_u8(b'\n');
+            }
             deliveries = rest;
         }
     }
@@ -370,7 +381,12 @@ impl Reply {
             return parse_delivery(line, rest).ok_or_else(|| reply_error(line));
         }
         if let Some(rest) = line.strip_prefix(b"Messages: ") {
-            return parse_deliveries(line, rest).ok_or_else(|| reply_error(line));
+            let envelopes = packed::split(line, rest);
+            return parse_deliveries(envelopes).ok_or_else(|| reply_error(line));
+        }
+        if let Some(rest) = line.strip_prefix(binary::DELIVER.as_bytes()) {
+            let envelopes = split_binary(line, rest);
+            return parse_deliveries(envelopes).ok_or_else(|| reply_error(line));
         }
         let text = std::str::from_utf8(line).map_err(|_| reply_error(line))?;
         parse_text(text).ok_or_else(|| reply_error(line))
@@ -382,7 +398,7 @@ impl Reply {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(delivery) => return delivery.encode(out),
-            Self::Messages(deliveries) => return Delivery::encode_packed(deliveries, out),
+            Self::Messages(deliveries) => return Delivery::encode_packed(deliveries, true, out),
             Self::Ack(id) => put(out, &["ACK ", id.as_str()]),
             Self::AckConfirmed(id) => put(out, &["ACK_CONFIRMED ", id.as_str()]),
             Self::AckAll(count) => put(out, &["ACK_ALL ", &count.to_string()]),
@@ -457,16 +473,24 @@ fn parse_delivery(line: &Bytes, rest: &[u8]) -> Option<Reply> {
     }))
 }
 
-fn parse_deliveries(line: &Bytes, list: &[u8]) -> Option<Reply> {
+fn parse_deliveries(envelopes: Option<Vec<EnvelopeBytes>>) -> Option<Reply> {
     let delivery = |envelope: EnvelopeBytes| {
-        let message_id = packed::message_id(envelope.own())?;
+        let message_id = own::message_id(envelope.own())?;
         Some(Delivery {
             message_id,
             envelope,
         })
     };
-    let deliveries = packed::split(line, list)?.into_iter().map(delivery);
+    let deliveries = envelopes?.into_iter().map(delivery);
     deliveries.collect::<Option<_>>().map(Reply::Messages)
+}
+
+/// Splits `<bytes> <count> <shared>` and the own parts after it.
+fn split_binary(frame: &Bytes, rest: &[u8]) -> Option<Vec<EnvelopeBytes>> {
+    let (header, own) = binary::split_header(rest)?;
+    let mut words = std::str::from_utf8(header).ok()?.splitn(3, ' ');
+    let (_, count, shared) = (words.next()?, words.next()?, words.next()?);
+    binary::split(frame, own, count, shared.as_bytes())
 }
 
 fn parse_text(text: &str) -> Option<Reply> {
