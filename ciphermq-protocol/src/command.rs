@@ -110,8 +110,8 @@ pub enum Command {
     /// `publish_binary <bytes> <exchange> <routing_key> <count> <shared>` and the own parts after
     /// it: publishes envelopes that share most of their fields.
     ///
-    /// The shared fields are sent once. It is binary if the [form](crate::envelope::EnvelopeBytes::is_binary)
-    /// of all envelopes is.
+    /// The shared fields are sent once. It is binary if the
+    /// [form](crate::envelope::EnvelopeBytes::is_binary) of all envelopes is.
     PublishPacked {
         /// The exchange.
         exchange: ExchangeName,

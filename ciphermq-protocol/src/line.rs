@@ -16,9 +16,9 @@ pub struct LineTooLong {
 
 /// A decoder that splits a growing buffer into lines and examines every byte once.
 ///
-/// A line ends with `\n` or `\r\n`. A line of messages in the binary form says how many bytes follow
-/// it, and is returned with them, its own ending between. The caller owns the buffer and can read
-/// from a socket directly into it.
+/// A line ends with `\n` or `\r\n`. A line of messages in the binary form says how many bytes
+/// follow it, and is returned with them, its own ending between. The caller owns the buffer and can
+/// read from a socket directly into it.
 #[derive(Debug, Clone)]
 pub struct LineDecoder {
     limit: usize,
@@ -46,8 +46,8 @@ impl LineDecoder {
     ///
     /// # Errors
     ///
-    /// [`LineTooLong`] as soon as the line, with the bytes after it, exceeds the limit, even if its
-    /// end has not arrived.
+    /// [`LineTooLong`] as soon as the line, with the bytes after it and as a text, exceeds the
+    /// limit, even if its end has not arrived.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, LineTooLong> {
         if let Some(whole) = self.whole {
             return Ok(self.take_whole(whole, buffer));
@@ -65,9 +65,9 @@ impl LineDecoder {
         };
         let end = self.searched + offset;
         self.searched = 0;
-        if let Some(after) = buffer.get(..end).and_then(binary::bytes_after) {
-            let whole = end.saturating_add(1).saturating_add(after);
-            if whole - 1 > self.limit {
+        if let Some(header) = buffer.get(..end).and_then(binary::Header::read) {
+            let whole = end.saturating_add(1).saturating_add(header.bytes);
+            if whole - 1 > self.limit || header.min_text() > self.limit {
                 return Err(LineTooLong { limit: self.limit });
             }
             return Ok(self.take_whole(whole, buffer));

@@ -157,38 +157,41 @@ impl Delivery {
         out.put_u8(b'\n');
     }
 
-    /// Appends deliveries to `out`, packed into as few lines as their envelopes allow.
+    /// Appends deliveries to `out`, packed into as few lines as their envelopes and the client
+    /// allow.
     ///
     /// Packed ones are written as [`Reply::Messages`]; in the binary form, if they have it and the
     /// client takes it.
-    pub fn encode_packed(mut deliveries: &[Self], takes_binary: bool, out: &mut BytesMut) {
+    pub fn encode_packed(mut deliveries: &[Self], taken: PackedLines, out: &mut BytesMut) {
         while let Some(first) = deliveries.first() {
             let Some(shared) = first.envelope.shared() else {
                 first.encode(out);
                 deliveries = deliveries.get(1..).unwrap_or_default();
                 continue;
             };
-            let is_binary = |delivery: &Self| takes_binary && delivery.envelope.is_binary();
-            let mut bytes = 0;
+            let is_binary = |delivery: &Self| taken.binary && delivery.envelope.is_binary();
+            let mut bytes = shared.len() + MAX_PACKED_START_BYTES;
+            let limit = taken.max_line_bytes.min(bytes + MAX_PACKED_OWN_BYTES);
             let together = deliveries
                 .iter()
-                .take_while(|delivery| {
-                    let with_this = bytes + delivery.envelope.own().len();
-                    let joins = (bytes == 0 || with_this <= MAX_PACKED_OWN_BYTES)
-                        && is_binary(delivery) == is_binary(first)
-                        && delivery.envelope.shares_with(&first.envelope);
-                    if joins {
-                        bytes = with_this;
-                    }
-                    joins
+                .enumerate()
+                .take_while(|(index, delivery)| {
+                    let form = is_binary(delivery);
+                    bytes += match form {
+                        true => delivery.envelope.own().len() + 4,
+                        false => delivery.envelope.len() - shared.len() + 2,
+                    };
+                    form == is_binary(first)
+                        && delivery.envelope.shares_with(&first.envelope)
+                        && (*index == 0 || bytes <= limit)
                 })
                 .count();
             let (line, rest) = deliveries.split_at(together);
             let envelopes = line.iter().map(|delivery| &delivery.envelope);
+            out.reserve(bytes);
             if is_binary(first) {
                 binary::put(binary::DELIVER, "", envelopes, shared, out);
             } else {
-                out.reserve(bytes + 2 * together + shared.len() + 32);
                 out.put_slice(b"Messages: ");
                 packed::put(envelopes, shared, out);
                 out.put_u8(b'\n');
@@ -198,9 +201,28 @@ impl Delivery {
     }
 }
 
+/// What a client takes of packed deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedLines {
+    /// Whether it takes the binary form.
+    pub binary: bool,
+    /// The limit for a line with several messages, in bytes, with the bytes after it.
+    pub max_line_bytes: usize,
+}
+
+impl PackedLines {
+    /// Everything, in lines of any length.
+    pub const ALL: Self = Self {
+        binary: true,
+        max_line_bytes: usize::MAX,
+    };
+}
+
 /// The limit of own parts in a line of packed deliveries, in bytes. Clients limit the length of
 /// lines, too.
 const MAX_PACKED_OWN_BYTES: usize = 64 * 1024;
+/// The bytes of a packed line before its own parts and beside the shared part, at most.
+const MAX_PACKED_START_BYTES: usize = 64;
 
 /// A missing argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -398,7 +420,9 @@ impl Reply {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(delivery) => return delivery.encode(out),
-            Self::Messages(deliveries) => return Delivery::encode_packed(deliveries, true, out),
+            Self::Messages(deliveries) => {
+                return Delivery::encode_packed(deliveries, PackedLines::ALL, out);
+            }
             Self::Ack(id) => put(out, &["ACK ", id.as_str()]),
             Self::AckConfirmed(id) => put(out, &["ACK_CONFIRMED ", id.as_str()]),
             Self::AckAll(count) => put(out, &["ACK_ALL ", &count.to_string()]),

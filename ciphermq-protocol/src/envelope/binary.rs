@@ -11,7 +11,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::EnvelopeBytes;
-use super::own::MIN_BINARY;
+use super::own::{MIN_BINARY, MIN_TEXT};
 use super::packed::after_brace;
 
 /// The words of lines that bytes follow.
@@ -22,14 +22,39 @@ pub(crate) const DELIVER: &str = "Binary messages: ";
 /// The bytes before each own part.
 const LENGTH: usize = 4;
 
-/// Returns how many bytes follow a line, which is without its ending; `None` for other lines.
-pub(crate) fn bytes_after(line: &[u8]) -> Option<usize> {
-    let rest = [PUBLISH, DELIVER]
-        .iter()
-        .find_map(|word| line.strip_prefix(word.as_bytes()))?;
-    let digits = rest.get(..memchr::memchr(b' ', rest)?)?;
+/// What a line says about the bytes after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Their number.
+    pub(crate) bytes: usize,
+    /// The number of messages; 0 if it is not a number.
+    messages: usize,
+}
+
+impl Header {
+    /// Reads a line without its ending; `None` for lines that no bytes follow.
+    pub(crate) fn read(line: &[u8]) -> Option<Self> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // The number of arguments between both numbers.
+        let (rest, between) = match line.strip_prefix(PUBLISH.as_bytes()) {
+            Some(rest) => (rest, 2),
+            None => (line.strip_prefix(DELIVER.as_bytes())?, 0),
+        };
+        let mut words = rest.split(|byte| *byte == b' ');
+        let bytes = number(words.next()?)?;
+        let messages = words.nth(between).and_then(number).unwrap_or(0);
+        Some(Self { bytes, messages })
+    }
+
+    /// Returns the length that the messages' own parts have as texts, at least.
+    pub(crate) fn min_text(self) -> usize {
+        self.messages.saturating_mul(MIN_TEXT)
+    }
+}
+
+/// Reads decimal digits. A number beyond any memory is the largest one.
+fn number(digits: &[u8]) -> Option<usize> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    // A length beyond any memory is a line that is too long.
     let text = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
     Some(text.parse().unwrap_or(usize::MAX))
 }
@@ -37,7 +62,7 @@ pub(crate) fn bytes_after(line: &[u8]) -> Option<usize> {
 /// Returns an upper bound of the number of messages that follow a line.
 pub(crate) fn messages_at_most(line: &[u8]) -> Option<usize> {
     let (header, own) = split_header(line)?;
-    bytes_after(header).map(|_| own.len() / (LENGTH + MIN_BINARY))
+    Header::read(header).map(|_| own.len() / (LENGTH + MIN_BINARY))
 }
 
 /// Splits a line, without its ending, from the bytes after it; `None` if there is no such line.

@@ -62,7 +62,7 @@ fn engine() -> Simd {
 }
 
 /// Returns the length of the base64 of this many bytes.
-pub(super) fn text_len(bytes: usize) -> usize {
+pub(super) const fn text_len(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
 }
 

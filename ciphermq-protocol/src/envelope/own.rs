@@ -167,6 +167,20 @@ fn put_json(text: &str, out: &mut BytesMut) {
     debug_assert!(written.is_ok());
 }
 
+/// The bytes of the shortest text of an own part in the binary form.
+pub(crate) const MIN_TEXT: usize = KEY_BYTES + text_len(NONCE) + text_len(TAG) + 2;
+
+/// The bytes of all keys.
+const KEY_BYTES: usize = {
+    let [id, time, nonce, ciphertext, tag] = KEYS;
+    id.len() + time.len() + nonce.len() + ciphertext.len() + tag.len()
+};
+
+/// Returns whether an own part begins like a text and is long enough for one.
+pub(super) fn may_be_text(own: &[u8]) -> bool {
+    own.len() > KEY_BYTES && own.starts_with(KEYS[0].as_bytes())
+}
+
 /// Returns whether an own part has the binary form, valid or not.
 pub(super) fn is_binary(own: &[u8]) -> bool {
     own.first() == Some(&BINARY)
@@ -179,10 +193,9 @@ pub(super) fn text_length(own: &[u8]) -> usize {
     let Some(read) = read_binary(own) else {
         return own.len();
     };
-    let keys: usize = KEYS.iter().map(|key| key.len()).sum();
     let ciphertext = own.len() - HEAD - read.message_id.len() - read.sent_time.len() - NONCE - TAG;
     let values = [NONCE, TAG, ciphertext].map(text_len);
-    keys + read.message_id.len() + read.sent_time.len() + values.iter().sum::<usize>() + 1
+    KEY_BYTES + read.message_id.len() + read.sent_time.len() + values.iter().sum::<usize>() + 1
 }
 
 /// Parses an own part of the binary form.

@@ -11,7 +11,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::EnvelopeBytes;
-use super::own::{self, is_binary};
+use super::own;
 
 /// Splits `<count> <own> ... <own> <shared>`; `None` if the list has another form.
 ///
@@ -27,8 +27,8 @@ pub(crate) fn split(line: &Bytes, list: &[u8]) -> Option<Vec<EnvelopeBytes>> {
     let mut own = Vec::new();
     for _ in 0..count {
         let part = next()?.strip_suffix(b"}")?;
-        // What begins like the binary form is no text.
-        own.push(line.slice_ref((!is_binary(part)).then_some(part)?));
+        // Only what can be a text, so that a line has no more messages than its length allows.
+        own.push(line.slice_ref(own::may_be_text(part).then_some(part)?));
     }
     let shared = after_brace(rest)?;
     let pack = |own| EnvelopeBytes::packed(own, shared.clone());

@@ -343,7 +343,7 @@ fn deliveries_with_the_same_shared_part_share_a_line() {
     let mut out = BytesMut::new();
     Delivery::encode_packed(
         &[packed("m-1"), packed("m-2"), other, whole, packed("m-5")],
-        true,
+        PackedLines::ALL,
         &mut out,
     );
     assert_eq!(
@@ -357,7 +357,7 @@ fn deliveries_with_the_same_shared_part_share_a_line() {
     let own = format!("{{\"message_id\":\"m-1\",\"x\":\"{}\"", "x".repeat(30_000));
     long.envelope = EnvelopeBytes::packed(own.into(), ",\"a\": 1}".into());
     out.clear();
-    Delivery::encode_packed(&vec![long; 7], true, &mut out);
+    Delivery::encode_packed(&vec![long; 7], PackedLines::ALL, &mut out);
     let counts: Vec<u8> = out
         .split_inclusive(|&byte| byte == b'\n')
         .map(|line| line[10])

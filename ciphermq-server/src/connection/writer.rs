@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ciphermq_protocol::hello::Packing;
-use ciphermq_protocol::{Delivery, Reply};
+use ciphermq_protocol::{Delivery, PackedLines, Reply};
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -31,6 +31,7 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
     mailbox: Mailbox,
     output_observer: OutputObserver,
     replies: ConnectionReplies,
+    max_line_bytes: usize,
 ) -> Ended {
     let mut writer = Writer {
         output,
@@ -45,6 +46,7 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
         taken: None,
         permits: Vec::new(),
         packing: Packing::None,
+        max_line_bytes,
     };
     let ended = loop {
         if let Err(ended) = writer.step().await {
@@ -77,6 +79,7 @@ struct Writer<O> {
     permits: Vec<(Option<LinePermit>, Option<ReplyPermit>)>,
     /// The form of lines that the client takes.
     packing: Packing,
+    max_line_bytes: usize,
 }
 
 impl<O: AsyncWrite + Unpin> Writer<O> {
@@ -182,8 +185,13 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
             Packing::None => deliveries
                 .iter()
                 .for_each(|delivery| delivery.encode(&mut self.out)),
-            Packing::Text => Delivery::encode_packed(deliveries, false, &mut self.out),
-            Packing::Binary => Delivery::encode_packed(deliveries, true, &mut self.out),
+            packing @ (Packing::Text | Packing::Binary) => {
+                let taken = PackedLines {
+                    binary: packing == Packing::Binary,
+                    max_line_bytes: self.max_line_bytes,
+                };
+                Delivery::encode_packed(deliveries, taken, &mut self.out);
+            }
         }
         let bytes: usize = deliveries
             .iter()

@@ -1,6 +1,6 @@
 use bytes::{Bytes, BytesMut};
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
-use ciphermq_protocol::{Command, Delivery, Envelope, Reply};
+use ciphermq_protocol::{Command, Delivery, Envelope, PackedLines, Reply};
 
 /// Checks that a line with bytes after it is a command or a reply that round-trips, or is refused,
 /// and that each envelope in it is the same one as its text.
@@ -23,7 +23,7 @@ pub fn binary(data: &[u8]) {
         .iter()
         .all(|delivery| delivery.envelope.is_binary())
     {
-        let written = encoded(|out| Delivery::encode_packed(&deliveries, true, out));
+        let written = encoded(|out| Delivery::encode_packed(&deliveries, PackedLines::ALL, out));
         let mut again = Vec::new();
         for line in lines(written) {
             match Reply::parse(&line) {

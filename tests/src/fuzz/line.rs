@@ -44,8 +44,8 @@ struct Expected<'a> {
     length: usize,
 }
 
-/// Removes the next line from a stream; `None` if it is not complete. A line that says that too many
-/// bytes follow it is complete.
+/// Removes the next line from a stream; `None` if it is not complete. A line that says that too
+/// many bytes follow it is complete.
 fn next<'a>(stream: &mut &'a [u8], limit: usize) -> Option<Expected<'a>> {
     let whole: &[u8] = stream;
     let end = whole.iter().position(|byte| *byte == b'\n')?;

@@ -8,7 +8,7 @@ use ciphermq_client::dedup::Durable;
 use ciphermq_crypto::{Authority, OpenPolicy, Opener};
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::hello::Packing;
-use ciphermq_protocol::{Delivery, Reply};
+use ciphermq_protocol::{Delivery, PackedLines, Reply};
 use ciphermq_tests::faults::proxy::Direction;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
 use ciphermq_tests::malicious::fixture::{expect_texts, opened, text, unopenable};
@@ -32,7 +32,11 @@ fn deliveries(line: &[u8]) -> Option<Vec<Delivery>> {
 fn line(deliveries: &[Delivery], packing: Packing) -> Vec<u8> {
     let mut line = BytesMut::new();
     let is_binary = packing == Packing::Binary;
-    Delivery::encode_packed(deliveries, is_binary, &mut line);
+    let taken = PackedLines {
+        binary: is_binary,
+        ..PackedLines::ALL
+    };
+    Delivery::encode_packed(deliveries, taken, &mut line);
     if !is_binary {
         line.truncate(line.len() - 1);
     }

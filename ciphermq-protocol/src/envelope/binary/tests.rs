@@ -1,7 +1,7 @@
 use super::*;
 use crate::envelope::OwnPart;
 use crate::name::MessageId;
-use crate::{Command, Delivery, LineDecoder, Reply, messages_at_most};
+use crate::{Command, Delivery, LineDecoder, PackedLines, Reply, messages_at_most};
 
 const SHARED: &str = r#"{"receiver_client_id":"receiver_1","enc_session_key":"AA=="}"#;
 
@@ -158,7 +158,11 @@ fn deliveries_are_written_in_the_form_that_the_client_takes() {
         .collect();
     for takes_binary in [true, false] {
         let mut out = BytesMut::new();
-        Delivery::encode_packed(&deliveries, takes_binary, &mut out);
+        let taken = PackedLines {
+            binary: takes_binary,
+            ..PackedLines::ALL
+        };
+        Delivery::encode_packed(&deliveries, taken, &mut out);
         let word = if takes_binary {
             DELIVER
         } else {

@@ -1,5 +1,5 @@
 -- The text of an envelope whose own part is binary: see docs/protocol.md. Others are as they are.
-CREATE FUNCTION envelope_text(own BYTEA, shared BYTEA) RETURNS BYTEA LANGUAGE SQL IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION envelope_text(own BYTEA, shared BYTEA) RETURNS BYTEA LANGUAGE SQL IMMUTABLE AS $$
 SELECT CASE
     WHEN substring(own FROM 1 FOR 1) <> '\x01'::bytea OR length(own) < 3 THEN own
     WHEN length(own) < 31 + get_byte(own, 1) + get_byte(own, 2) THEN own

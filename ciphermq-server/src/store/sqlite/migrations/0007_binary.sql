@@ -10,30 +10,34 @@ SELECT
         '{"message_id":"' || substr(o.own, 4, o.id_bytes)
         || '","sent_time":"' || substr(o.own, 4 + o.id_bytes, o.time_bytes) || (
             WITH RECURSIVE
-            parts (part, key, value) AS MATERIALIZED (
+            parts (part, key, value) AS (
                 SELECT 1, '","nonce":"', substr(o.own, 4 + o.id_bytes + o.time_bytes, 12)
                 UNION ALL SELECT 2, '","ciphertext":"', substr(o.own, 32 + o.id_bytes + o.time_bytes)
                 UNION ALL SELECT 3, '","tag":"', substr(o.own, 16 + o.id_bytes + o.time_bytes, 16)
             ),
-            pieces (part, piece, bytes, value) AS (
-                SELECT part, 1, length(value), substr(value, 1, 768) FROM parts
-                UNION ALL SELECT e.part, e.piece + 768, e.bytes, substr(p.value, e.piece + 768, 768)
-                FROM pieces e JOIN parts p ON p.part = e.part WHERE e.piece + 768 <= e.bytes
+            blocks (part, block, bytes, value) AS (
+                SELECT part, 1, length(value), substr(value, 1, 49152) FROM parts
+                UNION ALL SELECT e.part, e.block + 49152, e.bytes, substr(p.value, e.block + 49152, 49152)
+                FROM blocks e JOIN parts p ON p.part = e.part WHERE e.block + 49152 <= e.bytes
             ),
-            groups (part, piece, at, value, hex) AS (
-                SELECT part, piece, 1, value, hex(substr(value, 1, 3)) || '0000' FROM pieces
-                UNION ALL SELECT part, piece, at + 3, value, hex(substr(value, at + 3, 3)) || '0000'
+            pieces (part, block, at, value) AS (
+                SELECT part, block, 1, value FROM blocks
+                UNION ALL SELECT part, block, at + 768, value FROM pieces WHERE at + 768 <= length(value)
+            ),
+            groups (part, block, piece, at, value, hex) AS (
+                SELECT part, block, at, 1, substr(value, at, 768), hex(substr(value, at, 3)) || '0000' FROM pieces
+                UNION ALL SELECT part, block, piece, at + 3, value, hex(substr(value, at + 3, 3)) || '0000'
                 FROM groups WHERE at + 3 <= length(value)
             ),
-            numbers (part, piece, at, bytes, number) AS MATERIALIZED (
-                SELECT part, piece, at, COALESCE(length(value), 0) - at + 1,
+            numbers (part, block, piece, at, bytes, number) AS (
+                SELECT part, block, piece, at, COALESCE(length(value), 0) - at + 1,
                     (instr('0123456789ABCDEF', substr(hex, 1, 1)) - 1 << 20)
                     + (instr('0123456789ABCDEF', substr(hex, 2, 1)) - 1 << 16)
                     + (instr('0123456789ABCDEF', substr(hex, 3, 1)) - 1 << 12)
                     + (instr('0123456789ABCDEF', substr(hex, 4, 1)) - 1 << 8)
                     + (instr('0123456789ABCDEF', substr(hex, 5, 1)) - 1 << 4)
                     + instr('0123456789ABCDEF', substr(hex, 6, 1)) - 1
-                FROM groups
+                FROM groups LIMIT -1
             ),
             alphabet (letters) AS (SELECT 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'),
             texts (part, text) AS (
@@ -42,7 +46,7 @@ SELECT
                         substr(letters, (number >> 18) + 1, 1) || substr(letters, (number >> 12 & 63) + 1, 1)
                         || CASE WHEN bytes > 1 THEN substr(letters, (number >> 6 & 63) + 1, 1) ELSE '=' END
                         || CASE WHEN bytes > 2 THEN substr(letters, (number & 63) + 1, 1) ELSE '=' END
-                    END AS text FROM numbers CROSS JOIN alphabet ORDER BY part, piece, at
+                    END AS text FROM numbers CROSS JOIN alphabet ORDER BY part, block, piece, at
                 ) GROUP BY part
             )
             SELECT group_concat(key || text, '') FROM (SELECT p.key, t.text FROM parts p JOIN texts t ON t.part = p.part ORDER BY p.part)
