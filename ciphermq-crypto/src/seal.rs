@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::encoding::{format_time, put_base64, put_json};
+use crate::encoding::{encode, format_time, put_json};
 use crate::error::SealError;
 use crate::identity::Identity;
 use crate::keys::RecipientKey;
@@ -277,7 +277,7 @@ impl SharedFields {
         let mut start = b",\"receiver_client_id\":".to_vec();
         put_json(&mut start, session.receiver);
         start.extend_from_slice(b",\"enc_session_key\":\"");
-        put_base64(&mut start, session.enc_session_key);
+        start.extend_from_slice(encode(session.enc_session_key).as_bytes());
         start.extend_from_slice(b"\",\"suite\":");
         put_json(&mut start, session.suite);
         start.extend_from_slice(b",\"sender_client_id\":");
@@ -295,7 +295,7 @@ impl SharedFields {
             end.extend_from_slice(b",\"sender_certificate\":");
             put_json(&mut end, &certificate.to_string());
             end.extend_from_slice(b",\"sender_signature\":\"");
-            put_base64(&mut end, signature);
+            end.extend_from_slice(encode(signature).as_bytes());
             end.push(b'"');
         }
         end.push(b'}');

@@ -177,13 +177,14 @@ impl Delivery {
                 .enumerate()
                 .take_while(|(index, delivery)| {
                     let form = is_binary(delivery);
+                    if form != is_binary(first) || !delivery.envelope.shares_with(&first.envelope) {
+                        return false;
+                    }
                     bytes += match form {
                         true => delivery.envelope.own().len() + 4,
                         false => delivery.envelope.len() - shared.len() + 2,
                     };
-                    form == is_binary(first)
-                        && delivery.envelope.shares_with(&first.envelope)
-                        && (*index == 0 || bytes <= limit)
+                    *index == 0 || bytes <= limit
                 })
                 .count();
             let (line, rest) = deliveries.split_at(together);

@@ -21,8 +21,16 @@ fn parse(line: &str) -> Result<Reply, ReplyError> {
 }
 
 /// A delivery whose envelope has the shared part `"a": 1`.
+/// An own part without its last brace.
+fn own(id: &str, ciphertext: &str) -> String {
+    format!(
+        "{{\"message_id\":\"{id}\",\"sent_time\":\"\",\"nonce\":\"\",\
+         \"ciphertext\":\"{ciphertext}\",\"tag\":\"\""
+    )
+}
+
 fn packed(name: &str) -> Delivery {
-    let own = format!("{{\"message_id\":\"{name}\"");
+    let own = own(name, "");
     let shared = Bytes::from_static(b",\"a\": 1}");
     Delivery {
         message_id: id(name),
@@ -172,7 +180,9 @@ fn texts() -> Vec<(Reply, &'static str)> {
         ),
         (
             Reply::Messages(vec![packed("m-1"), packed("m-2")]),
-            "Messages: 2 {\"message_id\":\"m-1\"} {\"message_id\":\"m-2\"} {\"a\": 1}\n",
+            "Messages: 2 {\"message_id\":\"m-1\",\"sent_time\":\"\",\"nonce\":\"\",\"ciphertext\":\"\",\"tag\":\"\"} \
+             {\"message_id\":\"m-2\",\"sent_time\":\"\",\"nonce\":\"\",\"ciphertext\":\"\",\"tag\":\"\"} \
+             {\"a\": 1}\n",
         ),
         (Reply::AckConfirmed(id("m-1")), "ACK_CONFIRMED m-1\n"),
         (Reply::AckAll(250), "ACK_ALL 250\n"),
@@ -334,7 +344,7 @@ proptest! {
 fn deliveries_with_the_same_shared_part_share_a_line() {
     let other = Delivery {
         message_id: id("m-3"),
-        envelope: EnvelopeBytes::packed("{\"message_id\":\"m-3\"".into(), ",\"a\": 2}".into()),
+        envelope: EnvelopeBytes::packed(own("m-3", "").into(), ",\"a\": 2}".into()),
     };
     let whole = Delivery {
         message_id: id("m-4"),
@@ -346,23 +356,37 @@ fn deliveries_with_the_same_shared_part_share_a_line() {
         PackedLines::ALL,
         &mut out,
     );
+    let [one, two, three, five] = ["m-1", "m-2", "m-3", "m-5"].map(|id| own(id, ""));
     assert_eq!(
         out,
-        "Messages: 2 {\"message_id\":\"m-1\"} {\"message_id\":\"m-2\"} {\"a\": 1}\n\
-         Messages: 1 {\"message_id\":\"m-3\"} {\"a\": 2}\n\
-         Message: m-4 {}\n\
-         Messages: 1 {\"message_id\":\"m-5\"} {\"a\": 1}\n"
+        format!(
+            "Messages: 2 {one}}} {two}}} {{\"a\": 1}}\n\
+             Messages: 1 {three}}} {{\"a\": 2}}\n\
+             Message: m-4 {{}}\n\
+             Messages: 1 {five}}} {{\"a\": 1}}\n"
+        )
     );
     let mut long = packed("m-1");
-    let own = format!("{{\"message_id\":\"m-1\",\"x\":\"{}\"", "x".repeat(30_000));
+    let own = own("m-1", &"x".repeat(30_000));
     long.envelope = EnvelopeBytes::packed(own.into(), ",\"a\": 1}".into());
-    out.clear();
-    Delivery::encode_packed(&vec![long; 7], PackedLines::ALL, &mut out);
-    let counts: Vec<u8> = out
-        .split_inclusive(|&byte| byte == b'\n')
-        .map(|line| line[10])
-        .collect();
-    assert_eq!(counts, b"2221", "lines stay short");
+    for (max_line_bytes, expected) in [
+        (usize::MAX, b"2221".as_slice()),
+        (70_000, b"2221"),
+        (60_000, b"1111111"),
+        (10, b"1111111"),
+    ] {
+        out.clear();
+        let taken = PackedLines {
+            max_line_bytes,
+            ..PackedLines::ALL
+        };
+        Delivery::encode_packed(&vec![long.clone(); 7], taken, &mut out);
+        let lines: Vec<&[u8]> = out.split_inclusive(|&byte| byte == b'\n').collect();
+        let counts: Vec<u8> = lines.iter().map(|line| line[10]).collect();
+        assert_eq!(counts, expected, "lines stay short");
+        let is_short = |line: &&[u8]| line[10] == b'1' || line.len() <= max_line_bytes;
+        assert!(lines.iter().all(is_short));
+    }
 }
 
 #[test]

@@ -50,9 +50,11 @@ fn next<'a>(stream: &mut &'a [u8], limit: usize) -> Option<Expected<'a>> {
     let whole: &[u8] = stream;
     let end = whole.iter().position(|byte| *byte == b'\n')?;
     let (line, rest) = (&whole[..end], &whole[end + 1..]);
-    if let Some(after) = bytes_after(line) {
+    if let Some((after, messages)) = bytes_after(line) {
         let taken = rest.len().min(after);
-        let length = end.saturating_add(after);
+        // So many messages have this length as texts, at least.
+        let texts = messages.saturating_mul(108);
+        let length = end.saturating_add(after).max(texts);
         if taken < after && length <= limit {
             return None;
         }
@@ -68,13 +70,19 @@ fn next<'a>(stream: &mut &'a [u8], limit: usize) -> Option<Expected<'a>> {
     Some(Expected { line, length })
 }
 
-/// How many bytes follow a line, if it says so.
-fn bytes_after(line: &[u8]) -> Option<usize> {
-    let text = String::from_utf8_lossy(line);
-    let rest = ["publish_binary ", "Binary messages: "]
-        .iter()
-        .find_map(|word| text.strip_prefix(word))?;
-    let (digits, _) = rest.split_once(' ')?;
+/// How many bytes and messages follow a line, if it says so.
+fn bytes_after(line: &[u8]) -> Option<(usize, usize)> {
+    let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+    let (rest, count_at) = match text.strip_prefix("publish_binary ") {
+        Some(rest) => (rest, 3),
+        None => (text.strip_prefix("Binary messages: ")?, 1),
+    };
+    let words: Vec<&str> = rest.split(' ').collect();
+    let count = words.get(count_at).and_then(|word| number(word));
+    Some((number(words[0])?, count.unwrap_or(0)))
+}
+
+fn number(digits: &str) -> Option<usize> {
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(usize::MAX))
 }

@@ -145,7 +145,8 @@ fn one_line_acknowledges_a_whole_batch() {
     assert_eq!(
         read(
             &mut pending,
-            "ACK_ALL 3\nMessages: 1 {\"message_id\":\"d1\"} {\"a\":1}\nACK_CONFIRMED_ALL 2\nPONG\n"
+            "ACK_ALL 3\nMessages: 1 {\"message_id\":\"d1\",\"sent_time\":\"\",\"nonce\":\"\",\"ciphertext\":\"\",\"tag\":\"\"} \
+             {\"a\":1}\nACK_CONFIRMED_ALL 2\nPONG\n"
         ),
         [
             "published [1, 2, 3], last",

@@ -100,9 +100,15 @@ fn the_line_may_end_with_a_carriage_return() {
 
 #[test]
 fn the_limit_counts_the_line_and_the_bytes_after_it() {
-    let line = publish(&["m-1", "m-2"]);
+    let line = publish(&["m-1"]);
     assert!(decode(&line, line.len() - 1)[0].is_some());
     assert_eq!(decode(&line, line.len() - 2), [None]);
+    // So many messages do not fit as texts.
+    let many = publish(&["1", "2", "3", "4", "5", "6"]);
+    let texts = 6 * MIN_TEXT;
+    assert!(many.len() < texts);
+    assert!(decode(&many, texts)[0].is_some());
+    assert_eq!(decode(&many, texts - 1), [None]);
     let long = format!("publish_binary {} e k 1 {{}}\n", u128::MAX);
     assert_eq!(decode(long.as_bytes(), 1000), [None]);
     // Without a number they are lines, and refused.
