@@ -1,8 +1,9 @@
 //! Authorities and clients for tests.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
+    SignatureAlgorithm,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -27,6 +28,12 @@ pub(crate) struct CertificateSpec {
     pub(crate) path_length: Option<u8>,
     /// The Common Names; that of the client if left out.
     pub(crate) common_names: Option<Vec<String>>,
+    /// The subject's alternative names.
+    pub(crate) alternative_names: Vec<SanType>,
+    /// The names that an authority may certify.
+    pub(crate) name_constraints: Option<NameConstraints>,
+    /// Extensions beyond these.
+    pub(crate) extensions: Vec<CustomExtension>,
 }
 
 impl Default for CertificateSpec {
@@ -39,6 +46,9 @@ impl Default for CertificateSpec {
             is_authority: false,
             path_length: None,
             common_names: None,
+            alternative_names: Vec::new(),
+            name_constraints: None,
+            extensions: Vec::new(),
         }
     }
 }
@@ -63,6 +73,9 @@ fn params(name: &str, spec: &CertificateSpec) -> CertificateParams {
     }
     params.extended_key_usages.clone_from(&spec.extended_usages);
     params.key_usages.clone_from(&spec.usages);
+    params.subject_alt_names.clone_from(&spec.alternative_names);
+    params.name_constraints.clone_from(&spec.name_constraints);
+    params.custom_extensions.clone_from(&spec.extensions);
     if let Some((from, until)) = spec.valid {
         let time = |second: i64| {
             rcgen::date_time_ymd(1970, 1, 1)

@@ -1,5 +1,5 @@
-//! Test vectors of `docs/test-vectors/signed.json`: signed keys and signed sessions, with the
-//! expected results.
+//! Test vectors of `docs/test-vectors/signed.json`: signed keys, client ids and signed sessions,
+//! with the expected results.
 //!
 //! Most signatures are random, so the file cannot be reproduced and compared. These tests verify
 //! it; it is generated with new keys by
@@ -40,6 +40,7 @@ struct Vectors {
     receiver_private_key: String,
     signed_keys: Vec<GoodKey>,
     signed_keys_must_fail: Vec<BadKey>,
+    client_ids: Vec<NamedClient>,
     sessions: Vec<GoodSession>,
     sessions_must_fail: Vec<BadSession>,
 }
@@ -70,11 +71,38 @@ struct AnnouncedKey {
 struct BadKey {
     about: String,
     now: String,
+    /// The sender's authority, if not that of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authority: Option<String>,
     /// The signed key of this file that the sender has pinned before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinned: Option<String>,
     expect: String,
     signed_key: String,
+}
+
+/// A certificate, and the client that it names; without one it must be refused.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NamedClient {
+    about: String,
+    client_id_from: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    certificate: String,
+}
+
+impl NamedClient {
+    /// Reads the client id of the certificate, on a path to this authority.
+    fn read(&self, authority: &Authority) -> Result<String, CertificateError> {
+        let from = self.client_id_from.join(",").parse().unwrap();
+        authority
+            .with_client_id_from(from)
+            .verify(
+                &[decode(&self.certificate).unwrap().into()],
+                generate::now(),
+            )
+            .map(|certificate| certificate.client_id().to_string())
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -217,8 +245,8 @@ fn every_bad_signed_key_of_the_file_is_refused_as_stated() {
 
 fn refuses_keys(file: &Vectors) {
     let receiver = name(&file.receiver_client_id);
-    let authority = file.authority();
     for bad in &file.signed_keys_must_fail {
+        let authority = authority(bad.authority.as_deref().unwrap_or(&file.authority));
         let at = time(&bad.now);
         let seen = match verify(&bad.signed_key, &receiver, &authority, at) {
             Err(error) => key_reason(&error),
@@ -232,6 +260,20 @@ fn refuses_keys(file: &Vectors) {
             }
         };
         assert_eq!(seen, bad.expect, "{}", bad.about);
+    }
+}
+
+#[test]
+fn certificates_of_the_file_name_the_stated_clients() {
+    let file = file();
+    let authority = file.authority();
+    assert!(file.client_ids.len() >= 40);
+    for case in &file.client_ids {
+        match (case.read(&authority), &case.client_id) {
+            (Ok(client_id), Some(expected)) => assert_eq!(client_id, *expected, "{case:?}"),
+            (Err(CertificateError::Name(_)), None) => {}
+            (read, _) => panic!("{case:?}: {read:?}"),
+        }
     }
 }
 
@@ -339,6 +381,16 @@ fn every_bad_case_has_a_single_fault() {
             .collect()
     };
     assert_eq!(keys(&file), keys(&generated));
+    let client_ids = |of: &Vectors| -> Vec<_> {
+        let cases = of.client_ids.iter();
+        cases
+            .map(|case| {
+                let from = case.client_id_from.clone();
+                (case.about.clone(), from, case.client_id.clone())
+            })
+            .collect()
+    };
+    assert_eq!(client_ids(&file), client_ids(&generated));
     let sessions = |of: &Vectors| -> Vec<_> {
         let cases = of.sessions_must_fail.iter();
         cases

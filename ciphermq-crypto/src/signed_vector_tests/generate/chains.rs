@@ -19,7 +19,7 @@ pub(super) fn issue_with(ca: &Ca, client: &str, change: impl FnOnce(&mut Certifi
     ca.issue_as(client, &spec)
 }
 
-fn authority_below(ca: &Ca, change: impl FnOnce(&mut CertificateSpec)) -> Ca {
+pub(super) fn authority_below(ca: &Ca, change: impl FnOnce(&mut CertificateSpec)) -> Ca {
     let mut spec = CertificateSpec {
         is_authority: true,
         valid: Some((NOW - 30 * DAY, NOW + 300 * DAY)),
@@ -41,7 +41,7 @@ pub(super) fn below(authorities: &[&Ca], client: &str) -> Ca {
     own
 }
 
-fn signed(certificate: &Ca) -> String {
+pub(super) fn signed(certificate: &Ca) -> String {
     Signer::p384(certificate).signed_key(&Payload::default().to_string())
 }
 

@@ -122,11 +122,10 @@ impl<'a> Cases<'a> {
             .unwrap();
         let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         let text = |field: &str| payload[field].as_str().unwrap().to_owned();
-        let is_other = ca.certificate() != self.ca.certificate();
         self.good.push(GoodKey {
             about: about.to_owned(),
             now: at.to_string(),
-            authority: is_other.then(|| encode(&ca.certificate())),
+            authority: self.other_authority(ca),
             algorithm: verified.certificate.algorithm().to_string(),
             epoch: verified.announcement.epoch,
             not_before: text("not_before"),
@@ -136,15 +135,35 @@ impl<'a> Cases<'a> {
         });
     }
 
+    /// Adds a signed key that this authority refuses now, although `good`, without the fault, is
+    /// accepted.
+    pub(super) fn bad_under(
+        &mut self,
+        ca: &Ca,
+        about: &str,
+        expect: &str,
+        signed_key: &str,
+        good: &str,
+    ) {
+        accepted(about, good, &ca.authority(), now());
+        self.bad.push(BadKey {
+            about: about.to_owned(),
+            now: now().to_string(),
+            authority: self.other_authority(ca),
+            pinned: None,
+            expect: expect.to_owned(),
+            signed_key: signed_key.to_owned(),
+        });
+    }
+
+    /// Returns the certificate of an authority that is not the file's.
+    fn other_authority(&self, ca: &Ca) -> Option<String> {
+        (ca.certificate() != self.ca.certificate()).then(|| encode(&ca.certificate()))
+    }
+
     /// Adds a signed key that is refused now, although `good`, without the fault, is accepted.
     pub(super) fn bad(&mut self, about: &str, expect: &str, signed_key: &str, good: &str) {
-        self.case(
-            about,
-            expect,
-            now(),
-            signed_key,
-            Control::OtherKey(good.to_owned()),
-        );
+        self.bad_under(self.ca, about, expect, signed_key, good);
     }
 
     pub(super) fn case(
@@ -170,6 +189,7 @@ impl<'a> Cases<'a> {
         self.bad.push(BadKey {
             about: about.to_owned(),
             now: at.to_string(),
+            authority: None,
             pinned,
             expect: expect.to_owned(),
             signed_key: signed_key.to_owned(),

@@ -2,6 +2,8 @@
 
 mod announcements;
 mod chains;
+mod client_ids;
+mod constraints;
 mod forms;
 mod keys;
 mod sessions;
@@ -33,10 +35,12 @@ pub(super) fn vectors() -> Vectors {
     forms::cases(&mut signed);
     announcements::cases(&mut signed);
     chains::cases(&mut signed);
+    constraints::cases(&mut signed);
     let signed = signed.finish();
+    let client_ids = client_ids::cases(&ca);
     Vectors {
         about: [
-            "CipherMQ test vectors of signed keys and signed sessions; docs/cryptography.md says \
+            "CipherMQ test vectors of signed keys, client ids and signed sessions; docs/cryptography.md says \
              what they mean.",
             "Certificates are base64 of DER, the client's own first, and lead to `authority`. \
              Other bytes are hexadecimal; signed keys and envelopes are the exact text.",
@@ -44,6 +48,8 @@ pub(super) fn vectors() -> Vectors {
              `now` must believe, under the `authority` of the case if it has one. \
              signed_keys_must_fail: what it must refuse, and why; `pinned` is a signed key that it \
              has verified before.",
+            "client_ids: the client that a certificate names where `client_id_from` lists the \
+             fields that count, or none if there is no `client_id`.",
             "sessions: what the receiver must open, and know the sender of. sessions_must_fail: \
              what it must refuse by default, and why; `certificates` is what the server gives when \
              asked for the sender's.",
@@ -56,12 +62,13 @@ pub(super) fn vectors() -> Vectors {
         receiver_private_key: to_hex(receiver_key().as_bytes()),
         signed_keys: signed.good,
         signed_keys_must_fail: signed.bad,
+        client_ids,
         sessions: sessions::good(&ca),
         sessions_must_fail: sessions::bad(&ca),
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
 
