@@ -1,6 +1,7 @@
 //! The receiver's side: opening of envelopes.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::name::pattern::Pattern;
@@ -132,6 +133,12 @@ impl Opener {
         self.sessions.clear();
     }
 
+    /// Requires lists of learned authorities that were made within these times, as
+    /// [`Authority::with_lists_made_in`] does, also of those that have verified sessions before.
+    pub fn require_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
+        self.senders.set_lists_made_in(times);
+    }
+
     /// Adds a sender's certificate chain, its own certificate first.
     ///
     /// The source need not be trusted: the chain is verified when a message needs it.
@@ -231,6 +238,7 @@ impl Opener {
                         OpenKeyError::NoPrivateKey => OpenError::NoPrivateKey(decoded.key_id),
                         OpenKeyError::NotAuthentic => OpenError::NotAuthentic,
                     })?;
+                let mut issuers = Vec::new();
                 if let Some(signature) = &decoded.signature {
                     let signed = SignedFields {
                         suite: suite.as_str(),
@@ -240,7 +248,8 @@ impl Opener {
                         session_time: message.session.time,
                         enc_session_key: &decoded.enc_session_key,
                     };
-                    self.senders
+                    issuers = self
+                        .senders
                         .verify(&signed, decoded.time, signature)
                         .map_err(|error| match error {
                             VerifyError::CertificateNeeded => {
@@ -255,9 +264,11 @@ impl Opener {
                     time: decoded.time,
                     enc_session_key_hash: hash(&decoded.enc_session_key),
                     is_verified: decoded.signature.is_some(),
+                    issuers,
                 })
             })?
             .ok_or(OpenError::NotAuthentic)?;
+        self.senders.check_lists_of(&session.issuers)?;
 
         AuthenticatedFields {
             suite: suite.as_str(),

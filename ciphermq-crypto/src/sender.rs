@@ -12,13 +12,14 @@
 //! the certificate against its own authority, as of the session's start.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use crate::encoding::put_field;
-use crate::identity::{Authority, CertificateError, Fingerprint, fingerprint};
+use crate::identity::{Authority, CertificateError, Fingerprint, Intermediate, fingerprint};
 
 const DOMAIN: &[u8] = b"CipherMQ sender 1";
 
@@ -107,6 +108,15 @@ impl SenderCertificates {
         self.authority = authority;
     }
 
+    pub(crate) fn set_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
+        self.authority = self.authority.with_lists_made_in(times);
+    }
+
+    /// Checks that the lists about a verified session are as new as is required.
+    pub(crate) fn check_lists_of(&self, issuers: &[Intermediate]) -> Result<(), SenderError> {
+        Ok(self.authority.check_lists_of(issuers)?)
+    }
+
     /// Adds a chain under its first certificate's fingerprint.
     pub(crate) fn add(&mut self, chain: Vec<CertificateDer<'static>>) {
         let Some(own) = chain.first() else { return };
@@ -120,13 +130,14 @@ impl SenderCertificates {
         self.chains.insert(fingerprint, chain);
     }
 
-    /// Verifies the signature of a session as of its start.
+    /// Verifies the signature of a session as of its start, and returns the intermediate
+    /// authorities above its certificate.
     pub(crate) fn verify(
         &self,
         signed: &SignedFields<'_>,
         session_time: Timestamp,
         signature: &Signature,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<Vec<Intermediate>, VerifyError> {
         let chain = self
             .chains
             .get(&signature.certificate)
@@ -137,7 +148,13 @@ impl SenderCertificates {
                 if self.before_revocation && session_time < at =>
             {
                 let authority = self.authority.with_lists(Vec::new());
-                authority.verify(chain, session_time)
+                let verified = authority
+                    .with_lists_made_in(None)
+                    .verify(chain, session_time);
+                verified.and_then(|certificate| {
+                    self.authority.check_lists_of(certificate.issuers())?;
+                    Ok(certificate)
+                })
             }
             verified => verified,
         };
@@ -147,7 +164,7 @@ impl SenderCertificates {
             return Err(VerifyError::Sender(SenderError::OtherClient(other)));
         }
         if certificate.has_signed(&signed.bytes(signature.certificate), &signature.signature) {
-            Ok(())
+            Ok(certificate.issuers().to_vec())
         } else {
             Err(VerifyError::Forged)
         }
@@ -194,7 +211,7 @@ mod tests {
         certificates.add(ca.issue("sender_1").chain);
         assert_eq!(verify(&certificates), Err(VerifyError::CertificateNeeded));
         certificates.add(sender.chain);
-        assert_eq!(verify(&certificates), Ok(()));
+        assert_eq!(verify(&certificates), Ok(Vec::new()));
     }
 
     #[test]
@@ -279,7 +296,8 @@ mod tests {
         let signature = sign(&sender);
         let mut certificates = SenderCertificates::new(ca.authority(), false);
         certificates.add(sender.chain);
-        assert_eq!(certificates.verify(&SIGNED, start(), &signature), Ok(()));
+        let verified = certificates.verify(&SIGNED, start(), &signature);
+        assert_eq!(verified, Ok(Vec::new()));
         let later = start() + std::time::Duration::from_secs(61);
         assert!(matches!(
             certificates.verify(&SIGNED, later, &signature),
