@@ -134,9 +134,9 @@ impl Opener {
     }
 
     /// Requires lists of learned authorities that were made within these times, as
-    /// [`Authority::with_lists_made_in`] does, also of those that have verified sessions before.
+    /// [`Authority::require_lists_made_in`] does, also of those that have verified sessions before.
     pub fn require_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
-        self.senders.set_lists_made_in(times);
+        self.senders.require_lists_made_in(times);
     }
 
     /// Adds a sender's certificate chain, its own certificate first.
@@ -462,3 +462,6 @@ impl fmt::Debug for Opened {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,8 +108,8 @@ impl SenderCertificates {
         self.authority = authority;
     }
 
-    pub(crate) fn set_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
-        self.authority = self.authority.with_lists_made_in(times);
+    pub(crate) fn require_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
+        self.authority.require_lists_made_in(times);
     }
 
     /// Checks that the lists about a verified session are as new as is required.
@@ -147,10 +147,9 @@ impl SenderCertificates {
             Err(CertificateError::Revoked(Some(at)))
                 if self.before_revocation && session_time < at =>
             {
-                let authority = self.authority.with_lists(Vec::new());
-                let verified = authority
-                    .with_lists_made_in(None)
-                    .verify(chain, session_time);
+                let mut authority = self.authority.with_lists(Vec::new());
+                authority.require_lists_made_in(None);
+                let verified = authority.verify(chain, session_time);
                 verified.and_then(|certificate| {
                     self.authority.check_lists_of(certificate.issuers())?;
                     Ok(certificate)
@@ -336,6 +335,39 @@ mod tests {
                 "{revoked}"
             );
         }
+    }
+
+    /// A list that is to be ignored for this session must be new enough all the same.
+    #[test]
+    fn a_session_before_the_revocation_needs_a_list_that_is_new_enough() {
+        let ca = Ca::new("ca");
+        let department = ca.intermediate("department");
+        let sender = department.issue("sender_1");
+        let signature = sign(&sender);
+        let chain = vec![sender.chain[0].clone(), department.certificate()];
+        let mut authority = ca.authority().refuse_unknown_issuers(true);
+        let Err(CertificateError::UnknownIssuers(issuers)) = authority.verify(&chain, start())
+        else {
+            panic!("the department is not known");
+        };
+        authority.learn(&issuers);
+        let list = department.list(1, &[(&sender, start().as_second() + 1)]);
+        let list = authority.read_list(&list).unwrap();
+        let made = list.validity().not_before;
+        let later = made + std::time::Duration::from_secs(1);
+        let mut certificates = SenderCertificates::new(authority.with_lists(vec![list]), true);
+        certificates.add(chain);
+        let mut verify = |from| {
+            certificates.require_lists_made_in(Some(from..=Timestamp::MAX));
+            certificates.verify(&SIGNED, start(), &signature)
+        };
+        assert_eq!(verify(made), Ok(issuers));
+        assert!(matches!(
+            verify(later),
+            Err(VerifyError::Sender(SenderError::Certificate(
+                CertificateError::OldList { .. }
+            )))
+        ));
     }
 
     #[test]

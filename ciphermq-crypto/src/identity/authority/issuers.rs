@@ -122,14 +122,10 @@ impl Authority {
         }
     }
 
-    /// Returns the same authorities, which require a list of each learned authority on a path that
-    /// was made within these times; `None` accepts lists of any age, or none.
-    #[must_use]
-    pub fn with_lists_made_in(&self, times: Option<RangeInclusive<Timestamp>>) -> Self {
-        Self {
-            lists_made_in: times,
-            ..self.clone()
-        }
+    /// Requires a list of each learned authority on a path that was made within these times; `None`
+    /// accepts lists of any age, or none, which is the default.
+    pub fn require_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
+        self.lists_made_in = times;
     }
 
     /// Checks that lists of these authorities, which are those of a verified certificate, are as
@@ -183,7 +179,9 @@ impl Authority {
         self.own_signers().any(|own| own == *signer)
     }
 
-    fn knows(&self, signer: &ListSigner) -> bool {
+    /// Whether the lists of a signer count.
+    #[must_use]
+    pub fn knows(&self, signer: &ListSigner) -> bool {
         let mut learned = self.learned.iter();
         learned.any(|known| known.signer() == signer) || self.is_own(signer)
     }

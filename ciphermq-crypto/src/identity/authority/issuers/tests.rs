@@ -200,7 +200,8 @@ fn an_old_list_concerns_only_the_paths_through_its_signer() {
     let list = authority.read_list(&listed.list(1, &[])).unwrap();
     let authority = authority.with_lists(vec![list]);
     let outcome = |from, presented: &[_]| {
-        let required = authority.with_lists_made_in(Some(at(from)..=at(NOW)));
+        let mut required = authority.clone();
+        required.require_lists_made_in(Some(at(from)..=at(NOW)));
         required.verify(presented, at(NOW)).map(drop)
     };
     let old = |issuer: &str, made: Option<i64>| {
