@@ -113,7 +113,7 @@ fn other_kinds(cases: &mut Cases<'_>) {
     cases.bad(about, REFUSED, &named(&mail, &[address]), &good);
 
     let uris = authority_below(ca, |spec| {
-        spec.extensions = vec![uri_constraint("example.org")]
+        spec.extensions = vec![uri_constraint("example.org")];
     });
     let good = named(&uris, &[dns("receiver-1.example.org")]);
     let about = "no URI, below an authority that is limited to some URIs";
