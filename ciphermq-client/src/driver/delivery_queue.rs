@@ -27,6 +27,8 @@ pub(crate) struct DeliveryQueue {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Delivery>,
+    /// Deliveries that the consumer has given back, to try them again later.
+    postponed: Vec<Delivery>,
     /// The messages in the queue or held by the application.
     by_id: HashMap<MessageId, IdState>,
     waker: Option<Waker>,
@@ -143,13 +145,40 @@ impl DeliveryQueue {
     /// Drops the queued deliveries: the connection is lost, so the server will redeliver them.
     pub(crate) fn purge(&self) {
         let mut state = self.lock();
-        let State { queue, by_id, .. } = &mut *state;
+        let State {
+            queue,
+            postponed,
+            by_id,
+            ..
+        } = &mut *state;
         queue.clear();
+        postponed.clear();
         by_id.retain(|_, entry| {
             entry.waiting = 0;
             entry.waiting_hashes.clear();
             !entry.is_empty()
         });
+    }
+
+    /// Keeps a delivery until [`retry_postponed`](Self::retry_postponed). What there is no room for
+    /// comes again on the next connection.
+    pub(crate) fn postpone(&self, delivery: Delivery) {
+        let mut state = self.lock();
+        let postponed = &mut state.postponed;
+        if postponed.len() < self.limit() && !postponed.contains(&delivery) {
+            postponed.push(delivery);
+        }
+    }
+
+    /// Queues what was postponed before everything else.
+    pub(crate) fn retry_postponed(&self) {
+        let mut state = self.lock();
+        let before = state.queue.len();
+        for delivery in std::mem::take(&mut state.postponed) {
+            // What there is no room for comes again on the next connection.
+            let _ = self.deliver_one(&mut state, delivery);
+        }
+        state.queue.rotate_left(before);
     }
 
     /// Takes the next delivery.
@@ -307,6 +336,30 @@ mod tests {
         std::iter::from_fn(|| queued.pop())
             .map(|delivery| delivery.message_id.to_string())
             .collect()
+    }
+
+    #[test]
+    fn what_is_postponed_comes_first_when_it_is_tried_again() {
+        let queued = DeliveryQueue::new(1);
+        for (postponed, envelope) in [("a", "{}"), ("b", "{}"), ("a", "{}"), ("a", "{1}")] {
+            queued.postpone(copy(postponed, envelope));
+        }
+        deliver(&queued, "c").unwrap();
+        queued.retry_postponed();
+        queued.retry_postponed();
+        let order = std::iter::from_fn(|| queued.pop());
+        let order: Vec<_> = order.map(|next| next.message_id.to_string()).collect();
+        assert_eq!(order, ["a", "b", "a", "c"]);
+        // They come again on the next connection.
+        queued.postpone(copy("a", "{}"));
+        queued.purge();
+        queued.retry_postponed();
+        assert!(queued.pop().is_none());
+        for number in 0..100 {
+            queued.postpone(copy(&format!("m{number}"), "{}"));
+        }
+        queued.retry_postponed();
+        assert_eq!(std::iter::from_fn(|| queued.pop()).count(), 18);
     }
 
     #[test]

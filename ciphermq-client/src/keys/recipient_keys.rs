@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ciphermq_crypto::{Authority, Pin, RecipientKey, signed_key};
+use ciphermq_crypto::identity::{CertificateError, Intermediate};
+use ciphermq_crypto::{Pin, RecipientKey, SignedKeyError};
 use ciphermq_protocol::ClientId;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::pins::{Pins, PinsError};
 use super::requests::{public_key_of, signed_key_of};
 use crate::driver::Handle;
 use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
+use crate::revocation::Fetcher;
 
 /// Capacity of the cache. With more receivers, the oldest keys are fetched again.
 const MAX_KEYS: usize = 10_000;
@@ -31,6 +32,8 @@ pub(crate) struct ReceiverKey {
     pub(crate) key: RecipientKey,
     /// The receiver has signed the key, or the caller obtained it from the receiver.
     pub(crate) is_signed: bool,
+    /// The intermediate authorities above the receiver, apart from the client's own.
+    pub(crate) issuers: Vec<Intermediate>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,7 +92,7 @@ impl RecipientKeyCache {
     pub(crate) async fn receiver_key(
         &self,
         handle: &Handle,
-        authority: &Authority,
+        lists: &Fetcher,
         receiver: &ClientId,
         admit_unsigned: bool,
     ) -> Result<ReceiverKey, PublishError> {
@@ -105,14 +108,16 @@ impl RecipientKeyCache {
             }
             Err(error) => return Err(unavailable(receiver, error)),
         };
-        let (key, pin, is_signed) = match signed {
+        let (key, pin, issuers) = match signed {
             Some(text) => {
-                let verified = signed_key::verify(&text, receiver, authority, Timestamp::now())
-                    .map_err(|error| not_trusted(receiver, &error))?;
-                let key = verified.strongest().cloned().ok_or_else(|| {
-                    not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite)
-                })?;
-                (key, verified.pin(), true)
+                let verified = lists.verify_keys(handle, &text, receiver).await;
+                let verified = verified.map_err(|error| not_trusted(receiver, &error))?;
+                let key = verified
+                    .strongest()
+                    .cloned()
+                    .ok_or_else(|| not_trusted(receiver, &SignedKeyError::NoKnownSuite))?;
+                let issuers = verified.certificate.issuers().to_vec();
+                (key, verified.pin(), Some(issuers))
             }
             None => {
                 let bare = public_key_of(handle, receiver)
@@ -122,14 +127,18 @@ impl RecipientKeyCache {
                 if !admit_unsigned {
                     return Err(not_signed(receiver));
                 }
-                (bare.into(), Pin::unsigned(&bare), false)
+                (bare.into(), Pin::unsigned(&bare), None)
             }
         };
         self.pins
             .accept(receiver, &pin)
             .await
             .map_err(|error| not_pinned(receiver, &error))?;
-        let key = ReceiverKey { key, is_signed };
+        let key = ReceiverKey {
+            key,
+            is_signed: issuers.is_some(),
+            issuers: issuers.unwrap_or_default(),
+        };
         self.insert(receiver.clone(), key.clone(), Instant::now());
         Ok(key)
     }
@@ -189,20 +198,23 @@ fn not_signed(receiver: &ClientId) -> PublishError {
     ))
 }
 
-fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> PublishError {
-    PublishError::new(
-        PublishErrorKind::KeyNotTrusted,
-        format!("The public key of `{receiver}` is not to be trusted: {error}. Nothing was sent."),
-    )
-    .advise(distrust_advice(receiver, error))
-    .caused_by(error.clone())
+fn not_trusted(receiver: &ClientId, error: &SignedKeyError) -> PublishError {
+    let kind = match error {
+        SignedKeyError::Certificate(CertificateError::OldList { .. }) => {
+            PublishErrorKind::OldRevocationList
+        }
+        _ => PublishErrorKind::KeyNotTrusted,
+    };
+    let what = format!("The public key of `{receiver}` is not to be trusted: {error}.");
+    PublishError::new(kind, format!("{what} Nothing was sent."))
+        .advise(distrust_advice(receiver, error))
+        .caused_by(error.clone())
 }
 
 /// Returns what to do about an untrusted signed key, for a person who sends to `receiver`.
 #[must_use]
-pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) -> String {
-    use ciphermq_crypto::identity::CertificateError;
-    use signed_key::SignedKeyError::{Certificate, Expired, NotYetValid};
+pub fn distrust_advice(receiver: &ClientId, error: &SignedKeyError) -> String {
+    use SignedKeyError::{Certificate, Expired, NotYetValid};
     let anew = format!(
         "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as \
          `{receiver}`: it signs its key anew"
@@ -220,6 +232,9 @@ pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) 
             "Check this machine's clock. If it is right, the receiver's certificate is for later: \
              give it one that is valid now, then {anew}."
         ),
+        Certificate(
+            error @ (CertificateError::OldList { .. } | CertificateError::UnknownIssuers(_)),
+        ) => error.advice().to_owned(),
         _ => format!(
             "Check the clock, and that both sides use the same certificate authority. If they do, \
              somebody may be handing out keys of their own: look at `ciphermq-cli verify-key \
@@ -253,6 +268,7 @@ mod tests {
         ReceiverKey {
             key: PublicKey::from_bytes([byte; 32]).into(),
             is_signed,
+            issuers: Vec::new(),
         }
     }
 

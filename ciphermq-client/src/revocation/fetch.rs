@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ciphermq_crypto::identity::RevocationListError;
 use ciphermq_protocol::{Command, Reply};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use super::RevocationError;
+use crate::blocking::blocking;
 use crate::credentials::CurrentCredentials;
 use crate::driver::{Handle, WeakHandle};
 use crate::error::{RequestError, RequestErrorKind};
@@ -24,8 +26,10 @@ const MAX_REPORTED: usize = 64;
 /// Fetches lists, and puts in force what the client's authorities have signed.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetcher {
-    credentials: Arc<CurrentCredentials>,
+    pub(super) credentials: Arc<CurrentCredentials>,
     interval: Duration,
+    /// When the server was asked last.
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Fetcher {
@@ -34,6 +38,7 @@ impl Fetcher {
         Self {
             credentials,
             interval: interval.clamp(SHORTEST, LONGEST),
+            asked: Arc::default(),
         }
     }
 
@@ -45,6 +50,7 @@ impl Fetcher {
     /// [`RequestError`] if the server did not answer. One that does not know the command has no
     /// lists.
     pub(crate) async fn fetch(&self, handle: &Handle) -> Result<Vec<Event>, RequestError> {
+        *self.asked.lock() = Some(Instant::now());
         let fetched = handle
             .expect(Command::GetCrl, |reply| match reply {
                 Reply::RevocationLists(lists) => Some(lists),
@@ -56,47 +62,29 @@ impl Fetcher {
             Err(error) if error.kind() == RequestErrorKind::Unsupported => Some(Vec::new()),
             Err(error) => return Err(error),
         };
-        let fetcher = self.clone();
-        let taken = blocking(move || Ok(fetcher.take(lists)));
-        Ok(taken.await.unwrap_or_else(|reason| vec![refused(reason)]))
-    }
-
-    /// Takes the server's lists in DER; `None` stands for lists that are not base64. Waits for the
-    /// disk.
-    fn take(&self, lists: Option<Vec<Vec<u8>>>) -> Vec<Event> {
-        let authority = self.credentials.authority();
-        let mut events = Vec::new();
         let Some(lists) = lists else {
             let what = RevocationListError::Unreadable("it is not base64".to_owned());
-            return vec![refused(what.into())];
+            return Ok(vec![RevocationError::from(what).into_event()]);
         };
-        for der in lists {
-            let known = authority.lists().iter();
-            if known.clone().any(|known| known.der() == der) {
-                continue;
-            }
-            match authority.read_list(&der) {
-                Ok(list) => match self.credentials.kept_lists().accept(&list, &authority) {
-                    Ok(false) => {}
-                    Ok(true) => events.push(Event::RevocationListUsed { list }),
-                    Err(reason) => events.push(refused(reason)),
-                },
-                // It is no concern of this client.
-                Err(RevocationListError::OtherIssuer(issuer)) => {
-                    tracing::debug!(issuer, "A revocation list is of another authority");
-                }
-                Err(error) => events.push(refused(error.into())),
-            }
-        }
-        if let Err(reason) = self.credentials.refresh_authority() {
-            events.push(refused(reason));
-        }
-        events
+        let credentials = Arc::clone(&self.credentials);
+        let taken = blocking(move || Ok(credentials.take_lists(lists))).await;
+        Ok(taken.unwrap_or_else(|reason: RevocationError| vec![reason.into_event()]))
     }
-}
 
-fn refused(reason: RevocationError) -> Event {
-    Event::RevocationListRefused { reason }
+    /// Whether the server was asked within the last second, so that many messages that wait for a
+    /// list cause few requests.
+    pub(super) fn has_just_asked(&self) -> bool {
+        let asked = *self.asked.lock();
+        asked.is_some_and(|asked| asked.elapsed() < SHORTEST)
+    }
+
+    /// Fetches the lists, and reports what is new or refused.
+    pub(crate) async fn renew(&self, handle: &Handle) {
+        match self.fetch(handle).await {
+            Ok(events) => events.into_iter().for_each(|event| handle.emit(event)),
+            Err(error) => tracing::warn!(%error, "The revocation lists cannot be fetched"),
+        }
+    }
 }
 
 /// Fetches lists on every new connection and from time to time, until the connection is closed for
@@ -123,7 +111,7 @@ async fn run(weak: WeakHandle, mut events: Events, fetcher: Fetcher) {
         let fetched = fetcher.fetch(&handle).await;
         let fetched = fetched.unwrap_or_else(|error| match error.is_retryable() {
             true => Vec::new(),
-            false => vec![refused(error.into())],
+            false => vec![RevocationError::from(error).into_event()],
         });
         for event in fetched {
             let is_new = match &event {
@@ -137,13 +125,4 @@ async fn run(weak: WeakHandle, mut events: Events, fetcher: Fetcher) {
             }
         }
     }
-}
-
-/// Runs a function that waits for a disk or a lock on a blocking thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RevocationError> + Send + 'static,
-) -> Result<T, RevocationError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(RevocationError::NotKept(error.to_string())))
 }

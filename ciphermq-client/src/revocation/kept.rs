@@ -45,7 +45,7 @@ impl KeptLists {
     ///
     /// [`RevocationError::Older`], and [`RevocationError::NotKept`] if the list is used and not
     /// kept.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &self,
         list: &RevocationList,
         authority: &Authority,
@@ -74,18 +74,22 @@ impl KeptLists {
         Ok(is_new)
     }
 
-    /// Reads what is kept of these authorities. Waits for the disk.
+    /// Reads what is kept of these signers, who belong to the authorities. Waits for the disk.
     ///
     /// # Errors
     ///
     /// [`RevocationError::NotKept`] if the folder has a file that is there and cannot be read. The
     /// others are read.
-    pub(crate) fn read(&self, authority: &Authority) -> Result<(), RevocationError> {
+    pub(crate) fn read(
+        &self,
+        authority: &Authority,
+        signers: impl IntoIterator<Item = ListSigner>,
+    ) -> Result<(), RevocationError> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
         let mut outcome = Ok(());
-        for signer in authority.signers() {
+        for signer in signers {
             let path = path(folder, &signer);
             match read(&path, authority) {
                 Ok(Some(list)) => {
@@ -100,6 +104,12 @@ impl KeptLists {
             }
         }
         outcome
+    }
+
+    /// Forgets the lists of these signers in memory.
+    pub(crate) fn forget(&self, signers: &[ListSigner]) {
+        let mut lists = self.lists.lock();
+        lists.retain(|list| !signers.contains(list.signer()));
     }
 
     fn find(&self, signer: &ListSigner) -> Option<RevocationList> {

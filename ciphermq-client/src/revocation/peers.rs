@@ -1,0 +1,117 @@
+//! What is needed to decide about another client's certificate, and its provision.
+
+use std::sync::Arc;
+
+use ciphermq_crypto::identity::{CertificateError, Intermediate};
+use ciphermq_crypto::{OpenError, SenderError, SignedKeyError, VerifiedKeys, signed_key};
+use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
+
+use super::{Fetcher, RevocationError};
+use crate::blocking::blocking;
+use crate::driver::Handle;
+
+/// The limit of tries to learn the authorities above one certificate: others may be learned in
+/// their place meanwhile.
+const MAX_LEARNING: usize = 8;
+
+/// What is needed to decide about another client's certificate.
+#[derive(Debug, Clone)]
+pub(crate) enum Needs {
+    /// These authorities are to be learned.
+    Issuers(Vec<Intermediate>),
+    /// A newer list is to be fetched.
+    NewerList,
+}
+
+impl Needs {
+    /// Returns what is needed to decide otherwise; `None` if the decision is final.
+    pub(crate) fn of(error: &CertificateError) -> Option<Self> {
+        match error {
+            CertificateError::UnknownIssuers(issuers) => Some(Self::Issuers(issuers.clone())),
+            CertificateError::OldList { .. } => Some(Self::NewerList),
+            _ => None,
+        }
+    }
+
+    /// Returns what is needed to open a message; `None` if the decision is final.
+    pub(crate) fn of_message(error: &OpenError) -> Option<Self> {
+        match error {
+            OpenError::Sender(SenderError::Certificate(error)) => Self::of(error),
+            _ => None,
+        }
+    }
+}
+
+/// What was tried to decide about one certificate.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tries {
+    learned: usize,
+    has_fetched: bool,
+}
+
+impl Fetcher {
+    /// Provides what is needed, and says whether the certificate is to be verified again. Lists are
+    /// fetched once for being too old, unless they were just now, and if a new authority has none.
+    pub(crate) async fn provide(
+        &self,
+        handle: &Handle,
+        needs: Option<Needs>,
+        tries: &mut Tries,
+    ) -> bool {
+        match needs {
+            Some(Needs::Issuers(issuers)) if tries.learned < MAX_LEARNING => {
+                tries.learned += 1;
+                self.learn(handle, issuers).await;
+            }
+            Some(Needs::NewerList) if !tries.has_fetched && !self.has_just_asked() => {
+                tries.has_fetched = true;
+                self.renew(handle).await;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Learns authorities above another client, and puts their lists in force.
+    async fn learn(&self, handle: &Handle, issuers: Vec<Intermediate>) {
+        let (credentials, learned) = (Arc::clone(&self.credentials), issuers.clone());
+        let events = blocking(move || Ok(credentials.learn(&learned))).await;
+        let events = events.unwrap_or_else(|reason: RevocationError| vec![reason.into_event()]);
+        events.into_iter().for_each(|event| handle.emit(event));
+        let authority = self.credentials.authority();
+        if issuers
+            .iter()
+            .any(|issuer| authority.list_of(issuer).is_none())
+        {
+            self.renew(handle).await;
+        }
+    }
+
+    /// Verifies the signed keys of another client, with the lists of all authorities on its path in
+    /// force.
+    ///
+    /// # Errors
+    ///
+    /// [`SignedKeyError`].
+    pub(crate) async fn verify_keys(
+        &self,
+        handle: &Handle,
+        signed_key: &str,
+        client: &ClientId,
+    ) -> Result<VerifiedKeys, SignedKeyError> {
+        let mut tries = Tries::default();
+        loop {
+            let now = Timestamp::now();
+            let authority = self.credentials.authority_at(now);
+            let verified = signed_key::verify(signed_key, client, &authority, now);
+            let needs = match &verified {
+                Err(SignedKeyError::Certificate(error)) => Needs::of(error),
+                _ => None,
+            };
+            if !self.provide(handle, needs, &mut tries).await {
+                return verified;
+            }
+        }
+    }
+}
