@@ -109,6 +109,16 @@ async fn a_receivers_department_revokes_it_for_good() {
         assert_eq!(in_force(&deceived), ["256"]);
     }
 
+    // No answer but an error: what is kept counts.
+    fixture.broker.intercept(|line| {
+        let asked = line.reply_to("sender", "Revocation lists: ").is_some();
+        match asked {
+            true => vec!["Error: limit_reached: the lists are too long".to_owned()],
+            false => line.honest(),
+        }
+    });
+    expect_revoked_key(fixture, &sender().await.unwrap()).await;
+
     // A sender that keeps nothing has the list in force before it trusts the key.
     hand_out(fixture, &[list(b, 256, &[&revoked])]);
     expect_revoked_key(fixture, &fixture.connect("sender").await).await;
