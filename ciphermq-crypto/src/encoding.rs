@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::Simd;
 use base64::engine::general_purpose::PAD;
+use ciphermq_protocol::envelope::Encoded;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
@@ -17,14 +18,13 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     base64_engine().decode(text).ok()
 }
 
-/// Decodes canonical base64 of exactly `N` bytes.
-pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != N.div_ceil(3) * 4 {
-        return None;
+/// Returns exactly `N` bytes of an envelope; `None` if there are fewer or more, or their base64 is
+/// not canonical.
+pub(crate) fn array<const N: usize>(encoded: &Encoded<'_>) -> Option<[u8; N]> {
+    match encoded {
+        Encoded::Base64(text) if text.len() != N.div_ceil(3) * 4 => None,
+        encoded => encoded.bytes()?[..].try_into().ok(),
     }
-    let mut bytes = [0; N];
-    let length = base64_engine().decode_slice(text, &mut bytes).ok()?;
-    (length == N).then_some(bytes)
 }
 
 /// Encodes base64 with padding.
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn arrays_of_another_length_are_refused() {
-        assert_eq!(decode_array("AAECAw=="), Some([0, 1, 2, 3]));
-        assert_eq!(decode_array("AAECAwQF"), Some([0, 1, 2, 3, 4, 5]));
+        assert_eq!(array(&"AAECAw==".into()), Some([0, 1, 2, 3]));
+        assert_eq!(array(&"AAECAwQF".into()), Some([0, 1, 2, 3, 4, 5]));
         for text in ["AAEC", "AAECAwQ=", "AAECAwQF", "AAECAx==", "AAECAw=", ""] {
-            assert_eq!(decode_array::<4>(text), None, "{text:?}");
+            assert_eq!(array::<4>(&text.into()), None, "{text:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The receiver's side: opening of envelopes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -9,7 +10,7 @@ use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, RoutingKey}
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use crate::encoding::{decode, decode_array, parse_time, put_field};
+use crate::encoding::{array, decode, parse_time, put_field};
 use crate::error::OpenError;
 use crate::identity::{Authority, Fingerprint};
 use crate::keys::{KeyId, Keyring};
@@ -341,7 +342,7 @@ struct MessageFields<'a> {
     sent_time_text: &'a str,
     sent_time: Timestamp,
     nonce: [u8; crate::payload::NONCE_BYTES],
-    ciphertext: Vec<u8>,
+    ciphertext: Cow<'a, [u8]>,
     tag: [u8; crate::payload::TAG_BYTES],
 }
 
@@ -396,9 +397,9 @@ impl<'a> MessageFields<'a> {
             content_type: fields.content_type.as_deref()?,
             sent_time_text,
             sent_time: parse_time(sent_time_text)?,
-            nonce: decode_array(&fields.nonce)?,
-            ciphertext: decode(&fields.ciphertext)?,
-            tag: decode_array(fields.tag.as_deref()?)?,
+            nonce: array(&fields.nonce)?,
+            ciphertext: fields.ciphertext.bytes()?,
+            tag: array(fields.tag.as_ref()?)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use ciphermq_protocol::envelope::{EnvelopeBytes, Names, can_pack};
+use ciphermq_protocol::envelope::{EnvelopeBytes, Names, OwnPart};
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey};
 use jiff::Timestamp;
 use rand::CryptoRng;
@@ -142,24 +142,17 @@ impl SendingSession {
             .ok_or(SealError::PayloadTooLong)?;
 
         let shared = self.shared.bytes(header);
-        // The own part of a packed line: these fields in this order, without white space.
-        let mut own = Vec::with_capacity(self.ciphertext.len().div_ceil(3) * 4 + 192);
-        own.extend_from_slice(b"{\"message_id\":");
-        put_json(&mut own, header.message_id.as_str());
-        own.extend_from_slice(b",\"sent_time\":\"");
-        own.extend_from_slice(sent_time.as_bytes());
-        own.extend_from_slice(b"\",\"nonce\":\"");
-        put_base64(&mut own, &nonce);
-        own.extend_from_slice(b"\",\"ciphertext\":\"");
-        put_base64(&mut own, &self.ciphertext);
-        own.extend_from_slice(b"\",\"tag\":\"");
-        put_base64(&mut own, &tag);
-        own.push(b'"');
-        let packed = EnvelopeBytes::packed(Bytes::from(own), shared);
-        let raw = if can_pack(header.message_id) {
-            packed
-        } else {
-            packed.to_bytes().into()
+        let own = OwnPart {
+            message_id: header.message_id,
+            sent_time: &sent_time,
+            nonce: &nonce,
+            ciphertext: &self.ciphertext,
+            tag: &tag,
+        };
+        let raw = match own.to_binary() {
+            Some(own) => EnvelopeBytes::packed(own, shared),
+            // An id with escapes.
+            None => Bytes::from([&own.to_json()[..], &shared].concat()).into(),
         };
         let names = Names {
             message_id: header.message_id.clone(),

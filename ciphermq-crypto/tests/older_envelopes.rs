@@ -14,7 +14,7 @@ use ciphermq_crypto::{
     Authority, Form, Keyring, OlderForm, OpenError, OpenPolicy, Opener, PrivateKey, PublicKey,
 };
 use ciphermq_protocol::Envelope;
-use ciphermq_protocol::envelope::Fields;
+use ciphermq_protocol::envelope::{Encoded, Fields};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -143,25 +143,26 @@ fn altered_messages_do_not_open() {
             refused(&|f| f.enc_session_key = flip(&f.enc_session_key, at).into());
         }
         for at in 0..16 {
-            refused(&|f| f.nonce = flip(&f.nonce, at).into());
+            refused(&|f| f.nonce = flip(&f.nonce.text(), at).into());
         }
         refused(&|f| f.enc_session_key = shorter(&f.enc_session_key).into());
         refused(&|f| f.enc_session_key = String::new().into());
-        refused(&|f| f.nonce = shorter(&f.nonce).into());
+        refused(&|f| f.nonce = shorter(&f.nonce.text()).into());
         refused(&|f| f.ciphertext = String::new().into());
         for at in 0..envelope
             .fields()
             .unwrap()
             .ciphertext
+            .text()
             .trim_end_matches('=')
             .len()
             - 1
         {
-            refused(&|f| f.ciphertext = flip(&f.ciphertext, at).into());
+            refused(&|f| f.ciphertext = flip(&f.ciphertext.text(), at).into());
         }
         refused(&|f| match &f.tag {
-            Some(tag) => f.tag = Some(flip(tag, 7).into()),
-            None => f.ciphertext = shorter(&f.ciphertext).into(),
+            Some(tag) => f.tag = Some(flip(&tag.text(), 7).into()),
+            None => f.ciphertext = shorter(&f.ciphertext.text()).into(),
         });
         refused(&|f| {
             f.tag = if f.tag.is_some() {
@@ -187,11 +188,14 @@ fn both_tags_of_generation_0_are_checked() {
     for case in of_0 {
         let envelope = case.envelope();
         let whole = envelope.fields().unwrap().into_owned();
-        let ciphertext = BASE64_STANDARD.decode(&*whole.ciphertext).unwrap();
-        let tag = BASE64_STANDARD
-            .decode(whole.tag.as_deref().unwrap())
-            .unwrap();
-        let payload = ciphertext.strip_suffix(tag.as_slice()).unwrap();
+        let ciphertext = whole.ciphertext.bytes().unwrap().into_owned();
+        let tag = whole
+            .tag
+            .as_ref()
+            .and_then(Encoded::bytes)
+            .unwrap()
+            .into_owned();
+        let payload = ciphertext.strip_suffix(&tag[..]).unwrap();
         let mut open = |ciphertext: &[u8], tag: Option<&[u8]>| {
             let mut fields = whole.clone();
             fields.ciphertext = BASE64_STANDARD.encode(ciphertext).into();

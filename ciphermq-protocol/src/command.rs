@@ -11,11 +11,13 @@ use std::num::NonZeroU32;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use self::arguments::*;
-use self::batch::{batch, batch_route, packed_batch, route, route_names};
+use self::batch::{
+    BINARY_FORM, batch, batch_route, packed_batch, publish_binary, route, route_names,
+};
 pub use self::error::CommandError;
 use crate::administration::{ClientsRequest, ConnectionsRequest};
 use crate::certificate::{CertificateChain, Fingerprint};
-use crate::envelope::{Envelope, packed};
+use crate::envelope::{Envelope, EnvelopeBytes, binary, packed};
 use crate::hello::HelloRequest;
 use crate::name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
 use crate::permission::PermissionRequest;
@@ -104,10 +106,12 @@ pub enum Command {
         /// The envelopes, at least one.
         envelopes: Vec<Envelope>,
     },
-    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`: publishes
-    /// envelopes that share most of their fields.
+    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`, or
+    /// `publish_binary <bytes> <exchange> <routing_key> <count> <shared>` and the own parts after
+    /// it: publishes envelopes that share most of their fields.
     ///
-    /// The shared fields are sent once.
+    /// The shared fields are sent once. It is binary if the
+    /// [form](crate::envelope::EnvelopeBytes::is_binary) of all envelopes is.
     PublishPacked {
         /// The exchange.
         exchange: ExchangeName,
@@ -232,12 +236,16 @@ pub enum Command {
 pub const MAX_ACKS: usize = 16_384;
 
 impl Command {
-    /// Reads a line, without its ending. Envelopes share the line's memory.
+    /// Reads a line, without its ending, and with the bytes after it if it has any. Envelopes share
+    /// the line's memory.
     ///
     /// # Errors
     ///
     /// [`CommandError`], which provides the server's [replies](CommandError::replies).
     pub fn parse(line: &Bytes) -> Result<Self, CommandError> {
+        if let Some((header, own)) = binary::split_header(line) {
+            return publish_binary(line, header, own);
+        }
         let text = std::str::from_utf8(line).map_err(|_| CommandError::NotUtf8)?;
         let (word, rest) = split(text);
         match word {
@@ -317,6 +325,8 @@ impl Command {
                     envelopes,
                 })
             }
+            // With a length, its own parts would have been read with it.
+            "publish_binary" => Err(CommandError::InvalidBatch(BINARY_FORM.to_owned())),
             "consume" => {
                 let (queue_name, prefetch) = split(rest);
                 let prefetch = if prefetch.is_empty() {
@@ -483,9 +493,17 @@ impl Command {
                 routing_key,
                 envelopes,
             } => {
+                let raw = envelopes.iter().map(Envelope::raw);
+                let shared = envelopes.first().and_then(|first| first.raw().shared());
+                if let Some(shared) = shared
+                    && raw.clone().all(EnvelopeBytes::is_binary)
+                {
+                    let route = format!("{exchange} {routing_key} ");
+                    return binary::put(binary::PUBLISH, &route, raw, shared, out);
+                }
                 put_route(out, "publish_packed ", exchange, routing_key);
-                if let Some(shared) = envelopes.first().and_then(|first| first.raw().shared()) {
-                    packed::put(envelopes.iter().map(Envelope::raw), shared, out);
+                if let Some(shared) = shared {
+                    packed::put(raw, shared, out);
                 }
             }
             Self::Consume {

@@ -30,6 +30,50 @@ pub struct HelloRequest {
         deserialize_with = "null_as_default"
     )]
     pub packed: bool,
+    /// Whether the client understands packed deliveries in the binary form, too.
+    #[serde(
+        default,
+        skip_serializing_if = "std::ops::Not::not",
+        deserialize_with = "null_as_default"
+    )]
+    pub binary: bool,
+}
+
+/// The form of the lines with several messages that a client takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// A line for each message.
+    None,
+    /// One line of text for the messages of a session.
+    Text,
+    /// One line for the messages of a session, in the binary form if they were published in it.
+    Binary,
+}
+
+impl Packing {
+    fn of(packed: bool, binary: bool) -> Self {
+        match (packed, binary) {
+            (false, _) => Self::None,
+            (true, false) => Self::Text,
+            (true, true) => Self::Binary,
+        }
+    }
+}
+
+impl HelloRequest {
+    /// Returns the form of the lines that the client takes.
+    #[must_use]
+    pub fn packing(&self) -> Packing {
+        Packing::of(self.packed, self.binary)
+    }
+}
+
+impl HelloReply {
+    /// Returns the form of the lines that the server takes.
+    #[must_use]
+    pub fn packing(&self) -> Packing {
+        Packing::of(self.packed, self.binary)
+    }
 }
 
 /// Reads a value; `null` counts as left out.
@@ -60,6 +104,10 @@ pub struct HelloReply {
     /// that ask for it.
     #[serde(default)]
     pub packed: bool,
+    /// Whether the server accepts `publish_binary`, and delivers in the binary form to clients that
+    /// ask for it.
+    #[serde(default)]
+    pub binary: bool,
 }
 
 /// A server's limits, as far as clients need them.

@@ -61,7 +61,7 @@ pub use error_code::ErrorCode;
 pub use line::{LineDecoder, messages_at_most};
 pub use message_id::StreamId;
 pub use name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
-pub use reply::{Delivery, ErrorReply, Missing, Reply};
+pub use reply::{Delivery, ErrorReply, Missing, PackedLines, Reply};
 pub use revocation::RevocationLists;
 
 /// The default limit for a line that a server accepts, in bytes, without the line ending.

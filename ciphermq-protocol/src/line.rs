@@ -1,6 +1,8 @@
-//! Splitting of a byte stream into lines.
+//! Splitting of a byte stream into lines, and the bytes that follow some of them.
 
 use bytes::{Bytes, BytesMut};
+
+use crate::envelope::binary;
 
 /// An error about a line that exceeds the limit.
 ///
@@ -14,30 +16,42 @@ pub struct LineTooLong {
 
 /// A decoder that splits a growing buffer into lines and examines every byte once.
 ///
-/// A line ends with `\n` or `\r\n`. The caller owns the buffer and can read from a socket directly
-/// into it.
+/// A line ends with `\n` or `\r\n`. A line of messages in the binary form says how many bytes
+/// follow it, and is returned with them, its own ending between. The caller owns the buffer and can
+/// read from a socket directly into it.
 #[derive(Debug, Clone)]
 pub struct LineDecoder {
     limit: usize,
     /// Length of the buffer's start that is known to contain no `\n`.
     searched: usize,
+    /// Length of the line at the buffer's start with its ending and the bytes after it, if bytes
+    /// follow it.
+    whole: Option<usize>,
 }
 
 impl LineDecoder {
     /// Creates a decoder for lines of at most `limit` bytes, without the line ending.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, searched: 0 }
+        Self {
+            limit,
+            searched: 0,
+            whole: None,
+        }
     }
 
     /// Removes the next complete line from the front of `buffer`; `None` if there is none yet.
     ///
-    /// The returned line lacks its ending, and shares the buffer's memory.
+    /// The returned line lacks its ending unless bytes follow it, and shares the buffer's memory.
     ///
     /// # Errors
     ///
-    /// [`LineTooLong`] as soon as the line exceeds the limit, even if its end has not arrived.
+    /// [`LineTooLong`] as soon as the line, with the bytes after it and as a text, exceeds the
+    /// limit, even if its end has not arrived.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, LineTooLong> {
+        if let Some(whole) = self.whole {
+            return Ok(self.take_whole(whole, buffer));
+        }
         let unsearched = buffer.get(self.searched..).unwrap_or_default();
         let Some(offset) = memchr::memchr(b'\n', unsearched) else {
             self.searched = buffer.len();
@@ -51,6 +65,13 @@ impl LineDecoder {
         };
         let end = self.searched + offset;
         self.searched = 0;
+        if let Some(header) = buffer.get(..end).and_then(binary::Header::read) {
+            let whole = end.saturating_add(1).saturating_add(header.bytes);
+            if whole - 1 > self.limit || header.min_text() > self.limit {
+                return Err(LineTooLong { limit: self.limit });
+            }
+            return Ok(self.take_whole(whole, buffer));
+        }
         let mut line = buffer.split_to(end + 1);
         line.truncate(end);
         if line.last() == Some(&b'\r') {
@@ -62,6 +83,13 @@ impl LineDecoder {
             Ok(Some(line.freeze()))
         }
     }
+
+    /// Removes a line and the bytes after it, if all of them have arrived.
+    fn take_whole(&mut self, whole: usize, buffer: &mut BytesMut) -> Option<Bytes> {
+        let has_all = buffer.len() >= whole;
+        self.whole = (!has_all).then_some(whole);
+        has_all.then(|| buffer.split_to(whole).freeze())
+    }
 }
 
 /// Returns an upper bound of the number of messages that a command line names, without parsing it.
@@ -69,6 +97,9 @@ impl LineDecoder {
 /// What a server keeps for each of them takes far more memory than their shortest text.
 #[must_use]
 pub fn messages_at_most(line: &[u8]) -> usize {
+    if let Some(messages) = binary::messages_at_most(line) {
+        return messages;
+    }
     // Every id of an `ack` follows a space, and every envelope begins with a brace.
     let before = if line.starts_with(b"ack ") {
         b' '

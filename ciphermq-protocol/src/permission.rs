@@ -11,7 +11,7 @@ use crate::name::{ClientId, ExchangeName, QueueName, RoutingKey};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// `publish`, `publish_batch` and `publish_packed`.
+    /// `publish`, `publish_batch`, `publish_packed` and `publish_binary`.
     Publish,
     /// `consume`, `fetch`, `ack`, `reject` and `list_rejected`.
     Consume,

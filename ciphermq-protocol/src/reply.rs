@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::administration::{ClientsPage, ConnectionsPage, Reloaded};
 use crate::certificate::CertificateChain;
 use crate::ends::EndsPage;
-use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
+use crate::envelope::{
+    Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, binary, own, packed,
+};
 use crate::error_code::ErrorCode;
 use crate::hello::HelloReply;
 use crate::json;
@@ -56,7 +58,8 @@ pub enum Reply {
     NoMessages,
     /// `Message: <message_id> <json>`: a delivery, or the reply to `fetch`.
     Message(Delivery),
-    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most fields.
+    /// `Messages: <count> <own> ... <own> <shared>`, or `Binary messages: <bytes> <count> <shared>`
+    /// and the own parts after it: deliveries whose envelopes share most fields.
     Messages(Vec<Delivery>),
     /// `ACK_CONFIRMED <message_id>`: the message is never delivered again.
     AckConfirmed(MessageId),
@@ -154,42 +157,72 @@ impl Delivery {
         out.put_u8(b'\n');
     }
 
-    /// Appends deliveries to `out`, packed into as few lines as their envelopes allow.
+    /// Appends deliveries to `out`, packed into as few lines as their envelopes and the client
+    /// allow.
     ///
-    /// Packed ones are written as [`Reply::Messages`].
-    pub fn encode_packed(mut deliveries: &[Self], out: &mut BytesMut) {
+    /// Packed ones are written as [`Reply::Messages`]; in the binary form, if they have it and the
+    /// client takes it.
+    pub fn encode_packed(mut deliveries: &[Self], taken: PackedLines, out: &mut BytesMut) {
         while let Some(first) = deliveries.first() {
             let Some(shared) = first.envelope.shared() else {
                 first.encode(out);
                 deliveries = deliveries.get(1..).unwrap_or_default();
                 continue;
             };
-            let mut bytes = 0;
+            let is_binary = |delivery: &Self| taken.binary && delivery.envelope.is_binary();
+            let mut bytes = shared.len() + MAX_PACKED_START_BYTES;
+            let limit = taken.max_line_bytes.min(bytes + MAX_PACKED_OWN_BYTES);
             let together = deliveries
                 .iter()
-                .take_while(|delivery| {
-                    let with_this = bytes + delivery.envelope.own().len();
-                    let joins = (bytes == 0 || with_this <= MAX_PACKED_OWN_BYTES)
-                        && delivery.envelope.shares_with(&first.envelope);
-                    if joins {
-                        bytes = with_this;
-                    }
-                    joins
+                .enumerate()
+                .take_while(|(index, delivery)| {
+                    let form = is_binary(delivery);
+                    bytes += match form {
+                        true => delivery.envelope.own().len() + 4,
+                        false => delivery.envelope.len() - shared.len() + 2,
+                    };
+                    form == is_binary(first)
+                        && delivery.envelope.shares_with(&first.envelope)
+                        && (*index == 0 || bytes <= limit)
                 })
                 .count();
             let (line, rest) = deliveries.split_at(together);
-            out.reserve(bytes + 2 * together + shared.len() + 32);
-            out.put_slice(b"Messages: ");
-            packed::put(line.iter().map(|delivery| &delivery.envelope), shared, out);
-            out.put_u8(b'\n');
+            let envelopes = line.iter().map(|delivery| &delivery.envelope);
+            out.reserve(bytes);
+            if is_binary(first) {
+                binary::put(binary::DELIVER, "", envelopes, shared, out);
+            } else {
+                out.put_slice(b"Messages: ");
+                packed::put(envelopes, shared, out);
+                out.put_u8(b'\n');
+            }
             deliveries = rest;
         }
     }
 }
 
+/// What a client takes of packed deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedLines {
+    /// Whether it takes the binary form.
+    pub binary: bool,
+    /// The limit for a line with several messages, in bytes, with the bytes after it.
+    pub max_line_bytes: usize,
+}
+
+impl PackedLines {
+    /// Everything, in lines of any length.
+    pub const ALL: Self = Self {
+        binary: true,
+        max_line_bytes: usize::MAX,
+    };
+}
+
 /// The limit of own parts in a line of packed deliveries, in bytes. Clients limit the length of
 /// lines, too.
 const MAX_PACKED_OWN_BYTES: usize = 64 * 1024;
+/// The bytes of a packed line before its own parts and beside the shared part, at most.
+const MAX_PACKED_START_BYTES: usize = 64;
 
 /// A missing argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -370,7 +403,12 @@ impl Reply {
             return parse_delivery(line, rest).ok_or_else(|| reply_error(line));
         }
         if let Some(rest) = line.strip_prefix(b"Messages: ") {
-            return parse_deliveries(line, rest).ok_or_else(|| reply_error(line));
+            let envelopes = packed::split(line, rest);
+            return parse_deliveries(envelopes).ok_or_else(|| reply_error(line));
+        }
+        if let Some(rest) = line.strip_prefix(binary::DELIVER.as_bytes()) {
+            let envelopes = split_binary(line, rest);
+            return parse_deliveries(envelopes).ok_or_else(|| reply_error(line));
         }
         let text = std::str::from_utf8(line).map_err(|_| reply_error(line))?;
         parse_text(text).ok_or_else(|| reply_error(line))
@@ -382,7 +420,9 @@ impl Reply {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(delivery) => return delivery.encode(out),
-            Self::Messages(deliveries) => return Delivery::encode_packed(deliveries, out),
+            Self::Messages(deliveries) => {
+                return Delivery::encode_packed(deliveries, PackedLines::ALL, out);
+            }
             Self::Ack(id) => put(out, &["ACK ", id.as_str()]),
             Self::AckConfirmed(id) => put(out, &["ACK_CONFIRMED ", id.as_str()]),
             Self::AckAll(count) => put(out, &["ACK_ALL ", &count.to_string()]),
@@ -457,16 +497,24 @@ fn parse_delivery(line: &Bytes, rest: &[u8]) -> Option<Reply> {
     }))
 }
 
-fn parse_deliveries(line: &Bytes, list: &[u8]) -> Option<Reply> {
+fn parse_deliveries(envelopes: Option<Vec<EnvelopeBytes>>) -> Option<Reply> {
     let delivery = |envelope: EnvelopeBytes| {
-        let message_id = packed::message_id(envelope.own())?;
+        let message_id = own::message_id(envelope.own())?;
         Some(Delivery {
             message_id,
             envelope,
         })
     };
-    let deliveries = packed::split(line, list)?.into_iter().map(delivery);
+    let deliveries = envelopes?.into_iter().map(delivery);
     deliveries.collect::<Option<_>>().map(Reply::Messages)
+}
+
+/// Splits `<bytes> <count> <shared>` and the own parts after it.
+fn split_binary(frame: &Bytes, rest: &[u8]) -> Option<Vec<EnvelopeBytes>> {
+    let (header, own) = binary::split_header(rest)?;
+    let mut words = std::str::from_utf8(header).ok()?.splitn(3, ' ');
+    let (_, count, shared) = (words.next()?, words.next()?, words.next()?);
+    binary::split(frame, own, count, shared.as_bytes())
 }
 
 fn parse_text(text: &str) -> Option<Reply> {

@@ -217,6 +217,18 @@ impl RawClient {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
+    /// Reads as many bytes as `expected` has, which must be these.
+    ///
+    /// # Panics
+    ///
+    /// If they differ, or do not arrive within [`PATIENCE`].
+    pub async fn expect_bytes(&mut self, expected: &[u8]) {
+        let mut bytes = vec![0; expected.len()];
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_exact(&mut bytes)).await;
+        read.expect("the bytes in time").expect("a connection");
+        assert_eq!(bytes, expected);
+    }
+
     /// Discards an incomplete line, as clients do that take a pause for its end. Returns the number
     /// of discarded bytes.
     pub fn discard_partial(&mut self) -> usize {

@@ -17,6 +17,12 @@ fn examples() -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// Returns the bytes after a line, which are in brackets and in hexadecimal.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix('[')?.strip_suffix(']')?;
+    Some(hex::decode(digits.replace(' ', "")).expect("hexadecimal"))
+}
+
 async fn the_server_replies_as_in_the_examples(backend: Backend) {
     let limited = "clients = ['limited_*']\nqueues = 1\npublish_bytes_per_second = 1";
     let limited: toml::Table = limited.parse().unwrap();
@@ -41,7 +47,14 @@ async fn the_server_replies_as_in_the_examples(backend: Backend) {
             clients.insert(name, RawClient::connect(&server, name).await);
         }
         let client = clients.get_mut(name).expect("it was just inserted");
-        if line[name.len()..].starts_with('>') {
+        let is_sent = line[name.len()..].starts_with('>');
+        if let Some(bytes) = bytes(text) {
+            if is_sent {
+                client.send_bytes(&bytes).await;
+            } else {
+                client.expect_bytes(&bytes).await;
+            }
+        } else if is_sent {
             client.send_line(text).await;
         } else {
             let reply = client.line().await;

@@ -79,6 +79,11 @@ fn command() {
 }
 
 #[test]
+fn binary() {
+    run("binary");
+}
+
+#[test]
 fn reply() {
     run("reply");
 }

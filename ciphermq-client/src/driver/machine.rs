@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ciphermq_protocol::hello::HelloReply;
+use ciphermq_protocol::hello::{HelloReply, Packing};
 use ciphermq_protocol::{Command, ErrorReply};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -58,8 +58,8 @@ pub(crate) struct Machine {
 struct Link {
     pending: PendingReplies,
     max_line_bytes: usize,
-    /// The server accepts packed batches.
-    packs: bool,
+    /// The form of batches that the server accepts.
+    packing: Packing,
     storage_wait: Duration,
     last_sent: Instant,
     last_received: Instant,
@@ -178,7 +178,7 @@ impl Machine {
         self.link = Some(Link {
             pending,
             max_line_bytes,
-            packs: hello.packed,
+            packing: hello.packing(),
             storage_wait: Duration::from_millis(hello.limits.storage_wait_ms),
             last_sent: now,
             last_received: now,
@@ -256,7 +256,7 @@ impl Machine {
                 link.pending.expect(Expected::Items(OutboxId::Acks, line));
             } else if let Some((id, numbers, command)) =
                 self.publications
-                    .take_line(now, link.max_line_bytes, link.packs)
+                    .take_line(now, link.max_line_bytes, link.packing)
             {
                 command.encode(out);
                 let expected = Expected::Items(OutboxId::Publisher(id), Line::new(numbers));

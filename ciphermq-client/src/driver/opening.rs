@@ -46,6 +46,7 @@ impl Opening {
             consumer: setup.consumer.clone(),
             client: Some(program.to_owned()),
             packed: true,
+            binary: true,
         };
         Command::Hello(request).encode(out);
         let mut waiting = VecDeque::new();
@@ -235,7 +236,7 @@ mod tests {
         let (mut opening, sent) = opening(consume());
         assert_eq!(
             sent,
-            "hello {\"consumer\":\"u\",\"client\":\"p 1\",\"packed\":true}\ndeclare_queue \
+            "hello {\"consumer\":\"u\",\"client\":\"p 1\",\"packed\":true,\"binary\":true}\ndeclare_queue \
              q\nconsume q\n"
         );
         let replies = format!("{HELLO}\nQueue declared\nSubscribed to queue\nMessage: m {{}}\n");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_protocol::hello::Packing;
 use ciphermq_protocol::{Command, Envelope, ErrorCode, ExchangeName, MessageId, Reply, RoutingKey};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -190,7 +191,7 @@ impl Publications {
         &mut self,
         now: Instant,
         max_line_bytes: usize,
-        packs: bool,
+        packing: Packing,
     ) -> Option<(PublisherId, Vec<u64>, Command)> {
         let turns: Vec<PublisherId> = match self.last {
             Some(last) => {
@@ -208,7 +209,7 @@ impl Publications {
             let Some(publication) = self.publishers.get_mut(&id) else {
                 continue;
             };
-            if let Some((numbers, command)) = publication.take_line(now, max_line_bytes, packs) {
+            if let Some((numbers, command)) = publication.take_line(now, max_line_bytes, packing) {
                 self.last = Some(id);
                 return Some((id, numbers, command));
             }
@@ -281,7 +282,7 @@ impl Publication {
         &mut self,
         now: Instant,
         max_line_bytes: usize,
-        packs: bool,
+        packing: Packing,
     ) -> Option<(Vec<u64>, Command)> {
         let PublisherSetup {
             exchange,
@@ -314,7 +315,11 @@ impl Publication {
                 .collect();
             let setup = &self.sender.setup;
             let (exchange, routing_key) = (setup.exchange.clone(), setup.routing_key.clone());
-            let command = if packs && share_buffer(&envelopes) {
+            let command = if packing != Packing::None && share_buffer(&envelopes) {
+                let envelopes = match packing {
+                    Packing::Binary => envelopes,
+                    _ => envelopes.iter().map(Envelope::with_text).collect(),
+                };
                 Command::PublishPacked {
                     exchange,
                     routing_key,

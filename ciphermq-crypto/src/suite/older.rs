@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::sealed_box::{self, Kind};
 use super::{OlderForm, SESSION_KEY_BYTES, SessionKey};
-use crate::encoding::{decode, decode_array};
+use crate::encoding::{array, decode};
 use crate::error::SealError;
 use crate::keys::{Keyring, PrivateKey, PublicKey};
 use crate::payload::{NONCE_BYTES, PayloadCipher, TAG_BYTES};
@@ -99,10 +99,10 @@ pub(crate) fn seal(
 /// Opens an envelope without a suite; `None` if no key opens it in any older form.
 pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, OlderForm)> {
     let sealed = decode(&fields.enc_session_key)?;
-    let nonce: [u8; NONCE_BYTES] = decode_array(&fields.nonce)?;
-    let mut payload = decode(&fields.ciphertext)?;
+    let nonce: [u8; NONCE_BYTES] = array(&fields.nonce)?;
+    let mut payload = fields.ciphertext.bytes()?.into_owned();
     let stated: Option<[u8; TAG_BYTES]> = match &fields.tag {
-        Some(tag) => Some(decode_array(tag)?),
+        Some(tag) => Some(array(tag)?),
         None => None,
     };
     let kinds = [Kind::Libsodium, Kind::RawAgreement];

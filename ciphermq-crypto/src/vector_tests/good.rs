@@ -61,8 +61,8 @@ pub(super) fn seal(input: &Input) -> Message {
         payload: to_hex(input.payload),
         nonce: to_hex(input.nonce),
         aad: to_hex(session.last_aad()),
-        ciphertext: to_hex(decode(&fields.ciphertext).unwrap()),
-        tag: to_hex(decode(fields.tag.as_deref().unwrap()).unwrap()),
+        ciphertext: to_hex(fields.ciphertext.bytes().unwrap()),
+        tag: to_hex(fields.tag.as_ref().unwrap().bytes().unwrap()),
         envelope: String::from_utf8(envelope.raw().to_bytes().to_vec()).unwrap(),
     }
 }

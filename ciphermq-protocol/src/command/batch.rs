@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::CommandError;
 use super::arguments::{exchange, required, routing_key, split};
-use crate::envelope::{Envelope, EnvelopeError, EnvelopeReader, packed};
+use super::{Command, CommandError};
+use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, binary, packed};
 use crate::name::{ExchangeName, RoutingKey};
 use crate::reply::Missing;
 
@@ -76,6 +76,36 @@ pub(super) fn packed_batch(line: &Bytes, list: &str) -> Result<Vec<Envelope>, Co
                 .to_owned(),
         ));
     };
+    read_all(&parts)
+}
+
+pub(super) const BINARY_FORM: &str = "a binary batch is a line with the number of bytes after it, the \
+                                      route, the number of messages and the part that they share, \
+                                      and then the messages' own parts, each after its length";
+
+/// Reads a line, without its ending, and the binary own parts after it.
+pub(super) fn publish_binary(
+    line: &Bytes,
+    header: &[u8],
+    own: &[u8],
+) -> Result<Command, CommandError> {
+    let header = std::str::from_utf8(header).map_err(|_| CommandError::NotUtf8)?;
+    let rest = header.strip_prefix(binary::PUBLISH);
+    let (_, rest) = split(rest.ok_or(CommandError::Unknown)?);
+    let (exchange, routing_key, list) = route(rest)?;
+    let (count, shared) = split(list);
+    let parts = binary::split(line, own, count, shared.as_bytes())
+        .ok_or_else(|| CommandError::InvalidBatch(BINARY_FORM.to_owned()))?;
+    let envelopes = read_all(&parts)?;
+    let (exchange, routing_key) = batch_route(exchange, routing_key, &envelopes)?;
+    Ok(Command::PublishPacked {
+        exchange,
+        routing_key,
+        envelopes,
+    })
+}
+
+fn read_all(parts: &[EnvelopeBytes]) -> Result<Vec<Envelope>, CommandError> {
     let mut reader = EnvelopeReader::default();
     let mut envelopes = Vec::with_capacity(parts.len());
     for (index, bytes) in parts.iter().enumerate() {

@@ -4,10 +4,13 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::own::{is_binary, put_text, text_length};
+
 /// The bytes of an envelope, a JSON object, in one part or in two.
 ///
 /// An envelope of a packed line has two parts: its own part, and a shared part that other envelopes
-/// of the line have as well. The concatenation of both is the object.
+/// of the line have as well. The concatenation of both is the object. The own part may be in its
+/// binary form, from which the text follows.
 #[derive(Clone)]
 pub struct EnvelopeBytes {
     own: Bytes,
@@ -24,16 +27,46 @@ impl EnvelopeBytes {
         }
     }
 
-    /// Returns the number of bytes of all parts.
+    /// Returns the number of bytes of the object, which is a text.
     #[must_use]
     pub fn len(&self) -> usize {
+        match &self.shared {
+            Some(shared) => text_length(&self.own) + shared.len(),
+            None => self.own.len(),
+        }
+    }
+
+    /// Returns the number of bytes of all parts as they are: fewer than those of the text if the
+    /// own part is binary.
+    #[must_use]
+    pub fn stored_len(&self) -> usize {
         self.own.len() + self.shared.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Returns whether the own part is in its binary form.
+    #[must_use]
+    pub fn is_binary(&self) -> bool {
+        self.shared.is_some() && is_binary(&self.own)
+    }
+
+    /// Returns the same envelope with its own part as a text.
+    #[must_use]
+    pub fn with_text(&self) -> Self {
+        if !self.is_binary() {
+            return self.clone();
+        }
+        let mut own = BytesMut::new();
+        put_text(&self.own, &mut own);
+        Self {
+            own: own.freeze(),
+            shared: self.shared.clone(),
+        }
     }
 
     /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.stored_len() == 0
     }
 
     /// Returns the own part: the whole object if there is no shared part.
@@ -63,7 +96,7 @@ impl EnvelopeBytes {
             None => self.own.clone(),
             Some(shared) => {
                 let mut whole = BytesMut::with_capacity(self.len());
-                whole.put_slice(&self.own);
+                put_text(&self.own, &mut whole);
                 whole.put_slice(shared);
                 whole.freeze()
             }
@@ -72,9 +105,12 @@ impl EnvelopeBytes {
 
     /// Appends the whole object to `out`.
     pub fn put(&self, out: &mut BytesMut) {
-        out.put_slice(&self.own);
-        if let Some(shared) = &self.shared {
-            out.put_slice(shared);
+        match &self.shared {
+            Some(shared) => {
+                put_text(&self.own, out);
+                out.put_slice(shared);
+            }
+            None => out.put_slice(&self.own),
         }
     }
 
@@ -101,12 +137,14 @@ impl From<Bytes> for EnvelopeBytes {
     }
 }
 
-/// Compares the objects, however they are divided into parts.
+/// Compares the objects, however they are divided into parts, and in whichever form they are.
 impl PartialEq for EnvelopeBytes {
     fn eq(&self, other: &Self) -> bool {
         match (&self.shared, &other.shared) {
             (None, None) => self.own == other.own,
-            (Some(one), Some(another)) if self.own.len() == other.own.len() => {
+            (Some(one), Some(another))
+                if self.own.len() == other.own.len() && self.is_binary() == other.is_binary() =>
+            {
                 self.own == other.own && same(one, another)
             }
             _ => self.to_bytes() == other.to_bytes(),

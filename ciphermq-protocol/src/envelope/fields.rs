@@ -7,20 +7,67 @@ use std::fmt;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::EnvelopeError;
+use super::{Encoded, EnvelopeError};
+
+type Text<'a> = Cow<'a, str>;
+
+/// A value of a field, borrowed or owned.
+trait Value {
+    type Borrowed<'b>
+    where
+        Self: 'b;
+    type Owned;
+
+    fn borrowed(&self) -> Self::Borrowed<'_>;
+
+    fn owned(self) -> Self::Owned;
+}
+
+impl Value for Text<'_> {
+    type Borrowed<'b>
+        = Text<'b>
+    where
+        Self: 'b;
+    type Owned = Text<'static>;
+
+    fn borrowed(&self) -> Text<'_> {
+        Cow::Borrowed(self)
+    }
+
+    fn owned(self) -> Text<'static> {
+        Cow::Owned(self.into_owned())
+    }
+}
+
+impl Value for Encoded<'_> {
+    type Borrowed<'b>
+        = Encoded<'b>
+    where
+        Self: 'b;
+    type Owned = Encoded<'static>;
+
+    fn borrowed(&self) -> Encoded<'_> {
+        Encoded::borrowed(self)
+    }
+
+    fn owned(self) -> Encoded<'static> {
+        self.into_owned()
+    }
+}
 
 macro_rules! fields {
     (
-        required { $($(#[$rdoc:meta])* $required:ident,)* }
-        optional { $($(#[$odoc:meta])* $optional:ident,)* }
+        required { $($(#[$rdoc:meta])* $required:ident: $rtype:ident,)* }
+        optional { $($(#[$odoc:meta])* $optional:ident: $otype:ident,)* }
     ) => {
-        /// All known fields of an envelope, as unescaped text; base64 is not decoded.
+        /// All known fields of an envelope, as unescaped text. What the binary form has without
+        /// base64 is [`Encoded`].
         ///
         /// Serializing writes the fields in this order and omits those that are `None`.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         pub struct Fields<'a> {
-            $($(#[$rdoc])* pub $required: Cow<'a, str>,)*
-            $($(#[$odoc])* #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<Cow<'a, str>>,)*
+            $($(#[$rdoc])* pub $required: $rtype<'a>,)*
+            $($(#[$odoc])* #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<$otype<'a>>,)*
         }
 
         impl Fields<'_> {
@@ -28,8 +75,8 @@ macro_rules! fields {
             #[must_use]
             pub fn borrowed(&self) -> Fields<'_> {
                 Fields {
-                    $($required: Cow::Borrowed(&*self.$required),)*
-                    $($optional: self.$optional.as_deref().map(Cow::Borrowed),)*
+                    $($required: self.$required.borrowed(),)*
+                    $($optional: self.$optional.as_ref().map(|value| value.borrowed()),)*
                 }
             }
 
@@ -37,8 +84,8 @@ macro_rules! fields {
             #[must_use]
             pub fn into_owned(self) -> Fields<'static> {
                 Fields {
-                    $($required: Cow::Owned(self.$required.into_owned()),)*
-                    $($optional: self.$optional.map(|text| Cow::Owned(text.into_owned())),)*
+                    $($required: self.$required.owned(),)*
+                    $($optional: self.$optional.map(|value| value.owned()),)*
                 }
             }
         }
@@ -51,19 +98,19 @@ macro_rules! fields {
             }
 
             fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
-                $(let mut $required: Option<Cow<'a, str>> = None;)*
-                $(let mut $optional: Option<Option<Cow<'a, str>>> = None;)*
+                $(let mut $required: Option<$rtype<'a>> = None;)*
+                $(let mut $optional: Option<Option<$otype<'a>>> = None;)*
                 let mut others = HashSet::new();
-                while let Some(Text(key)) = map.next_key()? {
+                while let Some(JsonText(key)) = map.next_key()? {
                     match &*key {
                         $(stringify!($required) => {
-                            let twice = $required.replace(map.next_value::<Text<'a>>()?.0).is_some();
+                            let twice = $required.replace(map.next_value::<JsonText<'a>>()?.0.into()).is_some();
                             if twice {
                                 return Err(A::Error::duplicate_field(stringify!($required)));
                             }
                         })*
                         $(stringify!($optional) => {
-                            let value = map.next_value::<Option<Text<'a>>>()?.map(|text| text.0);
+                            let value = map.next_value::<Option<JsonText<'a>>>()?.map(|text| text.0.into());
                             if $optional.replace(value).is_some() {
                                 return Err(A::Error::duplicate_field(stringify!($optional)));
                             }
@@ -89,39 +136,39 @@ macro_rules! fields {
 fields! {
     required {
         /// The message's unique id.
-        message_id,
+        message_id: Text,
         /// The receiver.
-        receiver_client_id,
+        receiver_client_id: Text,
         /// Base64: the session key, sealed for the receiver in the form of the suite.
-        enc_session_key,
-        /// Base64: the nonce, 12 bytes.
-        nonce,
-        /// Base64: the sealed payload, followed by the tag if `tag` is left out.
-        ciphertext,
+        enc_session_key: Text,
+        /// The nonce, 12 bytes.
+        nonce: Encoded,
+        /// The sealed payload, followed by the tag if `tag` is left out.
+        ciphertext: Encoded,
     }
     optional {
-        /// Base64: the tag, 16 bytes. Some older clients append it to the ciphertext instead.
-        tag,
+        /// The tag, 16 bytes. Some older clients append it to the ciphertext instead.
+        tag: Encoded,
         /// The suite that seals the message. Older clients do not name it.
-        suite,
+        suite: Text,
         /// The sender, as claimed; the broker refuses a name that is not the certificate's.
-        sender_client_id,
+        sender_client_id: Text,
         /// The first 8 bytes of SHA-256 of the receiver's public key, in hexadecimal.
-        receiver_key_id,
+        receiver_key_id: Text,
         /// The exchange of the publication.
-        exchange,
+        exchange: Text,
         /// The routing key of the publication.
-        routing_key,
+        routing_key: Text,
         /// The time of sealing by the sender's clock, RFC 3339.
-        sent_time,
+        sent_time: Text,
         /// The payload's media type.
-        content_type,
+        content_type: Text,
         /// The start of the session by the sender's clock, RFC 3339.
-        session_time,
+        session_time: Text,
         /// SHA-256 of the sender's certificate (DER), in hexadecimal.
-        sender_certificate,
+        sender_certificate: Text,
         /// Base64: the sender's signature of the session.
-        sender_signature,
+        sender_signature: Text,
     }
 }
 
@@ -147,25 +194,25 @@ impl<'a> Fields<'a> {
 
 /// A text, borrowed from the input unless it contains escapes.
 #[derive(PartialEq, Eq, Hash)]
-struct Text<'a>(Cow<'a, str>);
+struct JsonText<'a>(Cow<'a, str>);
 
-impl<'a> Deserialize<'a> for Text<'a> {
+impl<'a> Deserialize<'a> for JsonText<'a> {
     fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
 
         impl<'a> Visitor<'a> for TextVisitor {
-            type Value = Text<'a>;
+            type Value = JsonText<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Text<'a>, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'a str) -> Result<JsonText<'a>, E> {
+                Ok(JsonText(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Text<'a>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<JsonText<'a>, E> {
+                Ok(JsonText(Cow::Owned(text.to_owned())))
             }
         }
 

@@ -3,20 +3,28 @@
 //! The broker reads a few fields of an envelope and keeps the object byte for byte, unknown fields
 //! included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a view of them.
 //!
-//! - `fields`: all known fields
+//! - `fields`: all known fields; `encoded`: those that are bytes
 //! - `bytes`: [`EnvelopeBytes`], in one part or in two
-//! - `packed`: envelopes of one session in one line; [`EnvelopeReader`]
+//! - `own`: the part that differs between messages, as a text or binary
+//! - `packed`, `binary`: envelopes of one session in one line, and after one
+//! - `reader`: [`EnvelopeReader`], which parses them
 
+pub(crate) mod binary;
 mod bytes;
+mod encoded;
 mod fields;
+pub(crate) mod own;
 pub(crate) mod packed;
+mod reader;
 
 use ::bytes::{BufMut, Bytes, BytesMut};
 use serde::de::Error as _;
 
 pub use self::bytes::EnvelopeBytes;
+pub use self::encoded::Encoded;
 pub use self::fields::Fields;
-pub use self::packed::{EnvelopeReader, can_pack};
+pub use self::own::{OwnPart, can_pack};
+pub use self::reader::EnvelopeReader;
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, RoutingKey};
 
 /// The reason why a text is not an envelope.
@@ -36,8 +44,8 @@ pub enum EnvelopeError {
     /// The own part of an envelope in a packed line is malformed.
     #[error(
         "a message's own part must be an object of message_id, sent_time, nonce, ciphertext and \
-         tag, in this order, \
-         without white space and without anything escaped"
+         tag, in this order, without white space and without anything escaped, or the binary form \
+         of it"
     )]
     Own,
 }
@@ -180,16 +188,25 @@ impl Envelope {
     ///
     /// [`EnvelopeError::Name`] if a field breaks the rule for names.
     pub fn build(fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
-        let length = fields.enc_session_key.len() + fields.ciphertext.len() + 768;
+        let length = fields.enc_session_key.len() + fields.ciphertext.text().len() + 768;
         let mut raw = BytesMut::with_capacity(length).writer();
         serde_json::to_writer(&mut raw, fields)?;
         Self::parse(raw.into_inner().freeze())
     }
 
-    /// Returns the envelope's unchanged bytes: a JSON object without white space around it.
+    /// Returns the envelope's bytes: of a JSON object without white space around it.
     #[must_use]
     pub fn raw(&self) -> &EnvelopeBytes {
         &self.raw
+    }
+
+    /// Returns the same envelope with its own part as a text.
+    #[must_use]
+    pub fn with_text(&self) -> Self {
+        Self {
+            raw: self.raw.with_text(),
+            ..self.clone()
+        }
     }
 
     /// Parses all fields.

@@ -43,6 +43,7 @@ fn hello() -> HelloReply {
             storage_wait_ms: 4,
         },
         packed: true,
+        binary: true,
     }
 }
 
@@ -198,7 +199,7 @@ fn texts() -> Vec<(Reply, &'static str)> {
             Reply::Hello(Box::new(hello())),
             "Hello: {\"server\":\"s\",\"version\":\"2.0.0\",\"protocol\":1,\"client_id\":\"c\",\
              \"limits\":{\"max_line_bytes\":1,\"max_prefetch\":2,\"redelivery_timeout_ms\":3,\
-             \"storage_wait_ms\":4},\"packed\":true}\n",
+             \"storage_wait_ms\":4},\"packed\":true,\"binary\":true}\n",
         ),
         (
             Reply::RejectedMessages(RejectedPage {
@@ -342,6 +343,7 @@ fn deliveries_with_the_same_shared_part_share_a_line() {
     let mut out = BytesMut::new();
     Delivery::encode_packed(
         &[packed("m-1"), packed("m-2"), other, whole, packed("m-5")],
+        PackedLines::ALL,
         &mut out,
     );
     assert_eq!(
@@ -355,7 +357,7 @@ fn deliveries_with_the_same_shared_part_share_a_line() {
     let own = format!("{{\"message_id\":\"m-1\",\"x\":\"{}\"", "x".repeat(30_000));
     long.envelope = EnvelopeBytes::packed(own.into(), ",\"a\": 1}".into());
     out.clear();
-    Delivery::encode_packed(&vec![long; 7], &mut out);
+    Delivery::encode_packed(&vec![long; 7], PackedLines::ALL, &mut out);
     let counts: Vec<u8> = out
         .split_inclusive(|&byte| byte == b'\n')
         .map(|line| line[10])

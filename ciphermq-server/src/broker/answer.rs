@@ -1,5 +1,6 @@
 //! Answers to commands, ready or waiting for the store.
 
+use ciphermq_protocol::hello::Packing;
 use ciphermq_protocol::json::encoded_len;
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 
@@ -16,8 +17,8 @@ pub(crate) enum Answer {
     Ready(Reply),
     /// The replies to a line that is not a command, or that the client may not give.
     Refused(Vec<Reply>),
-    /// The reply to `hello`, and whether deliveries are packed from then on.
-    Hello { reply: Reply, packed: bool },
+    /// The reply to `hello`, and the form of deliveries from then on.
+    Hello { reply: Reply, packing: Packing },
     /// `Subscribed to queue`, and from then on deliveries.
     Subscribed(Subscription),
     /// The store's outcomes of these messages.
@@ -34,7 +35,7 @@ pub(crate) enum Answer {
 /// The writer's next step once the replies are in the output.
 pub(crate) enum AfterWrite {
     Nothing,
-    Pack(bool),
+    Pack(Packing),
     Subscribe(Subscription),
     Settle(Vec<MessageId>),
     /// Settle a message, with the reason if it was rejected just now.
@@ -75,9 +76,9 @@ impl Answer {
                 AfterWrite::Nothing,
             ),
             Self::Refused(replies) => (std::mem::take(replies), AfterWrite::Nothing),
-            Self::Hello { reply, packed } => (
+            Self::Hello { reply, packing } => (
                 vec![std::mem::replace(reply, Reply::Pong)],
-                AfterWrite::Pack(*packed),
+                AfterWrite::Pack(*packing),
             ),
             Self::Subscribed(subscription) => (
                 vec![Reply::Subscribed],

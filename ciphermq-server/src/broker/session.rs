@@ -112,6 +112,7 @@ impl ClientSession {
 
     /// Executes `hello`.
     pub(super) fn hello(&mut self, request: HelloRequest) -> Result<Answer, ErrorReply> {
+        let packing = request.packing();
         if let Some(consumer) = request.consumer {
             ciphermq_protocol::name::check(&consumer).map_err(|error| {
                 ErrorReply::new(ErrorCode::BadName, format!("consumer: {error}"))
@@ -137,10 +138,11 @@ impl ClientSession {
                 storage_wait_ms: u64::try_from(limits.storage_wait.as_millis()).unwrap_or(u64::MAX),
             },
             packed: true,
+            binary: true,
         };
         Ok(Answer::Hello {
             reply: Reply::Hello(Box::new(reply)),
-            packed: request.packed,
+            packing,
         })
     }
 

@@ -69,7 +69,14 @@ pub async fn serve<S>(
     );
     let (lines, replies) = (memory.lines(&client_id), memory.replies(&client_id));
     let broker = Arc::clone(session.broker());
-    let writer = writer::run(output, waiting, mailbox, output_observer, replies.clone());
+    let writer = writer::run(
+        output,
+        waiting,
+        mailbox,
+        output_observer,
+        replies.clone(),
+        broker.limits().max_line_bytes,
+    );
     let reader = reader::run(&mut input, session, answers, lines, replies, stop);
     let both = async {
         tokio::pin!(writer);

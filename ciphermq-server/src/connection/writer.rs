@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ciphermq_protocol::{Delivery, Reply};
+use ciphermq_protocol::hello::Packing;
+use ciphermq_protocol::{Delivery, PackedLines, Reply};
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -30,6 +31,7 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
     mailbox: Mailbox,
     output_observer: OutputObserver,
     replies: ConnectionReplies,
+    max_line_bytes: usize,
 ) -> Ended {
     let mut writer = Writer {
         output,
@@ -43,7 +45,8 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
         room: FREE_REPLY_BYTES,
         taken: None,
         permits: Vec::new(),
-        packs: false,
+        packing: Packing::None,
+        max_line_bytes,
     };
     let ended = loop {
         if let Err(ended) = writer.step().await {
@@ -74,8 +77,9 @@ struct Writer<O> {
     taken: Option<Taken>,
     /// The memory of the answers in `out`, as far as it must be held until they are written.
     permits: Vec<(Option<LinePermit>, Option<ReplyPermit>)>,
-    /// Whether the client takes packed deliveries and replies.
-    packs: bool,
+    /// The form of lines that the client takes.
+    packing: Packing,
+    max_line_bytes: usize,
 }
 
 impl<O: AsyncWrite + Unpin> Writer<O> {
@@ -86,9 +90,10 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         }
         // Idle connections hold no buffer.
         self.out = BytesMut::new();
+        let packs = self.packs();
         match &mut self.current {
             Some(current) => tokio::select! {
-                (replies, then) = current.answer.replies(self.packs) => {
+                (replies, then) = current.answer.replies(packs) => {
                     self.emit(&replies, then);
                 }
                 Some(deliveries) = self.mailbox.recv() => self.deliver(&deliveries),
@@ -107,13 +112,14 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
     /// Takes everything that is ready, answers first.
     fn collect_ready(&mut self) {
         while self.has_room() {
+            let packs = self.packs();
             if self.current.is_none() {
                 self.current = self.answers.try_recv().ok();
             }
             if let Some((replies, then)) = self
                 .current
                 .as_mut()
-                .and_then(|current| current.answer.replies(self.packs).now_or_never())
+                .and_then(|current| current.answer.replies(packs).now_or_never())
             {
                 self.emit(&replies, then);
             } else if let Ok(deliveries) = self.mailbox.try_recv() {
@@ -135,10 +141,15 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.out.len() < self.room
     }
 
+    /// Whether the client takes packed deliveries and replies.
+    fn packs(&self) -> bool {
+        self.packing != Packing::None
+    }
+
     /// Adds the replies of the current answer to the output.
     fn emit(&mut self, replies: &[Reply], then: AfterWrite) {
         let settles = matches!(then, AfterWrite::Settle(_) | AfterWrite::Reject { .. });
-        if settles && !self.packs {
+        if settles && !self.packs() {
             // The oldest clients discard what comes before a confirmation. The inbox assumes that
             // these are all the deliveries that it has made so far.
             while let Ok(deliveries) = self.mailbox.try_recv() {
@@ -158,9 +169,9 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         // Deliveries that the replies permit may be made now: they come after them in the output.
         match then {
             AfterWrite::Nothing => {}
-            AfterWrite::Pack(packs) => self.packs = packs,
+            AfterWrite::Pack(packing) => self.packing = packing,
             AfterWrite::Subscribe(subscription) => {
-                self.output_observer.subscribed(subscription, self.packs);
+                self.output_observer.subscribed(subscription, self.packs());
             }
             AfterWrite::Settle(message_ids) => self.output_observer.settled(&message_ids),
             AfterWrite::Reject { message_id, reason } => {
@@ -170,11 +181,16 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
     }
 
     fn deliver(&mut self, deliveries: &[Delivery]) {
-        if self.packs {
-            Delivery::encode_packed(deliveries, &mut self.out);
-        } else {
-            for delivery in deliveries {
-                delivery.encode(&mut self.out);
+        match self.packing {
+            Packing::None => deliveries
+                .iter()
+                .for_each(|delivery| delivery.encode(&mut self.out)),
+            packing @ (Packing::Text | Packing::Binary) => {
+                let taken = PackedLines {
+                    binary: packing == Packing::Binary,
+                    max_line_bytes: self.max_line_bytes,
+                };
+                Delivery::encode_packed(deliveries, taken, &mut self.out);
             }
         }
         let bytes: usize = deliveries

@@ -3,6 +3,7 @@
 //! `fuzz/` runs them with cargo-fuzz, which needs a nightly toolchain. `tests/fuzz_targets.rs` runs
 //! the same functions on their seeds, and on mutations of them by [`Mutator`], with any toolchain.
 
+mod binary;
 mod command;
 mod envelope;
 mod key_file;
@@ -12,6 +13,7 @@ mod reply;
 mod revocation_list;
 mod signed_key;
 
+pub use binary::binary;
 pub use command::command;
 pub use envelope::envelope;
 pub use key_file::key_file;
@@ -27,9 +29,10 @@ use bytes::Bytes;
 pub type Target = fn(&[u8]);
 
 /// All fuzz targets, with their names. The seeds are in `fuzz/seeds/<name>`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("line", line),
     ("command", command),
+    ("binary", binary),
     ("reply", reply),
     ("envelope", envelope),
     ("signed_key", signed_key),

@@ -3,11 +3,13 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::BytesMut;
+use ciphermq_protocol::LineDecoder;
+use ciphermq_protocol::hello::Packing;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -23,8 +25,10 @@ pub struct Line<'a> {
     pub client: &'a str,
     /// Direction of the line.
     pub direction: Direction,
-    /// The line, without its ending.
+    /// The line, without its ending. Bytes after it that are not UTF-8 are replaced.
     pub text: &'a str,
+    /// The line, without its ending, and with the bytes after it.
+    pub bytes: &'a [u8],
 }
 
 impl Line<'_> {
@@ -44,6 +48,11 @@ impl Line<'_> {
     pub fn honest(&self) -> Vec<String> {
         vec![self.text.to_owned()]
     }
+
+    /// The unchanged line with the bytes after it.
+    pub fn honest_bytes(&self) -> Vec<Vec<u8>> {
+        vec![self.bytes.to_owned()]
+    }
 }
 
 /// A line as it was received, before the script changed it.
@@ -53,8 +62,10 @@ pub struct Recorded {
     pub client: String,
     /// Direction of the line.
     pub direction: Direction,
-    /// The line, without its ending.
+    /// The line, without its ending. Bytes after it that are not UTF-8 are replaced.
     pub text: String,
+    /// The line, without its ending, and with the bytes after it.
+    pub bytes: Vec<u8>,
 }
 
 type Script = Arc<dyn Fn(Line<'_>) -> Vec<Vec<u8>> + Send + Sync>;
@@ -62,8 +73,8 @@ type Script = Arc<dyn Fn(Line<'_>) -> Vec<Vec<u8>> + Send + Sync>;
 struct State {
     pki: Arc<Pki>,
     target: SocketAddr,
-    /// Whether connections may negotiate packed lines.
-    keeps_packed: AtomicBool,
+    /// The form of lines that connections may negotiate.
+    packing: Mutex<Packing>,
     script: Mutex<Script>,
     recorded: Mutex<Vec<Recorded>>,
 }
@@ -90,8 +101,8 @@ impl MaliciousBroker {
         let state = Arc::new(State {
             pki: Arc::clone(server.pki()),
             target: server.address(),
-            keeps_packed: AtomicBool::new(false),
-            script: Mutex::new(Arc::new(|line| vec![line.text.into()])),
+            packing: Mutex::new(Packing::None),
+            script: Mutex::new(Arc::new(|line| line.honest_bytes())),
             recorded: Mutex::default(),
         });
         let acceptor = TlsAcceptor::from(Arc::new(tls::server(server.pki())));
@@ -133,15 +144,15 @@ impl MaliciousBroker {
             Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
     }
 
-    /// Lets connections negotiate packed lines. Without it they do not, so that a script finds
-    /// every envelope complete and every reply on its own line.
-    pub fn keep_packed(&self) {
-        self.state.keeps_packed.store(true, Ordering::Relaxed);
+    /// Lets connections negotiate packed lines of this form. Without it they do not, so that a
+    /// script finds every envelope complete and every reply on its own line.
+    pub fn keep_packed(&self, packing: Packing) {
+        *self.state.packing.lock() = packing;
     }
 
     /// Forwards every subsequent line unchanged, as an honest broker.
     pub fn stop_intercepting(&self) {
-        self.intercept(|line| line.honest());
+        self.intercept(|line| line.honest_bytes());
     }
 
     /// The lines received from both sides so far, before any change: all that TLS hides from
@@ -193,36 +204,55 @@ async fn connection(client: TcpStream, acceptor: TlsAcceptor, state: &State) -> 
 }
 
 async fn pump(
-    from: impl AsyncRead + Unpin,
+    mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     client: &str,
     direction: Direction,
     state: &State,
 ) -> io::Result<()> {
-    let mut from = BufReader::new(from);
-    let mut text = String::new();
+    let mut decoder = LineDecoder::new(usize::MAX / 2);
+    let mut buffer = BytesMut::new();
     loop {
-        text.clear();
-        if from.read_line(&mut text).await? == 0 {
-            return to.shutdown().await;
-        }
-        let text = text.trim_end_matches(['\r', '\n']);
+        let Ok(line) = decoder.decode(&mut buffer) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let Some(line) = line else {
+            if from.read_buf(&mut buffer).await? == 0 {
+                return to.shutdown().await;
+            }
+            continue;
+        };
+        let text = String::from_utf8_lossy(&line);
         state.recorded.lock().push(Recorded {
             client: client.to_owned(),
             direction,
-            text: text.to_owned(),
+            text: text.clone().into_owned(),
+            bytes: line.to_vec(),
         });
-        // Hides from each side that the other one supports packed lines.
-        let unpacked = (!state.keeps_packed.load(Ordering::Relaxed))
-            .then(|| text.replace(",\"packed\":true}", "}"));
+        // Hides from each side which forms of packed lines the other one supports.
+        let (packing, packed, binary) = (
+            *state.packing.lock(),
+            ",\"packed\":true",
+            ",\"binary\":true",
+        );
+        let hidden = match packing {
+            Packing::None => Some(text.replace(&format!("{packed}{binary}}}"), "}")),
+            Packing::Text => Some(text.replace(&format!("{binary}}}"), "}")),
+            Packing::Binary => None,
+        };
+        let bytes = hidden.as_deref().map_or(&line[..], str::as_bytes);
         let line = Line {
             client,
             direction,
-            text: unpacked.as_deref().unwrap_or(text),
+            text: hidden.as_deref().unwrap_or(&text),
+            bytes,
         };
         let script = Arc::clone(&state.script.lock());
         for mut passed in script(line) {
-            passed.push(b'\n');
+            // The bytes after a line have no ending of their own.
+            if !passed.contains(&b'\n') {
+                passed.push(b'\n');
+            }
             to.write_all(&passed).await?;
         }
         to.flush().await?;

@@ -11,6 +11,7 @@ use ciphermq_client::{
 use super::MaliciousBroker;
 use crate::server::Options;
 use crate::{PATIENCE, Server};
+use ciphermq_protocol::hello::Packing;
 
 /// The real server, the malicious broker in front of it, and its clients. The bystander is a sender
 /// that is not attacked.
@@ -45,16 +46,16 @@ impl MaliciousBrokerFixture {
     ///
     /// See [`new`](Self::new).
     pub async fn with(options: Options) -> Self {
-        Self::create(options, None, false).await
+        Self::create(options, None, Packing::None).await
     }
 
-    /// Creates a fixture whose connections use packed lines.
+    /// Creates a fixture whose connections use packed lines of this form.
     ///
     /// # Panics
     ///
     /// See [`new`](Self::new).
-    pub async fn packing(options: Options) -> Self {
-        Self::create(options, None, true).await
+    pub async fn packing(options: Options, packing: Packing) -> Self {
+        Self::create(options, None, packing).await
     }
 
     /// Creates a fixture whose receiver also has an X-Wing key, which senders prefer.
@@ -64,15 +65,13 @@ impl MaliciousBrokerFixture {
     /// See [`new`](Self::new).
     pub async fn post_quantum(options: Options) -> Self {
         let key = XWingPrivateKey::generate().expect("randomness");
-        Self::create(options, Some(key.to_base64().to_string()), false).await
+        Self::create(options, Some(key.to_base64().to_string()), Packing::None).await
     }
 
-    async fn create(options: Options, x_wing: Option<String>, packs: bool) -> Self {
+    async fn create(options: Options, x_wing: Option<String>, packing: Packing) -> Self {
         let server = Server::start(options).await;
         let broker = MaliciousBroker::start(&server).await;
-        if packs {
-            broker.keep_packed();
-        }
+        broker.keep_packed(packing);
         let key = PrivateKey::generate().expect("randomness");
         let fixture = Self {
             sender: connect(builder(&server, &broker, "sender")).await,

@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use ciphermq_client::dedup::Durable;
 use ciphermq_crypto::{Authority, OpenPolicy, Opener};
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
-use ciphermq_protocol::{Delivery, Reply};
+use ciphermq_protocol::hello::Packing;
+use ciphermq_protocol::{Delivery, PackedLines, Reply};
 use ciphermq_tests::faults::proxy::Direction;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
 use ciphermq_tests::malicious::fixture::{expect_texts, opened, text, unopenable};
@@ -27,40 +28,56 @@ fn deliveries(line: &[u8]) -> Option<Vec<Delivery>> {
     }
 }
 
-fn line(deliveries: &[Delivery]) -> String {
+/// Writes a line, without its ending, and with the bytes after it if they are binary.
+fn line(deliveries: &[Delivery], packing: Packing) -> Vec<u8> {
     let mut line = BytesMut::new();
-    Delivery::encode_packed(deliveries, &mut line);
-    String::from_utf8(line.to_vec())
-        .unwrap()
-        .trim_end()
-        .to_owned()
+    let is_binary = packing == Packing::Binary;
+    let taken = PackedLines {
+        binary: is_binary,
+        ..PackedLines::ALL
+    };
+    Delivery::encode_packed(deliveries, taken, &mut line);
+    if !is_binary {
+        line.truncate(line.len() - 1);
+    }
+    line.to_vec()
 }
 
 /// Publishes and receives all payloads, and returns one line that contains their deliveries.
-async fn delivered(fixture: &MaliciousBrokerFixture) -> String {
+async fn delivered(fixture: &MaliciousBrokerFixture, packing: Packing) -> Vec<u8> {
     fixture.publish(PAYLOADS).await;
     let mut consumer = fixture.consumer().start().await.unwrap();
     expect_texts(&mut consumer, PAYLOADS).await;
     consumer.close().await;
     let sent = fixture.broker.published_by("sender");
-    assert!(
-        sent.iter().all(|line| line.starts_with("publish_packed ")),
-        "{sent:?}"
-    );
+    let word = match packing {
+        Packing::Binary => "publish_binary ",
+        _ => "publish_packed ",
+    };
+    assert!(sent.iter().all(|line| line.starts_with(word)), "{sent:?}");
     let recorded = fixture.broker.recorded().into_iter();
     let packed = recorded
         .filter(|line| line.direction == Direction::ToClient && line.client == "receiver")
-        .filter_map(|line| deliveries(line.text.as_bytes()));
+        .filter_map(|line| deliveries(&line.bytes));
     let all: Vec<Delivery> = packed.flatten().collect();
     assert_eq!(all.len(), PAYLOADS.len());
-    line(&all)
+    line(&all, packing)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bit_of_a_packed_line_is_flipped() {
-    let fixture = MaliciousBrokerFixture::packing(Options::sqlite()).await;
-    let line = delivered(&fixture).await;
-    let originals = deliveries(line.as_bytes()).unwrap();
+    flips_every_bit(Packing::Text).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bit_of_a_binary_line_is_flipped() {
+    flips_every_bit(Packing::Binary).await;
+}
+
+async fn flips_every_bit(packing: Packing) {
+    let fixture = MaliciousBrokerFixture::packing(Options::sqlite(), packing).await;
+    let line = delivered(&fixture, packing).await;
+    let originals = deliveries(&line).unwrap();
 
     let pki = fixture.server.pki();
     let certificates = CertificateDer::pem_file_iter(pki.client("sender").certificate).unwrap();
@@ -104,8 +121,8 @@ async fn every_bit_of_a_packed_line_is_flipped() {
         }
         count
     };
-    assert_eq!(open_all(line.as_bytes()), 6, "the original opens");
-    let mut bytes = line.into_bytes();
+    assert_eq!(open_all(&line), 6, "the original opens");
+    let mut bytes = line;
     let mut total = 0;
     for bit in 0..bytes.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -123,19 +140,25 @@ async fn every_bit_of_a_packed_line_is_flipped() {
 /// The broker combines a message's own part with the shared part of another session, repeats and
 /// reorders messages, and splits and joins lines.
 async fn packed_lines_are_recombined(backend: Backend) {
-    let fixture = MaliciousBrokerFixture::packing(backend.options().await).await;
-    let other = delivered(&fixture).await;
-    let other = deliveries(other.as_bytes()).unwrap();
+    for packing in [Packing::Text, Packing::Binary] {
+        recombines(backend.options().await, packing).await;
+    }
+}
+
+async fn recombines(options: Options, packing: Packing) {
+    let fixture = MaliciousBrokerFixture::packing(options, packing).await;
+    let other = delivered(&fixture, packing).await;
+    let other = deliveries(&other).unwrap();
     let shared = other[0].envelope.shared().unwrap().clone();
     let ids = fixture.publish(PAYLOADS).await;
     let held = Mutex::new(Vec::new());
     fixture.broker.intercept(move |packed| {
         let intercepted = packed
-            .reply_to("receiver", "Messages: ")
-            .and_then(|_| deliveries(packed.text.as_bytes()))
+            .reply_to("receiver", "")
+            .and_then(|_| deliveries(packed.bytes))
             .filter(|deliveries| ids.contains(&deliveries[0].message_id));
         let Some(intercepted) = intercepted else {
-            return packed.honest();
+            return packed.honest_bytes();
         };
         let mut held = held.lock().unwrap();
         held.extend(intercepted);
@@ -147,13 +170,16 @@ async fn packed_lines_are_recombined(backend: Backend) {
             envelope: EnvelopeBytes::packed(first.envelope.own().clone(), shared.clone()),
         };
         vec![
-            line(&[mixed]),
-            line(&[
-                third.clone(),
-                third.clone(),
-                other[0].clone(),
-                second.clone(),
-            ]),
+            line(&[mixed], packing),
+            line(
+                &[
+                    third.clone(),
+                    third.clone(),
+                    other[0].clone(),
+                    second.clone(),
+                ],
+                packing,
+            ),
         ]
     });
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
-use ciphermq_protocol::hello::{HelloLimits, HelloReply};
+use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader, OwnPart};
+use ciphermq_protocol::hello::{HelloLimits, HelloReply, Packing};
 use ciphermq_protocol::{
     ClientId, Command, Envelope, ExchangeName, LineDecoder, MessageId, QueueName, Reply, RoutingKey,
 };
@@ -67,17 +67,17 @@ impl Test {
         self.connect_waiting(max_line_bytes, 8_000);
     }
 
-    /// Connects to a server that accepts packed batches.
-    fn connect_packing(&mut self) {
-        self.greet(100_000, 8_000, true);
+    /// Connects to a server that accepts packed batches of this form.
+    fn connect_packing(&mut self, packing: Packing) {
+        self.greet(100_000, 8_000, packing);
     }
 
     /// Connects to a server whose commands may wait this long for its store.
     fn connect_waiting(&mut self, max_line_bytes: usize, storage_wait_ms: u64) {
-        self.greet(max_line_bytes, storage_wait_ms, false);
+        self.greet(max_line_bytes, storage_wait_ms, Packing::None);
     }
 
-    fn greet(&mut self, max_line_bytes: usize, storage_wait_ms: u64, packed: bool) {
+    fn greet(&mut self, max_line_bytes: usize, storage_wait_ms: u64, packing: Packing) {
         let limits = HelloLimits {
             max_line_bytes,
             max_prefetch: 100,
@@ -90,7 +90,8 @@ impl Test {
             protocol: 1,
             client_id: ClientId::new("me").unwrap(),
             limits,
-            packed,
+            packed: packing != Packing::None,
+            binary: packing == Packing::Binary,
         };
         (self.out, self.input) = (BytesMut::new(), BytesMut::new());
         self.machine.connected(self.now, &hello);
@@ -123,7 +124,11 @@ impl Test {
                     exchange,
                     routing_key,
                     envelopes,
-                } => format!("{exchange} {routing_key} packed {}", ids(envelopes)),
+                } => {
+                    let is_binary = envelopes[0].raw().is_binary();
+                    let form = if is_binary { "binary" } else { "packed" };
+                    format!("{exchange} {routing_key} {form} {}", ids(envelopes))
+                }
                 _ => String::from_utf8(line.to_vec()).unwrap(),
             });
         }
@@ -207,6 +212,20 @@ fn packed(id: &str, receiver: &str) -> Envelope {
         format!(r#"{{"message_id":"{id}","sent_time":"t","nonce":"","ciphertext":"","tag":"""#);
     let shared = format!(r#","receiver_client_id":"{receiver}","enc_session_key":""}}"#);
     let bytes = EnvelopeBytes::packed(own.into(), shared.into());
+    EnvelopeReader::default().read(&bytes).unwrap().0
+}
+
+/// Creates such an envelope in the binary form.
+fn binary(id: &str, receiver: &str) -> Envelope {
+    let own = OwnPart {
+        message_id: &MessageId::new(id).unwrap(),
+        sent_time: "t",
+        nonce: &[10; 12],
+        ciphertext: b"\n",
+        tag: &[10; 16],
+    };
+    let shared = packed(id, receiver).raw().shared().unwrap().clone();
+    let bytes = EnvelopeBytes::packed(own.to_binary().unwrap(), shared);
     EnvelopeReader::default().read(&bytes).unwrap().0
 }
 

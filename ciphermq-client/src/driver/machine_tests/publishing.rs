@@ -336,7 +336,7 @@ fn messages_of_one_session_are_packed_for_servers_that_accept_it() {
         "it does not say that it knows"
     );
     test.disconnect();
-    test.connect_packing();
+    test.connect_packing(Packing::Text);
     assert_eq!(
         test.sent(),
         ["e k packed 1 2 3", "e k 4 5 6"],
@@ -344,6 +344,22 @@ fn messages_of_one_session_are_packed_for_servers_that_accept_it() {
     );
     test.receive(&["ACK_ALL 3", "ACK 4", "ACK 5", "ACK 6"])
         .unwrap();
+    assert!(receipts.into_iter().all(is_acknowledged));
+}
+
+#[test]
+fn messages_are_sent_in_the_form_that_the_server_accepts() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipts = ["1", "2"].map(|id| test.publish_envelope(publisher, binary(id, "a")));
+    assert_eq!(test.sent(), ["e k 1 2"], "each as one object");
+    for (packing, form) in [(Packing::Text, "packed"), (Packing::Binary, "binary")] {
+        test.disconnect();
+        test.connect_packing(packing);
+        assert_eq!(test.sent(), [format!("e k {form} 1 2")]);
+    }
+    test.receive(&["ACK_ALL 2"]).unwrap();
     assert!(receipts.into_iter().all(is_acknowledged));
 }
 

@@ -1,4 +1,7 @@
+use super::super::own::KEYS;
 use super::*;
+use crate::envelope::{Envelope, EnvelopeReader, can_pack};
+use crate::name::MessageId;
 use proptest::prelude::*;
 
 const SHARED: &str = r#"{"receiver_client_id":"receiver_1","enc_session_key":"AA==","suite":"S","sender_client_id":"sender_1","exchange":"e","routing_key":"k","content_type":"text/plain; charset=utf-8","more":{"a":[1, 2]}}"#;

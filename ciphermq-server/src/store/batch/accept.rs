@@ -98,7 +98,7 @@ impl<'a> Accepted<'a> {
         let raw = publish.envelope.raw();
         let bytes = match joined {
             Some(_) => raw.own().len(),
-            None => raw.len(),
+            None => raw.stored_len(),
         };
         let receiver = &publish.envelope.receiver_client_id;
         if let Err(excess) = rooms.take_message(&publish.sender, receiver, bytes as u64) {

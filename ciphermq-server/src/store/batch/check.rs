@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use ciphermq_protocol::Envelope;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 use sha2::{Digest as _, Sha256};
 
 use super::disposition::{DispositionRange, disposition_ranges};
@@ -257,8 +258,8 @@ fn check_envelopes(
     fault: &mut impl FnMut(&'static str, String, &'static str),
 ) {
     let own = &envelopes.own;
-    let shared = envelopes.shared.as_deref().unwrap_or_default();
-    let size = count(own.len()) + count(shared.len());
+    let shared = envelopes.shared.clone().map(Bytes::from);
+    let size = count(own.len()) + count(shared.as_ref().map_or(0, Bytes::len));
     if let Some(bytes) = batch.bytes.filter(|bytes| *bytes != size) {
         let what = format!("its envelopes have {size} bytes, and batches.bytes is {bytes}");
         fault("batches", what, INCONSISTENT);
@@ -288,14 +289,19 @@ fn check_envelopes(
     for (index, end) in ends.into_iter().map(length).enumerate() {
         let piece = own.get(start..end).unwrap_or_default();
         start = end;
-        if let Err(what) = check_envelope(batch, index, &[piece, shared].concat()) {
+        let piece = Bytes::copy_from_slice(piece);
+        let envelope = match &shared {
+            Some(shared) => EnvelopeBytes::packed(piece, shared.clone()),
+            None => piece.into(),
+        };
+        if let Err(what) = check_envelope(batch, index, envelope.to_bytes()) {
             fault("envelopes", what, RESTORE);
         }
     }
 }
 
 /// Checks that an envelope is that of its message.
-fn check_envelope(batch: &StoredBatch, index: usize, envelope: &[u8]) -> Result<(), String> {
+fn check_envelope(batch: &StoredBatch, index: usize, envelope: Bytes) -> Result<(), String> {
     let position = match batch.position {
         first if first < 0 => first,
         first => first.saturating_add(count(index)),
@@ -304,11 +310,11 @@ fn check_envelope(batch: &StoredBatch, index: usize, envelope: &[u8]) -> Result<
         .map_err(|error| format!("the id of its message {index} is invalid: {error}"))?;
     if let Some(digests) = &batch.digests
         && let Some(digest) = digests.get(index * 32..index * 32 + 32)
-        && Sha256::digest(envelope)[..] != *digest
+        && Sha256::digest(&envelope)[..] != *digest
     {
         return Err(format!("the envelope of message {id} has changed"));
     }
-    let envelope = Envelope::parse(Bytes::copy_from_slice(envelope))
+    let envelope = Envelope::parse(envelope)
         .map_err(|error| format!("the envelope of message {id} cannot be read: {error}"))?;
     if envelope.message_id != id {
         return Err(format!(

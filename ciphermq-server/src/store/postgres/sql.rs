@@ -82,7 +82,7 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
                                     receiver_client_id, \
      exchange_name, routing_key, reason, rejected_time, envelope) \
      SELECT $1, client_id, receiver_client_id, exchange_name, routing_key, $2, $3, \
-     substring(envelopes FROM start + 1 FOR stop - start) || COALESCE(shared, ''::bytea) \
+     envelope_text(substring(envelopes FROM start + 1 FOR stop - start), shared) \
      FROM (SELECT b.*, e.envelopes, e.shared, (e.ends::json ->> $5::int4)::int4 AS stop, \
      CASE WHEN $5::int4 = 0 THEN 0 ELSE (e.ends::json ->> ($5::int4 - 1))::int4 END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \

@@ -65,17 +65,19 @@ pub(super) const LOOK_UP: &str = concat!(
      AND b.id_position <= g.value ->> 3 AND b.id_position + b.messages > g.value ->> 2"
 );
 
-/// Sets a message aside: its id, the reason, the time, its batch, and its index in it.
+/// Reads the own part and the shared part of an envelope: of a batch, and the index in it.
+pub(super) const ENVELOPE: &str = "SELECT substr(envelopes, start + 1, stop - start), shared \
+     FROM (SELECT e.envelopes, e.shared, json_extract(e.ends, '$[' || ?2 || ']') AS stop, \
+     CASE WHEN ?2 = 0 THEN 0 ELSE json_extract(e.ends, '$[' || (?2 - 1) || ']') END AS start \
+     FROM envelopes e WHERE e.first_seq = ?1)";
+
+/// Sets a message aside: its id, the reason, the time, its batch, and its envelope.
 pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, \
                                     receiver_client_id, \
      exchange_name, routing_key, reason, rejected_time, envelope) \
-     SELECT ?1, client_id, receiver_client_id, exchange_name, routing_key, ?2, ?3, \
-     CAST(substr(envelopes, start + 1, stop - start) || COALESCE(shared, '') AS BLOB) \
-     FROM (SELECT b.*, e.envelopes, e.shared, json_extract(e.ends, '$[' || ?5 || ']') AS stop, \
-     CASE WHEN ?5 = 0 THEN 0 ELSE json_extract(e.ends, '$[' || (?5 - 1) || ']') END AS start \
-     FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = ?4) \
-     WHERE TRUE ON CONFLICT DO NOTHING RETURNING client_id, receiver_client_id, \
-     length(envelope)";
+     SELECT ?1, client_id, receiver_client_id, exchange_name, routing_key, ?2, ?3, ?5 \
+     FROM batches b WHERE b.first_seq = ?4 \
+     ON CONFLICT DO NOTHING RETURNING client_id, receiver_client_id, length(envelope)";
 
 /// Removes rejected messages of a sender, older than a time: at most so many. Returns the receiver
 /// and the size of each.
@@ -235,6 +237,7 @@ mod tests {
             WRITE_DISPOSITION,
             REMOVE_DISPOSITION,
             LOOK_UP,
+            ENVELOPE,
             SET_ASIDE,
             FORGET_REJECTED,
             REMOVE_ENVELOPES,

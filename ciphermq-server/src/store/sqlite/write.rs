@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
+use bytes::Bytes;
+use ciphermq_protocol::envelope::EnvelopeBytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::change::change;
 use super::error::corrupt_row;
 use super::sql::{
-    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION, REMOVE_ENVELOPES,
-    REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
+    ENVELOPE, INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION,
+    REMOVE_ENVELOPES, REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
 };
 use crate::model::{
     Amount, ChangeOutcome, CommitNumber, HeldBySender, Outcomes, Publish, Transaction,
@@ -224,6 +226,21 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
     Ok(())
 }
 
+/// Reads an envelope as a text.
+fn envelope(connection: &Connection, batch: i64, index: i64) -> rusqlite::Result<Option<Bytes>> {
+    let mut select = connection.prepare_cached(ENVELOPE)?;
+    let envelope = |row: &rusqlite::Row<'_>| -> rusqlite::Result<EnvelopeBytes> {
+        let own: Vec<u8> = row.get(0)?;
+        let shared: Option<Vec<u8>> = row.get(1)?;
+        Ok(match shared {
+            Some(shared) => EnvelopeBytes::packed(own.into(), shared.into()),
+            None => Bytes::from(own).into(),
+        })
+    };
+    let envelope = select.query_row([batch, index], envelope).optional()?;
+    Ok(envelope.map(|envelope| envelope.to_bytes()))
+}
+
 /// Writes and removes dispositions, and adds what senders hold more or less then.
 pub(super) fn record(
     connection: &Connection,
@@ -232,13 +249,16 @@ pub(super) fn record(
 ) -> rusqlite::Result<()> {
     entries.add_held(held);
     for rejected in entries.rejected {
+        let Some(envelope) = envelope(connection, rejected.batch, rejected.index)? else {
+            continue;
+        };
         let mut set_aside = connection.prepare_cached(SET_ASIDE)?;
         let mut written = set_aside.query(params![
             rejected.message_id.as_str(),
             rejected.reason,
             rejected.time,
             rejected.batch,
-            rejected.index,
+            &*envelope,
         ])?;
         while let Some(row) = written.next()? {
             let more = Amount {

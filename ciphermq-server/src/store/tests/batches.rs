@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::message_id::StreamId;
+use ciphermq_protocol::{Envelope, MessageId};
 
 use super::fixture::*;
 use crate::model::{
@@ -285,12 +285,67 @@ async fn packed_messages_share_a_stored_piece(database: &Database) {
     close(store).await;
 }
 
+/// Messages in the binary form are stored as they are; people and rejections get their text.
+async fn binary_messages_are_read_as_they_are_and_shown_as_texts(database: &Database) {
+    let mut store = database.open().await;
+    let queue = queues(&mut store, &["q"]).await;
+    let stream = Ids::new(6);
+    let lengths = [0, 1, 2, 3, 767, 768, 769, 2000];
+    let envelopes: Vec<Envelope> = (0..)
+        .zip(lengths)
+        .map(|(at, length)| {
+            let ciphertext: Vec<u8> = (0..=255).cycle().take(length).collect();
+            binary(stream.id(at).as_str(), "r", &ciphertext)
+        })
+        .collect();
+    let publishes = envelopes
+        .iter()
+        .map(|envelope| publish("s", &queue, envelope.clone()));
+    publish_all(&mut store, publishes.collect()).await;
+    let page = PageLimit {
+        messages: 100,
+        bytes: usize::MAX,
+    };
+    let lane = lane(queue[0], "r");
+    let read = store.reader.lane(&lane, Seq(0), page).await.unwrap();
+    let read = read.messages;
+    assert_eq!(read.len(), envelopes.len());
+    for (message, envelope) in read.iter().zip(&envelopes) {
+        assert_eq!(message.envelope.own(), envelope.raw().own());
+        let text = String::from_utf8(envelope.raw().to_bytes().to_vec()).unwrap();
+        let found = format!(
+            "SELECT COUNT(*) FROM messages WHERE message_id = '{}' AND envelope_bytes = {} AND {} \
+             = '{text}'",
+            envelope.message_id,
+            envelope.raw().stored_len(),
+            database.text_of("envelope"),
+        );
+        assert_eq!(number(database, &found).await, 1, "{text}");
+    }
+    let rejections = (0..8).map(|at| stream.rejection(at)).collect();
+    let transaction = Transaction {
+        rejections,
+        ..Transaction::default()
+    };
+    commit(&mut store, transaction).await;
+    for envelope in &envelopes {
+        let text = String::from_utf8(envelope.raw().to_bytes().to_vec()).unwrap();
+        let found = format!(
+            "SELECT COUNT(*) FROM rejected_messages WHERE {} = '{text}'",
+            database.text_of("envelope")
+        );
+        assert_eq!(number(database, &found).await, 1, "{text}");
+    }
+    close(store).await;
+}
+
 on_both! {
     messages_of_a_batch_are_independent,
     a_batch_is_removed_once_all_of_it_is_settled,
     a_message_can_be_acked_in_the_commit_that_publishes_it,
     messages_of_different_kinds_are_not_joined,
     packed_messages_share_a_stored_piece,
+    binary_messages_are_read_as_they_are_and_shown_as_texts,
 }
 
 async fn number(database: &Database, sql: &str) -> i64 {

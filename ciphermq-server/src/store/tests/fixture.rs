@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
+use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader, OwnPart};
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use ciphermq_tests::Postgres;
 use sha2::{Digest as _, Sha256};
@@ -194,6 +194,24 @@ fn packed(message_id: &str, receiver: &str, payload: &str) -> Envelope {
         r#","receiver_client_id":"{receiver}","enc_session_key":"YQ==","suite":"X25519-AES256GCM"}}"#
     );
     let bytes = EnvelopeBytes::packed(own.into(), shared.into());
+    EnvelopeReader::default().read(&bytes).unwrap().0
+}
+
+/// Makes an envelope in the binary form.
+pub(in crate::store) fn binary(message_id: &str, receiver: &str, ciphertext: &[u8]) -> Envelope {
+    let own = OwnPart {
+        message_id: &MessageId::new(message_id).unwrap(),
+        sent_time: "2025-09-08T07:03:00.000Z",
+        nonce: &[0xfe; 12],
+        ciphertext,
+        tag: &[0x3f; 16],
+    };
+    let shared = packed(message_id, receiver, "")
+        .raw()
+        .shared()
+        .unwrap()
+        .clone();
+    let bytes = EnvelopeBytes::packed(own.to_binary().unwrap(), shared);
     EnvelopeReader::default().read(&bytes).unwrap().0
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use ciphermq_protocol::envelope::OwnPart;
 
 /// Two messages for one queue, of which the first is acknowledged.
 fn sound() -> StoredBatch {
@@ -47,6 +48,59 @@ fn faults(batch: &StoredBatch) -> Vec<String> {
     let mut check = BatchCheck::new(11);
     check.batch(batch, &mut |fault| found.push(fault.to_string()));
     found
+}
+
+/// The same messages in the binary form.
+fn sound_binary() -> StoredBatch {
+    let stream = ciphermq_protocol::message_id::StreamId::new(1, 2);
+    let own = [5, 6].map(|position| {
+        let part = OwnPart {
+            message_id: &stream.message_id(position).unwrap(),
+            sent_time: "t",
+            nonce: &[1; 12],
+            ciphertext: b"\n",
+            tag: &[1; 16],
+        };
+        part.to_binary().unwrap()
+    });
+    let shared = b",\"receiver_client_id\":\"r\",\"enc_session_key\":\"\"}".as_slice();
+    let text = |own: &Bytes| EnvelopeBytes::packed(own.clone(), shared.into()).to_bytes();
+    let digests = own
+        .iter()
+        .flat_map(|own| Sha256::digest(text(own)).to_vec());
+    let bytes = own.concat();
+    StoredBatch {
+        digests: Some(digests.collect()),
+        bytes: Some(count(bytes.len() + shared.len())),
+        envelopes: Some(StoredEnvelopes {
+            ends: format!("[{},{}]", own[0].len(), bytes.len()),
+            own: bytes,
+            shared: Some(shared.to_vec()),
+        }),
+        ..sound()
+    }
+}
+
+#[test]
+fn a_batch_in_the_binary_form_is_checked_by_its_texts() {
+    assert_eq!(faults(&sound_binary()), [""; 0]);
+    let mut without = sound_binary();
+    without.digests = None;
+    assert_eq!(faults(&without), [""; 0]);
+    // The last byte of a ciphertext, and the length of an id.
+    for (at, what) in [(0, "has changed"), (1, "has changed")] {
+        let mut altered = sound_binary();
+        let own = &mut altered.envelopes.as_mut().unwrap().own;
+        let at = match at {
+            0 => own.len() - 1,
+            at => at,
+        };
+        own[at] ^= 1;
+        assert!(faults(&altered)[0].contains(what), "{:?}", faults(&altered));
+        altered.digests = None;
+        let is_readable = at != 1;
+        assert_eq!(faults(&altered).is_empty(), is_readable, "{at}");
+    }
 }
 
 #[test]

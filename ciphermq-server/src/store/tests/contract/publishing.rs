@@ -157,7 +157,7 @@ async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
     ];
     let renamed = |of: &Publish, id: &str| {
         let fields = of.envelope.fields().unwrap();
-        let (receiver, payload) = (&fields.receiver_client_id, &fields.ciphertext);
+        let (receiver, payload) = (&fields.receiver_client_id, &fields.ciphertext.text());
         let envelope = envelope(id, receiver, of.envelope.has_suite, payload);
         let sealed = publish(of.sender.as_str(), &[queue], envelope);
         by(sealed, of.exchange.as_str(), of.routing_key.as_str())
