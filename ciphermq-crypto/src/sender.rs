@@ -142,20 +142,10 @@ impl SenderCertificates {
             .chains
             .get(&signature.certificate)
             .ok_or(VerifyError::CertificateNeeded)?;
-        let certificate = match self.authority.verify(chain, session_time) {
-            // The time is the sender's word, and whoever has its key can state any.
-            Err(CertificateError::Revoked(Some(at)))
-                if self.before_revocation && session_time < at =>
-            {
-                let mut authority = self.authority.with_lists(Vec::new());
-                authority.require_lists_made_in(None);
-                let verified = authority.verify(chain, session_time);
-                verified.and_then(|certificate| {
-                    self.authority.check_lists_of(certificate.issuers())?;
-                    Ok(certificate)
-                })
-            }
-            verified => verified,
+        // The time is the sender's word, and whoever has its key can state any.
+        let certificate = match self.before_revocation {
+            true => self.authority.verify_before_revocation(chain, session_time),
+            false => self.authority.verify(chain, session_time),
         };
         let certificate = certificate.map_err(|error| VerifyError::Sender(error.into()))?;
         if certificate.client_id().as_str() != signed.sender {
@@ -368,6 +358,64 @@ mod tests {
                 CertificateError::OldList { .. }
             )))
         ));
+    }
+
+    /// The list that counts is that of the authority that has issued the certificate, and no list
+    /// excuses an authority that is revoked itself.
+    #[test]
+    fn a_revoked_department_cannot_date_the_revocation_of_its_client() {
+        const LATE: i64 = 4_080_000_000;
+        let ca = Ca::new("ca");
+        let [department, namesake] = ["department"; 2].map(|name| ca.intermediate(name));
+        let sender = department.issue("sender_1");
+        let signature = sign(&sender);
+        let chain = vec![sender.chain[0].clone(), department.certificate()];
+        let mut authority = ca.authority().refuse_unknown_issuers(true);
+        for issuer in [&namesake, &department] {
+            let below = [issuer.issue("other").chain[0].clone(), issuer.certificate()];
+            match authority.verify(&below, start()) {
+                Err(CertificateError::UnknownIssuers(issuers)) => authority.learn(&issuers),
+                verified => panic!("{verified:?}"),
+            };
+        }
+        let before = start().as_second() - 1;
+        let late = Timestamp::from_second(LATE).unwrap();
+        let dated_late = department.list(9, &[(&sender, LATE)]);
+        let verify = |lists: &[Vec<u8>], is_lenient| {
+            let lists = lists.iter().map(|der| authority.read_list(der).unwrap());
+            let authority = authority.with_lists(lists.collect());
+            let mut certificates = SenderCertificates::new(authority, is_lenient);
+            certificates.add(chain.clone());
+            certificates.verify(&SIGNED, start(), &signature).map(drop)
+        };
+        let revoked = |at| {
+            let error = CertificateError::Revoked(at);
+            Err(VerifyError::Sender(error.into()))
+        };
+        // As long as the department is trusted, so is its date.
+        let trusted = [dated_late.clone()];
+        assert_eq!(verify(&trusted, true), Ok(()));
+        assert_eq!(verify(&trusted, false), revoked(Some(late)));
+
+        let of_ca = ca.list(1, &[(&department, before)]);
+        for lists in [
+            [dated_late.clone(), of_ca.clone()],
+            [of_ca, dated_late.clone()],
+        ] {
+            for is_lenient in [true, false] {
+                assert_eq!(verify(&lists, is_lenient), revoked(None));
+            }
+        }
+
+        // A namesake's list says nothing about the clients of the other.
+        let of_namesake = namesake.list(9, &[(&sender, LATE)]);
+        let at = Timestamp::from_second(before).unwrap();
+        let lists = [
+            of_namesake.clone(),
+            department.list(1, &[(&sender, before)]),
+        ];
+        assert_eq!(verify(&lists, true), revoked(Some(at)));
+        assert_eq!(verify(&[of_namesake], false), Ok(()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
 use super::certificate::lacks_client_auth;
-use super::revocation::RevocationList;
+use super::revocation::{RevocationList, Revoked};
 
 pub use error::{CertificateError, Usage};
 pub use issuers::{Intermediate, Learned};
@@ -152,7 +152,7 @@ impl Authority {
             Ok(path) => path,
             Err(flaw) => return Some(flaw),
         };
-        self.revokes(&path).then_some(Flaw::Revoked)
+        self.revokes(&path).map(|_| Flaw::Revoked)
     }
 
     /// Verifies a chain, the client's own certificate first, as of the time `at`.
@@ -164,6 +164,27 @@ impl Authority {
         &self,
         chain: &[CertificateDer<'_>],
         at: Timestamp,
+    ) -> Result<Certificate, CertificateError> {
+        self.verify_revoked(chain, at, |_| true)
+    }
+
+    /// Verifies a chain as [`Authority::verify`] does, and accepts it also if its own certificate
+    /// was revoked, and nothing above it, at a later time than `at`.
+    pub(crate) fn verify_before_revocation(
+        &self,
+        chain: &[CertificateDer<'_>],
+        at: Timestamp,
+    ) -> Result<Certificate, CertificateError> {
+        self.verify_revoked(chain, at, |revoked| revoked <= at)
+    }
+
+    /// Verifies a chain, and refuses its own certificate if it was revoked at a time that
+    /// `is_refused`.
+    fn verify_revoked(
+        &self,
+        chain: &[CertificateDer<'_>],
+        at: Timestamp,
+        is_refused: impl Fn(Timestamp) -> bool,
     ) -> Result<Certificate, CertificateError> {
         let (own, intermediates) = chain.split_first().ok_or(CertificateError::Missing)?;
         let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
@@ -189,8 +210,12 @@ impl Authority {
             Flaw::ExtendedKeyUsage => CertificateError::Usage(Usage::AboveIt),
             flaw => CertificateError::NotTrusted(flaw),
         })?;
-        if self.revokes(&path) {
-            return Err(CertificateError::Revoked(self.revoked_at(own)));
+        match self.revokes(&path) {
+            Some(Revoked::Above) => return Err(CertificateError::Revoked(None)),
+            Some(Revoked::Own(revoked)) if is_refused(revoked) => {
+                return Err(CertificateError::Revoked(Some(revoked)));
+            }
+            _ => {}
         }
         // What is revoked teaches nothing.
         let issuers = self.issuers(&path);
@@ -199,12 +224,13 @@ impl Authority {
         Ok(certificate.issued_by(issuers))
     }
 
-    /// Whether a list in force names a certificate of a path.
+    /// Returns what the lists in force name on a path.
     ///
     /// It is looked up on the path that was found, rather than by another search for a path that
     /// obeys the lists: whoever makes the chain could let that search fail in other ways.
-    fn revokes(&self, path: &VerifiedPath<'_>) -> bool {
-        self.lists.iter().any(|list| list.revokes(path))
+    fn revokes(&self, path: &VerifiedPath<'_>) -> Option<Revoked> {
+        let lists = self.lists.iter();
+        lists.filter_map(|list| list.revokes(path)).max()
     }
 
     /// Returns the path that leads from a client's certificate to an authority (RFC 5280, section
@@ -225,12 +251,6 @@ impl Authority {
             None,
         )
         .map_err(|error| Flaw::from(&error))
-    }
-
-    /// Returns when a certificate was revoked; `None` if none of the lists names it.
-    fn revoked_at(&self, own: &CertificateDer<'_>) -> Option<Timestamp> {
-        let end = EndEntityCert::try_from(own).ok()?;
-        self.lists.iter().find_map(|list| list.revoked_at(&end))
     }
 
     /// Verifies a chain as of `now`, or as of the nearest time at which its own certificate is
