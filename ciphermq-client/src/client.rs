@@ -248,7 +248,7 @@ impl Client {
             return Ok(None);
         };
         let (lists, handle) = (&self.core.lists, &self.core.handle);
-        Ok(Some(lists.verify_keys(handle, &text, client).await))
+        Ok(Some(lists.verify_keys(handle, &text, client).await.keys))
     }
 
     /// Checks whether verified keys may follow the pinned ones of `client`. Pins nothing.

@@ -1,6 +1,7 @@
 //! The credentials in use, which are replaced while connections last.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ciphermq_crypto::Authority;
@@ -27,6 +28,8 @@ pub(crate) struct CurrentCredentials {
     current: watch::Sender<Arc<Credentials>>,
     /// The authorities in use, with the lists of what they have revoked.
     pub(super) authority: watch::Sender<Authority>,
+    /// Raised whenever those or their lists change, after the change.
+    pub(super) generation: AtomicU64,
     /// Held from reading lists to sending the authorities, so that nothing older follows.
     pub(super) refreshing: Mutex<()>,
     /// The lists that were accepted.
@@ -65,6 +68,7 @@ impl CurrentCredentials {
             reported: Mutex::default(),
             current: watch::Sender::new(Arc::new(credentials)),
             authority,
+            generation: AtomicU64::default(),
             refreshing: Mutex::default(),
             kept_lists,
             unknown_lists: UnknownLists::default(),

@@ -1,6 +1,7 @@
 //! The revocation lists in force, and the authorities whose lists count.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 
 use ciphermq_crypto::Authority;
 use ciphermq_crypto::identity::{Intermediate, RevocationList, RevocationListError};
@@ -114,8 +115,18 @@ impl CurrentCredentials {
                 && current.has_same_anchors(&authority)
                 && ders(current) == ders(&authority);
             *current = authority;
+            if !is_same {
+                // While nobody can read the authorities: a higher one is never seen before them.
+                self.generation.fetch_add(1, Ordering::SeqCst);
+            }
             !is_same
         });
+    }
+
+    /// Returns how often the authorities in use and their lists have changed. What is verified
+    /// after this was read is verified by those of this generation, or of a later one.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// Returns the authorities in use, which require lists that are as new as this client requires.

@@ -39,6 +39,9 @@ pub(crate) struct ReceiverKey {
 #[derive(Debug, Clone)]
 struct CachedKey {
     key: ReceiverKey,
+    /// The [generation](Fetcher::generation) of the authorities that have verified it, or an
+    /// earlier one.
+    generation: u64,
     since: Instant,
 }
 
@@ -65,16 +68,23 @@ impl RecipientKeyCache {
         self.ttl
     }
 
-    /// Returns the cached key, if it is still trusted.
-    fn get(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
+    /// Returns the cached key, if it is still trusted: others may be revoked by a list that has
+    /// come in force since they were verified.
+    fn get(
+        &self,
+        client: &ClientId,
+        admit_unsigned: bool,
+        (generation, now): (u64, Instant),
+    ) -> Option<ReceiverKey> {
         let keys = self.keys.lock();
         keys.get(client)
+            .filter(|known| known.generation == generation)
             .filter(|known| now.saturating_duration_since(known.since) < self.ttl)
             .filter(|known| known.key.is_signed || admit_unsigned)
             .map(|known| known.key.clone())
     }
 
-    fn insert(&self, client: ClientId, key: ReceiverKey, now: Instant) {
+    fn insert(&self, client: ClientId, key: ReceiverKey, (generation, now): (u64, Instant)) {
         let mut keys = self.keys.lock();
         if keys.len() >= MAX_KEYS && !keys.contains_key(&client) {
             let oldest = keys
@@ -85,7 +95,12 @@ impl RecipientKeyCache {
                 keys.remove(&oldest);
             }
         }
-        keys.insert(client, CachedKey { key, since: now });
+        let cached = CachedKey {
+            key,
+            generation,
+            since: now,
+        };
+        keys.insert(client, cached);
     }
 
     /// Returns the receiver's key: the cached one, or the server's answer, verified.
@@ -96,7 +111,8 @@ impl RecipientKeyCache {
         receiver: &ClientId,
         admit_unsigned: bool,
     ) -> Result<ReceiverKey, PublishError> {
-        if let Some(key) = self.get(receiver, admit_unsigned, Instant::now()) {
+        let mut generation = lists.generation();
+        if let Some(key) = self.get(receiver, admit_unsigned, (generation, Instant::now())) {
             return Ok(key);
         }
         let signed = match signed_key_of(handle, receiver).await {
@@ -111,7 +127,10 @@ impl RecipientKeyCache {
         let (key, pin, issuers) = match signed {
             Some(text) => {
                 let verified = lists.verify_keys(handle, &text, receiver).await;
-                let verified = verified.map_err(|error| not_trusted(receiver, &error))?;
+                generation = verified.generation;
+                let verified = verified
+                    .keys
+                    .map_err(|error| not_trusted(receiver, &error))?;
                 let key = verified
                     .strongest()
                     .cloned()
@@ -139,7 +158,8 @@ impl RecipientKeyCache {
             is_signed: issuers.is_some(),
             issuers: issuers.unwrap_or_default(),
         };
-        self.insert(receiver.clone(), key.clone(), Instant::now());
+        let verified_by = (generation, Instant::now());
+        self.insert(receiver.clone(), key.clone(), verified_by);
         Ok(key)
     }
 
@@ -276,14 +296,20 @@ mod tests {
     fn a_key_is_cached_until_its_ttl_ends() {
         let cache = cache();
         let now = Instant::now();
-        let get =
-            |name, seconds| cache.get(&client(name), false, now + Duration::from_secs(seconds));
+        let get = |name, seconds| {
+            cache.get(
+                &client(name),
+                false,
+                (1, now + Duration::from_secs(seconds)),
+            )
+        };
         assert_eq!(get("a", 0), None);
-        cache.insert(client("a"), key(7, true), now);
+        cache.insert(client("a"), key(7, true), (1, now));
         assert_eq!(get("a", 299), Some(key(7, true)));
         assert_eq!(get("a", 300), None);
         assert_eq!(get("b", 0), None);
-        cache.insert(client("a"), key(8, true), now + Duration::from_secs(300));
+        let later = now + Duration::from_secs(300);
+        cache.insert(client("a"), key(8, true), (1, later));
         assert_eq!(get("a", 599), Some(key(8, true)));
         cache.forget(&client("a"));
         assert_eq!(get("a", 599), None);
@@ -293,9 +319,23 @@ mod tests {
     fn an_unsigned_key_is_returned_only_on_request() {
         let cache = cache();
         let now = Instant::now();
-        cache.insert(client("a"), key(7, false), now);
-        assert_eq!(cache.get(&client("a"), false, now), None);
-        assert_eq!(cache.get(&client("a"), true, now), Some(key(7, false)));
+        cache.insert(client("a"), key(7, false), (1, now));
+        assert_eq!(cache.get(&client("a"), false, (1, now)), None);
+        assert_eq!(cache.get(&client("a"), true, (1, now)), Some(key(7, false)));
+    }
+
+    /// Also if it was forgotten in between, and then cached by a verification that had begun before.
+    #[test]
+    fn a_key_that_other_authorities_have_verified_is_not_returned() {
+        let cache = cache();
+        let now = Instant::now();
+        cache.insert(client("a"), key(7, true), (1, now));
+        assert_eq!(cache.get(&client("a"), false, (2, now)), None);
+        cache.forget(&client("a"));
+        cache.insert(client("a"), key(7, true), (1, now));
+        assert_eq!(cache.get(&client("a"), false, (2, now)), None);
+        cache.insert(client("a"), key(7, true), (2, now));
+        assert_eq!(cache.get(&client("a"), false, (2, now)), Some(key(7, true)));
     }
 
     #[test]
@@ -304,10 +344,11 @@ mod tests {
         let now = Instant::now();
         for index in 0..=MAX_KEYS {
             let at = now + Duration::from_micros(u64::try_from(index).unwrap());
-            cache.insert(client(&format!("c{index}")), key(7, true), at);
+            cache.insert(client(&format!("c{index}")), key(7, true), (1, at));
         }
         assert_eq!(cache.keys.lock().len(), MAX_KEYS);
-        assert_eq!(cache.get(&client("c0"), false, now), None);
-        assert_eq!(cache.get(&client("c1"), false, now), Some(key(7, true)));
+        let get = |name| cache.get(&client(name), false, (1, now));
+        assert_eq!(get("c0"), None);
+        assert_eq!(get("c1"), Some(key(7, true)));
     }
 }

@@ -50,6 +50,14 @@ pub(crate) struct Tries {
     has_fetched: bool,
 }
 
+/// The outcome of a verification of signed keys.
+#[derive(Debug)]
+pub(crate) struct Verification {
+    pub(crate) keys: Result<VerifiedKeys, SignedKeyError>,
+    /// The generation of the authorities in use, read before it.
+    pub(crate) generation: u64,
+}
+
 impl Fetcher {
     /// Provides what is needed, and says whether the certificate is to be verified again. Lists are
     /// fetched once for being too old, unless they were just now, and if a new authority has none.
@@ -88,29 +96,31 @@ impl Fetcher {
         }
     }
 
+    /// Returns the generation of the authorities in use and their lists: it is raised by changes.
+    pub(crate) fn generation(&self) -> u64 {
+        self.credentials.generation()
+    }
+
     /// Verifies the signed keys of another client, with the lists of all authorities on its path in
     /// force.
-    ///
-    /// # Errors
-    ///
-    /// [`SignedKeyError`].
     pub(crate) async fn verify_keys(
         &self,
         handle: &Handle,
         signed_key: &str,
         client: &ClientId,
-    ) -> Result<VerifiedKeys, SignedKeyError> {
+    ) -> Verification {
         let mut tries = Tries::default();
         loop {
+            let generation = self.generation();
             let now = Timestamp::now();
             let authority = self.credentials.authority_at(now);
-            let verified = signed_key::verify(signed_key, client, &authority, now);
-            let needs = match &verified {
+            let keys = signed_key::verify(signed_key, client, &authority, now);
+            let needs = match &keys {
                 Err(SignedKeyError::Certificate(error)) => Needs::of(error),
                 _ => None,
             };
             if !self.provide(handle, needs, &mut tries).await {
-                return verified;
+                return Verification { keys, generation };
             }
         }
     }
