@@ -89,7 +89,8 @@ pub enum Event {
     },
     /// Messages of a sender wait unopened, because there is no revocation list of an authority
     /// above it that is as new as this client requires. They are opened once there is one, by this
-    /// consumer or the next.
+    /// consumer or the next. Those beyond half of the prefetch are
+    /// [`Unopenable`](crate::Unopenable).
     MessagesWait {
         /// The sender that they name. Nothing proves that it is the sender.
         sender: ClientId,

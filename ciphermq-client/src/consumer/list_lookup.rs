@@ -8,7 +8,7 @@ use ciphermq_crypto::OpenError;
 use ciphermq_protocol::Delivery;
 use jiff::Timestamp;
 
-use super::{Consumer, Item};
+use super::{ConsumeError, Consumer, Item, Unopenable, UnopenableReason};
 use crate::driver::Handle;
 use crate::revocation::{Fetcher, Needs, Tries};
 
@@ -83,7 +83,8 @@ impl Consumer {
         self.held = Some(ListLookup::provide(asked, delivery, reason, tries));
     }
 
-    /// Opens a delivery that has waited, or lets it wait for a change of the lists in force.
+    /// Opens a delivery that has waited, or lets it wait for a change of the lists in force. Beyond
+    /// half of the prefetch it is handed out as unopenable, so that others are delivered.
     pub(super) fn open_held(&mut self, held: Held) -> Option<Item> {
         let Held {
             delivery,
@@ -91,18 +92,31 @@ impl Consumer {
             refused,
         } = held;
         if let Some(error) = refused {
-            let envelope = delivery.parse_envelope().ok();
-            let sender = envelope.and_then(|envelope| envelope.sender_client_id);
-            let event = self.postponed.add(sender, &error, &self.trust);
-            event
-                .into_iter()
-                .for_each(|event| self.shared.handle.emit(event));
-            self.shared.queued.postpone(delivery);
-            return None;
+            return self.postpone(delivery, error);
         }
         // Also if merely one more authority is known, which is no change for others.
         self.opener.set_authority(self.trust.current());
         self.open_delivery(delivery, tries)
+    }
+
+    fn postpone(&mut self, delivery: Delivery, error: OpenError) -> Option<Item> {
+        let envelope = delivery.parse_envelope().ok();
+        if let Err(Delivery {
+            message_id,
+            envelope,
+        }) = self.shared.queued.postpone(delivery)
+        {
+            let reason = UnopenableReason::Sealed(error);
+            let shared = self.shared.clone();
+            let refused = Unopenable::new(message_id, envelope.to_bytes(), reason, shared)?;
+            return Some(Err(ConsumeError::Unopenable(refused)));
+        }
+        let sender = envelope.and_then(|envelope| envelope.sender_client_id);
+        let event = self.postponed.add(sender, &error, &self.trust);
+        event
+            .into_iter()
+            .for_each(|event| self.shared.handle.emit(event));
+        None
     }
 
     /// Keeps a delivery until the server's revocation lists have been asked for.

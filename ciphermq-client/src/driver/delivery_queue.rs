@@ -160,14 +160,20 @@ impl DeliveryQueue {
         });
     }
 
-    /// Keeps a delivery until [`retry_postponed`](Self::retry_postponed). What there is no room for
-    /// comes again on the next connection.
-    pub(crate) fn postpone(&self, delivery: Delivery) {
+    /// Keeps a delivery until [`retry_postponed`](Self::retry_postponed). Gives it back if half of
+    /// the prefetch is kept already: each takes a place, and the others are for what can be opened.
+    pub(crate) fn postpone(&self, delivery: Delivery) -> Result<(), Delivery> {
+        let max = self.prefetch.load(Ordering::Relaxed) / 2;
         let mut state = self.lock();
         let postponed = &mut state.postponed;
-        if postponed.len() < self.limit() && !postponed.contains(&delivery) {
-            postponed.push(delivery);
+        if postponed.contains(&delivery) {
+            return Ok(());
         }
+        if postponed.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
+            return Err(delivery);
+        }
+        postponed.push(delivery);
+        Ok(())
     }
 
     /// Queues what was postponed before everything else.
@@ -340,9 +346,9 @@ mod tests {
 
     #[test]
     fn what_is_postponed_comes_first_when_it_is_tried_again() {
-        let queued = DeliveryQueue::new(1);
+        let queued = DeliveryQueue::new(6);
         for (postponed, envelope) in [("a", "{}"), ("b", "{}"), ("a", "{}"), ("a", "{1}")] {
-            queued.postpone(copy(postponed, envelope));
+            queued.postpone(copy(postponed, envelope)).unwrap();
         }
         deliver(&queued, "c").unwrap();
         queued.retry_postponed();
@@ -351,15 +357,29 @@ mod tests {
         let order: Vec<_> = order.map(|next| next.message_id.to_string()).collect();
         assert_eq!(order, ["a", "b", "a", "c"]);
         // They come again on the next connection.
-        queued.postpone(copy("a", "{}"));
+        queued.postpone(copy("a", "{}")).unwrap();
         queued.purge();
         queued.retry_postponed();
         assert!(queued.pop().is_none());
-        for number in 0..100 {
-            queued.postpone(copy(&format!("m{number}"), "{}"));
+    }
+
+    #[test]
+    fn at_most_half_of_the_prefetch_is_postponed() {
+        for (prefetch, most) in [(1, 0), (2, 1), (3, 1), (100, 50)] {
+            let queued = DeliveryQueue::new(prefetch);
+            for number in 0..100 {
+                let delivery = copy(&format!("m{number}"), "{}");
+                let postponed = queued.postpone(delivery.clone());
+                let expected = (number < most).then_some(()).ok_or(delivery);
+                assert_eq!(postponed, expected, "{number} of {prefetch}");
+            }
+            // What is kept already takes no other place.
+            if most > 0 {
+                assert_eq!(queued.postpone(copy("m0", "{}")), Ok(()));
+            }
+            queued.retry_postponed();
+            assert_eq!(ids(&queued).len(), most, "{prefetch}");
         }
-        queued.retry_postponed();
-        assert_eq!(std::iter::from_fn(|| queued.pop()).count(), 18);
     }
 
     #[test]

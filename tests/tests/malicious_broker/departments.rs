@@ -1,13 +1,14 @@
 //! Revocation lists of departments, intermediate authorities that have issued the certificate of
 //! the other side only: the broker withholds them, or rolls them back.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_client::revocation::RevocationError;
 use ciphermq_client::{
     Client, ConnectErrorKind, Consumer, Event, Keyring, OpenError, PrivateKey, PublishErrorKind,
-    SenderError, Unopenable, UnopenableReason,
+    Rejection, SenderError, Unopenable, UnopenableReason,
 };
 use ciphermq_crypto::identity::CertificateError;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
@@ -228,6 +229,26 @@ async fn a_departments_old_list_holds_up_nobody_else() {
         .honest_traffic_arrives(&mut consumer, "of the root's client")
         .await;
     expect_waiting(&mut events, "sender").await;
+    consumer.close().await;
+
+    // At most half of the prefetch waits, so that there is always room for others.
+    fixture.publish(["one too many"]).await;
+    let prefetch = NonZeroU32::new(4).unwrap();
+    let mut consumer = builder().prefetch(prefetch).start().await.unwrap();
+    let refused = unopenable(&mut consumer, "beyond half of the prefetch").await;
+    let UnopenableReason::Sealed(OpenError::Sender(SenderError::Certificate(reason))) =
+        &refused.reason
+    else {
+        panic!("{:?}", refused.reason);
+    };
+    assert!(
+        matches!(reason, CertificateError::OldList { made: Some(_), .. }),
+        "{reason}"
+    );
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside three that are not opened")
+        .await;
+    assert_eq!(refused.reject(None).await.unwrap(), Rejection::SetAside);
     consumer.close().await;
 
     // It waits at the server, and is delivered again; and it is opened once the list is there.
