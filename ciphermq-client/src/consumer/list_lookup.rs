@@ -66,15 +66,17 @@ impl fmt::Debug for ListLookup {
 }
 
 impl Consumer {
-    /// Opens by the authorities in use. What was postponed is tried again after a change.
-    pub(super) fn follow_authority(&mut self) {
+    /// Opens by the authorities in use. After a change, what was postponed is tried again, before
+    /// the `next` delivery, which is returned if it is to be opened now.
+    pub(super) fn follow_authority(&mut self, mut next: Option<Delivery>) -> Option<Delivery> {
         if let Some(authority) = self.trust.changed() {
             self.opener.set_authority(authority);
             self.postponed.clear();
-            self.shared.queued.retry_postponed();
+            next = self.shared.queued.retry_postponed(next);
         }
         let times = self.trust.lists_made_in(Timestamp::now());
         self.opener.require_lists_made_in(times);
+        next
     }
 
     /// Provides what opening a delivery needs, as its error says, and keeps it until then.

@@ -166,7 +166,7 @@ impl Consumer {
         // It ends where it is awaited.
         let may_open = self.trust.check_lists(Timestamp::now()).is_ok();
         while self.lookup.is_none() && self.held.is_none() && may_open {
-            self.follow_authority();
+            self.follow_authority(None);
             let delivery = match self.next_copy() {
                 Some(copy) => copy,
                 None if self.ready.is_empty() => self.shared.queued.pop()?,
@@ -293,11 +293,10 @@ impl Consumer {
 
     /// Opens a delivery; `None` if it is skipped, or waits.
     fn open_delivery(&mut self, delivery: Delivery, tries: Tries) -> Option<Item> {
-        self.follow_authority();
         let Delivery {
             message_id,
             envelope: raw,
-        } = delivery;
+        } = self.follow_authority(Some(delivery))?;
         let refuse = |reason| {
             let unopenable = Unopenable::new(
                 message_id.clone(),
@@ -364,13 +363,19 @@ impl Consumer {
             fingerprint,
             chain,
         } = found;
-        self.follow_authority();
-        let message_id = envelope.message_id.clone();
         match chain {
             Ok(chain) => self.opener.add_sender_chain(chain),
             Err(NotFound::Certificate) => {}
             Err(NotFound::Closed) => return None,
         }
+        let delivery = Delivery {
+            message_id: envelope.message_id.clone(),
+            envelope: envelope.raw().clone(),
+        };
+        let Delivery {
+            message_id,
+            envelope: raw,
+        } = self.follow_authority(Some(delivery))?;
         let reason = match self.opener.open(&envelope) {
             Ok(opened) => return self.accept(opened),
             Err(OpenError::CertificateNeeded { .. }) => UnopenableReason::NoCertificate {
@@ -381,7 +386,7 @@ impl Consumer {
                 if let Some(needs) = Needs::of_message(&error) {
                     let delivery = Delivery {
                         message_id,
-                        envelope: envelope.raw().clone(),
+                        envelope: raw,
                     };
                     self.provide(delivery, (error, needs), Tries::default());
                     return None;
@@ -389,12 +394,7 @@ impl Consumer {
                 UnopenableReason::Sealed(error)
             }
         };
-        let unopenable = Unopenable::new(
-            message_id,
-            envelope.raw().to_bytes(),
-            reason,
-            self.shared.clone(),
-        );
+        let unopenable = Unopenable::new(message_id, raw.to_bytes(), reason, self.shared.clone());
         unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
     }
 
@@ -443,7 +443,7 @@ impl Stream for Consumer {
                 return Poll::Ready(Some(item));
             } else {
                 if self.postponed.poll_change(cx).is_ready() {
-                    self.follow_authority();
+                    self.follow_authority(None);
                 }
                 let Some(delivery) = std::task::ready!(self.shared.queued.poll_pop(cx)) else {
                     let end = self.shared.queued.take_end();

@@ -100,7 +100,7 @@ impl DeliveryQueue {
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for delivery in deliveries {
-            self.deliver_one(&mut state, delivery)?;
+            self.deliver_one(&mut state, delivery, self.limit())?;
         }
         let waker = state.waker.take();
         drop(state);
@@ -110,9 +110,19 @@ impl DeliveryQueue {
         Ok(())
     }
 
-    fn deliver_one(&self, state: &mut State, delivery: Delivery) -> Result<(), Overflow> {
-        let State { queue, by_id, .. } = state;
-        let is_full = queue.len() >= self.limit();
+    fn deliver_one(
+        &self,
+        state: &mut State,
+        delivery: Delivery,
+        limit: usize,
+    ) -> Result<(), Overflow> {
+        let State {
+            queue,
+            postponed,
+            by_id,
+            ..
+        } = state;
+        let is_full = queue.len() + postponed.len() >= limit;
         match by_id.entry(delivery.message_id.clone()) {
             Entry::Vacant(_) if is_full => return Err(Overflow),
             Entry::Vacant(place) => place.insert(IdState::default()).waiting = 1,
@@ -176,15 +186,21 @@ impl DeliveryQueue {
         Ok(())
     }
 
-    /// Queues what was postponed before everything else.
-    pub(crate) fn retry_postponed(&self) {
+    /// Queues what was postponed, and then `next`, before everything else. Gives `next` back if
+    /// nothing was postponed: it is the first one anyhow.
+    pub(crate) fn retry_postponed(&self, next: Option<Delivery>) -> Option<Delivery> {
         let mut state = self.lock();
+        if state.postponed.is_empty() {
+            return next;
+        }
         let before = state.queue.len();
-        for delivery in std::mem::take(&mut state.postponed) {
-            // What there is no room for comes again on the next connection.
-            let _ = self.deliver_one(&mut state, delivery);
+        for delivery in std::mem::take(&mut state.postponed).into_iter().chain(next) {
+            // It had room before, and the prefetch may be less now.
+            let queued = self.deliver_one(&mut state, delivery, usize::MAX);
+            debug_assert!(queued.is_ok(), "there is no limit");
         }
         state.queue.rotate_left(before);
+        None
     }
 
     /// Takes the next delivery.
@@ -351,16 +367,46 @@ mod tests {
             queued.postpone(copy(postponed, envelope)).unwrap();
         }
         deliver(&queued, "c").unwrap();
-        queued.retry_postponed();
-        queued.retry_postponed();
+        queued.retry_postponed(None);
+        queued.retry_postponed(None);
         let order = std::iter::from_fn(|| queued.pop());
         let order: Vec<_> = order.map(|next| next.message_id.to_string()).collect();
         assert_eq!(order, ["a", "b", "a", "c"]);
         // They come again on the next connection.
         queued.postpone(copy("a", "{}")).unwrap();
         queued.purge();
-        queued.retry_postponed();
+        queued.retry_postponed(None);
         assert!(queued.pop().is_none());
+    }
+
+    #[test]
+    fn what_was_postponed_comes_before_what_is_opened_next() {
+        let queued = DeliveryQueue::new(4);
+        let next = copy("next", "{}");
+        assert_eq!(
+            queued.retry_postponed(Some(next.clone())),
+            Some(next.clone())
+        );
+        for postponed in ["a", "b"] {
+            queued.postpone(copy(postponed, "{}")).unwrap();
+        }
+        deliver(&queued, "c").unwrap();
+        assert_eq!(queued.retry_postponed(Some(next)), None);
+        assert_eq!(ids(&queued), ["a", "b", "next", "c"]);
+        assert!(is_forgotten(&queued));
+    }
+
+    #[test]
+    fn what_is_postponed_needs_room_and_is_never_dropped() {
+        let queued = DeliveryQueue::new(2);
+        queued.postpone(copy("postponed", "{}")).unwrap();
+        for index in 0..19 {
+            deliver(&queued, &index.to_string()).unwrap();
+        }
+        assert_eq!(deliver(&queued, "one-too-many"), Err(Overflow));
+        queued.prefetch().store(1, Ordering::Relaxed);
+        queued.retry_postponed(None);
+        assert_eq!(ids(&queued).len(), 20);
     }
 
     #[test]
@@ -377,7 +423,7 @@ mod tests {
             if most > 0 {
                 assert_eq!(queued.postpone(copy("m0", "{}")), Ok(()));
             }
-            queued.retry_postponed();
+            queued.retry_postponed(None);
             assert_eq!(ids(&queued).len(), most, "{prefetch}");
         }
     }
