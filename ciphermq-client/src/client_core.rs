@@ -41,6 +41,8 @@ impl ClientCore {
         // Without an answer the list that was kept counts, and the next attempt brings another one.
         lists.renew(&handle).await;
         credentials.check_lists(Timestamp::now())?;
+        // Nobody has heard what was reported until now.
+        let lists = lists.of_connection();
         revocation::keep_fetching(handle.downgrade(), handle.events(), lists.clone());
         let announcer = Announcer::new(Arc::clone(&credentials), announcements);
         Ok(Self {

@@ -88,9 +88,9 @@ pub enum Event {
         reason: RevocationError,
     },
     /// Messages of a sender wait unopened, because there is no revocation list of an authority
-    /// above it that is as new as this client requires. They are opened once there is one, by this
-    /// consumer or the next. Those beyond half of the prefetch are
-    /// [`Unopenable`](crate::Unopenable).
+    /// above it that is as new as this client requires, or the server has not said which there are.
+    /// They are opened once it is known, by this consumer or the next. Those beyond half of the
+    /// prefetch are [`Unopenable`](crate::Unopenable).
     MessagesWait {
         /// The sender that they name. Nothing proves that it is the sender.
         sender: ClientId,

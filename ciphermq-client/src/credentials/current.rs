@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ciphermq_crypto::Authority;
+use ciphermq_crypto::identity::Intermediate;
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -36,6 +37,8 @@ pub(crate) struct CurrentCredentials {
     pub(super) kept_lists: KeptLists,
     /// The server's lists of authorities that are not known.
     pub(super) unknown_lists: UnknownLists,
+    /// Authorities that are learned once the server has answered.
+    pub(super) unanswered: Mutex<Vec<Intermediate>>,
     /// The greatest age of the lists that is accepted.
     pub(super) max_list_age: Option<Duration>,
     /// What concerns the listeners of every connection.
@@ -72,6 +75,7 @@ impl CurrentCredentials {
             refreshing: Mutex::default(),
             kept_lists,
             unknown_lists: UnknownLists::default(),
+            unanswered: Mutex::default(),
             max_list_age,
             notices: broadcast::Sender::new(event::BACKLOG),
         };

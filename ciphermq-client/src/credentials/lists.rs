@@ -15,6 +15,19 @@ use crate::revocation::RevocationError;
 /// How far a list may be dated in the future: clocks differ.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
+/// The most authorities that wait for an answer of the server. Further ones are learned when
+/// something below them is verified again.
+const MAX_UNANSWERED: usize = 256;
+
+/// What came of lists of the server, or of what is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// An event for each list that is new or refused.
+    pub(crate) events: Vec<Event>,
+    /// The authorities that were not learned.
+    pub(crate) unknown: Vec<Intermediate>,
+}
+
 impl CurrentCredentials {
     /// Puts the authorities in use in force, with the last lists of each that are kept. Waits for
     /// the disk.
@@ -24,25 +37,30 @@ impl CurrentCredentials {
     /// [`RevocationError::NotKept`] if the list of one of them cannot be read.
     pub(crate) fn refresh_authority(&self) -> Result<(), RevocationError> {
         let _turn = self.refreshing.lock();
-        self.refresh_in_turn()
+        self.refresh_in_turn(&self.authority(), false)
     }
 
-    fn refresh_in_turn(&self) -> Result<(), RevocationError> {
+    fn refresh_in_turn(&self, learned: &Authority, retry: bool) -> Result<(), RevocationError> {
         let authority = self.get().authority.refuse_unknown_issuers(true);
-        let authority = authority.with_learned_of(&self.authority());
+        let authority = authority.with_learned_of(learned);
         let read = self.kept_lists.read(&authority, authority.signers());
-        self.put_in_force(&authority);
+        self.put_in_force(&authority, retry);
         read
     }
 
     /// Takes the server's lists in DER, puts newer ones in force, and remembers those of unknown
-    /// authorities. Waits for the disk.
-    ///
-    /// Returns an event for each list that is new or refused.
-    pub(crate) fn take_lists(&self, lists: Vec<Vec<u8>>) -> Vec<Event> {
+    /// authorities. Learns `issuers`, for which the server was asked, and those that
+    /// [wait](Self::learn_later) for an answer. Waits for the disk.
+    pub(crate) fn take_lists(&self, lists: Vec<Vec<u8>>, issuers: &[Intermediate]) -> Taken {
         let _turn = self.refreshing.lock();
-        let authority = self.authority();
-        let mut events = Vec::new();
+        let mut authority = self.authority();
+        let waiting = std::mem::take(&mut *self.unanswered.lock());
+        // Those that are in use now last, so that no other is learned in their place.
+        let issuers = [&waiting, issuers].concat();
+        let Taken {
+            mut events,
+            unknown,
+        } = self.learn_in_turn(&mut authority, &issuers, true);
         for der in lists {
             let mut known = authority.lists().iter();
             if known.any(|known| known.der() == der) {
@@ -54,43 +72,83 @@ impl CurrentCredentials {
                     tracing::debug!(issuer, "A revocation list is of an unknown authority");
                     self.unknown_lists.remember(der);
                 }
-                Err(error) => {
-                    // An authority that is not known yet may have the same name.
-                    if matches!(error, RevocationListError::Signature(_)) {
-                        self.unknown_lists.remember(der);
+                Err(RevocationListError::Signature(issuer)) => {
+                    // An authority that is not known yet may have the same name: a department with
+                    // a new key has.
+                    self.unknown_lists.remember(der);
+                    let mut anchors = authority.validities().iter();
+                    if anchors.any(|anchor| anchor.subject == issuer) {
+                        let reason = RevocationListError::Signature(issuer);
+                        events.push(RevocationError::from(reason).into_event());
                     }
-                    events.push(RevocationError::from(error).into_event());
                 }
+                Err(error) => events.push(RevocationError::from(error).into_event()),
             }
         }
-        if let Err(reason) = self.refresh_in_turn() {
+        let (later, learned): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|issuer| unknown.contains(issuer));
+        self.learn_later(&later);
+        if let Err(reason) = self.refresh_in_turn(&authority, !learned.is_empty()) {
             events.push(reason.into_event());
         }
-        events
+        Taken { events, unknown }
     }
 
-    /// Learns intermediate authorities above another client, and puts their lists in force: what is
-    /// kept, and what the server has handed out. Waits for the disk.
-    ///
-    /// Returns an event for each list that is new or refused.
-    pub(crate) fn learn(&self, issuers: &[Intermediate]) -> Vec<Event> {
+    /// Learns those intermediate authorities above another client of which a list is kept, or was
+    /// handed out by the server, and puts their lists in force. Waits for the disk.
+    pub(crate) fn learn(&self, issuers: &[Intermediate]) -> Taken {
         let _turn = self.refreshing.lock();
         let mut authority = self.authority();
-        let learned = authority.learn(issuers);
-        if learned.new.is_empty() {
-            return Vec::new();
+        let taken = self.learn_in_turn(&mut authority, issuers, false);
+        self.put_in_force(&authority, false);
+        taken
+    }
+
+    /// Learns these authorities once the server has answered.
+    pub(crate) fn learn_later(&self, issuers: &[Intermediate]) {
+        let mut unanswered = self.unanswered.lock();
+        for issuer in issuers {
+            if unanswered.len() < MAX_UNANSWERED && !unanswered.contains(issuer) {
+                unanswered.push(issuer.clone());
+            }
         }
-        self.kept_lists.forget(&learned.forgotten);
-        let mut events = Vec::new();
-        if let Err(reason) = self.kept_lists.read(&authority, learned.new) {
-            events.push(reason.into_event());
+    }
+
+    /// Learns authorities, apart from those of which nobody can say what they have revoked: the
+    /// kept list cannot be read, or there is none and the server `has_answered` nothing.
+    fn learn_in_turn(
+        &self,
+        authority: &mut Authority,
+        issuers: &[Intermediate],
+        has_answered: bool,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        for issuer in issuers {
+            let signer = issuer.signer();
+            if authority.knows(signer) {
+                continue;
+            }
+            let mut more = authority.clone();
+            let learned = more.learn(std::slice::from_ref(issuer));
+            if let Err(reason) = self.kept_lists.read(&more, [signer.clone()]) {
+                taken.events.push(reason.into_event());
+                if !self.kept_lists.has(signer) {
+                    taken.unknown.push(issuer.clone());
+                    continue;
+                }
+            }
+            for list in self.unknown_lists.take(|der| more.read_list(der).ok()) {
+                taken.events.extend(self.accept(&list, &more));
+            }
+            if !has_answered && !self.kept_lists.has(signer) {
+                taken.unknown.push(issuer.clone());
+                continue;
+            }
+            self.kept_lists.forget(&learned.forgotten);
+            *authority = more;
         }
-        let handed_out = self.unknown_lists.take(|der| authority.read_list(der).ok());
-        for list in handed_out {
-            events.extend(self.accept(&list, &authority));
-        }
-        self.put_in_force(&authority);
-        events
+        taken
     }
 
     fn accept(&self, list: &RevocationList, authority: &Authority) -> Option<Event> {
@@ -101,8 +159,9 @@ impl CurrentCredentials {
         }
     }
 
-    /// Puts authorities in force, with the lists that were accepted.
-    fn put_in_force(&self, authority: &Authority) {
+    /// Puts authorities in force, with the lists that were accepted. With `retry`, what was refused
+    /// before is tried again, even if that changes nothing else.
+    fn put_in_force(&self, authority: &Authority, retry: bool) {
         let authority = authority.with_lists(self.kept_lists.of(authority));
         self.authority.send_if_modified(|current| {
             let ders = |authority: &Authority| {
@@ -111,7 +170,8 @@ impl CurrentCredentials {
             };
             // What others have verified stays verified if there is merely one signer more.
             let are_known = current.signers().all(|signer| authority.knows(&signer));
-            let is_same = are_known
+            let is_same = !retry
+                && are_known
                 && current.has_same_anchors(&authority)
                 && ders(current) == ders(&authority);
             *current = authority;

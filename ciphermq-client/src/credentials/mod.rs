@@ -29,6 +29,7 @@ pub use end::{CertificateEnd, CertificateRole};
 pub use load::client_id_of;
 
 pub(crate) use current::CurrentCredentials;
+pub(crate) use lists::Taken;
 pub(crate) use load::{Credentials, Pair, Source};
 pub(crate) use pem::{Pem, upper_first};
 pub(crate) use trust::Trust;

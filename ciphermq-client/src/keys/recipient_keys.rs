@@ -220,9 +220,9 @@ fn not_signed(receiver: &ClientId) -> PublishError {
 
 fn not_trusted(receiver: &ClientId, error: &SignedKeyError) -> PublishError {
     let kind = match error {
-        SignedKeyError::Certificate(CertificateError::OldList { .. }) => {
-            PublishErrorKind::OldRevocationList
-        }
+        SignedKeyError::Certificate(
+            CertificateError::OldList { .. } | CertificateError::UnknownIssuers(_),
+        ) => PublishErrorKind::OldRevocationList,
         _ => PublishErrorKind::KeyNotTrusted,
     };
     let what = format!("The public key of `{receiver}` is not to be trusted: {error}.");

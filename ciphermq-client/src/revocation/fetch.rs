@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_crypto::identity::RevocationListError;
+use ciphermq_crypto::identity::{Intermediate, RevocationListError};
 use ciphermq_protocol::{Command, Reply};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use super::RevocationError;
 use crate::blocking::blocking;
-use crate::credentials::CurrentCredentials;
+use crate::credentials::{CurrentCredentials, Taken};
 use crate::driver::{Handle, WeakHandle};
 use crate::error::{RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
@@ -28,8 +28,20 @@ const MAX_REPORTED: usize = 64;
 pub(crate) struct Fetcher {
     pub(super) credentials: Arc<CurrentCredentials>,
     interval: Duration,
-    /// When the server was asked last.
-    asked: Arc<Mutex<Option<Instant>>>,
+    /// When the server has answered last.
+    answered: Arc<Mutex<Option<Instant>>>,
+    /// Held by who asks for newer lists, so that others wait for the same answer.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// The refusals that were reported on a connection.
+    reported: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Returns what came of lists that could not be taken.
+pub(super) fn not_taken(reason: RevocationError, unknown: Vec<Intermediate>) -> Taken {
+    Taken {
+        events: vec![reason.into_event()],
+        unknown,
+    }
 }
 
 impl Fetcher {
@@ -38,7 +50,17 @@ impl Fetcher {
         Self {
             credentials,
             interval: interval.clamp(SHORTEST, LONGEST),
-            asked: Arc::default(),
+            answered: Arc::default(),
+            turn: Arc::default(),
+            reported: Arc::default(),
+        }
+    }
+
+    /// Returns the fetcher for another connection, which has reported nothing yet.
+    pub(crate) fn of_connection(&self) -> Self {
+        Self {
+            reported: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -50,7 +72,15 @@ impl Fetcher {
     /// [`RequestError`] if the server did not answer. One that does not know the command has no
     /// lists.
     pub(crate) async fn fetch(&self, handle: &Handle) -> Result<Vec<Event>, RequestError> {
-        *self.asked.lock() = Some(Instant::now());
+        Ok(self.fetch_for(handle, Vec::new()).await?.events)
+    }
+
+    /// Fetches the lists, and learns these authorities as signers of lists by the answer.
+    pub(super) async fn fetch_for(
+        &self,
+        handle: &Handle,
+        issuers: Vec<Intermediate>,
+    ) -> Result<Taken, RequestError> {
         let fetched = handle
             .expect(Command::GetCrl, |reply| match reply {
                 Reply::RevocationLists(lists) => Some(lists),
@@ -64,25 +94,49 @@ impl Fetcher {
         };
         let Some(lists) = lists else {
             let what = RevocationListError::Unreadable("it is not base64".to_owned());
-            return Ok(vec![RevocationError::from(what).into_event()]);
+            return Ok(not_taken(what.into(), issuers));
         };
-        let credentials = Arc::clone(&self.credentials);
-        let taken = blocking(move || Ok(credentials.take_lists(lists))).await;
-        Ok(taken.unwrap_or_else(|reason: RevocationError| vec![reason.into_event()]))
+        let (credentials, asked) = (Arc::clone(&self.credentials), issuers.clone());
+        let taken = blocking(move || Ok(credentials.take_lists(lists, &asked))).await;
+        *self.answered.lock() = Some(Instant::now());
+        Ok(taken.unwrap_or_else(|reason| not_taken(reason, issuers)))
     }
 
-    /// Whether the server was asked within the last second, so that many messages that wait for a
-    /// list cause few requests.
-    pub(super) fn has_just_asked(&self) -> bool {
-        let asked = *self.asked.lock();
-        asked.is_some_and(|asked| asked.elapsed() < SHORTEST)
+    /// Fetches the lists as [`renew`](Self::renew) does, unless the server has answered within the
+    /// last second, or is being asked: then it waits for that answer. So many messages that wait
+    /// for a list cause few requests.
+    pub(super) async fn renew_unless_just_asked(&self, handle: &Handle) {
+        let Ok(_turn) = self.turn.try_lock() else {
+            drop(self.turn.lock().await);
+            return;
+        };
+        let answered = *self.answered.lock();
+        if answered.is_none_or(|answered| answered.elapsed() >= SHORTEST) {
+            self.renew(handle).await;
+        }
     }
 
     /// Fetches the lists, and reports what is new or refused.
     pub(crate) async fn renew(&self, handle: &Handle) {
         match self.fetch(handle).await {
-            Ok(events) => events.into_iter().for_each(|event| handle.emit(event)),
+            Ok(events) => self.report(handle, events),
             Err(error) => tracing::warn!(%error, "The revocation lists cannot be fetched"),
+        }
+    }
+
+    /// Emits events, each refusal once.
+    pub(super) fn report(&self, handle: &Handle, events: Vec<Event>) {
+        for event in events {
+            let is_new = match &event {
+                Event::RevocationListRefused { reason } => {
+                    let mut reported = self.reported.lock();
+                    reported.len() < MAX_REPORTED && reported.insert(reason.to_string())
+                }
+                _ => true,
+            };
+            if is_new {
+                handle.emit(event);
+            }
         }
     }
 }
@@ -94,7 +148,6 @@ pub(crate) fn keep_fetching(handle: WeakHandle, events: Events, fetcher: Fetcher
 }
 
 async fn run(weak: WeakHandle, mut events: Events, fetcher: Fetcher) {
-    let mut reported = BTreeSet::new();
     let mut next = Instant::now() + fetcher.interval;
     loop {
         tokio::select! {
@@ -113,16 +166,6 @@ async fn run(weak: WeakHandle, mut events: Events, fetcher: Fetcher) {
             true => Vec::new(),
             false => vec![RevocationError::from(error).into_event()],
         });
-        for event in fetched {
-            let is_new = match &event {
-                Event::RevocationListRefused { reason } => {
-                    reported.len() < MAX_REPORTED && reported.insert(reason.to_string())
-                }
-                _ => true,
-            };
-            if is_new {
-                handle.emit(event);
-            }
-        }
+        fetcher.report(&handle, fetched);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::Authority;
-use ciphermq_crypto::identity::{ListSigner, RevocationList, RevocationListError};
+use ciphermq_crypto::identity::{ListSigner, RevocationList};
 use ciphermq_files::{Access, Existing, read_file, sync_found_name};
 use parking_lot::Mutex;
 
@@ -112,6 +112,11 @@ impl KeptLists {
         lists.retain(|list| !signers.contains(list.signer()));
     }
 
+    /// Whether there is a list of this signer in memory.
+    pub(crate) fn has(&self, signer: &ListSigner) -> bool {
+        self.find(signer).is_some()
+    }
+
     fn find(&self, signer: &ListSigner) -> Option<RevocationList> {
         let lists = self.lists.lock();
         lists.iter().find(|list| list.signer() == signer).cloned()
@@ -149,7 +154,7 @@ fn path(folder: &Path, signer: &ListSigner) -> PathBuf {
     folder.join(format!("revoked_{}.crl", signer.short_hash()))
 }
 
-/// Reads a kept list; `None` if there is none that these authorities have signed.
+/// Reads a kept list of one of these authorities; `None` if there is no file.
 fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, RevocationError> {
     let unreadable = |error: &dyn std::fmt::Display| {
         RevocationError::NotKept(format!("{} cannot be read: {error}", path.display()))
@@ -159,9 +164,6 @@ fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, Re
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&error)),
     };
-    match authority.read_list(&bytes) {
-        Ok(list) => Ok(Some(list)),
-        Err(RevocationListError::Signature(_) | RevocationListError::OtherIssuer(_)) => Ok(None),
-        Err(error) => Err(unreadable(&error)),
-    }
+    let list = authority.read_list(&bytes);
+    list.map(Some).map_err(|error| unreadable(&error))
 }

@@ -7,8 +7,10 @@ use ciphermq_crypto::{OpenError, SenderError, SignedKeyError, VerifiedKeys, sign
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 
-use super::{Fetcher, RevocationError};
+use super::Fetcher;
+use super::fetch::not_taken;
 use crate::blocking::blocking;
+use crate::credentials::Taken;
 use crate::driver::Handle;
 
 /// The limit of tries to learn the authorities above one certificate: others may be learned in
@@ -61,6 +63,7 @@ pub(crate) struct Verification {
 impl Fetcher {
     /// Provides what is needed, and says whether the certificate is to be verified again. Lists are
     /// fetched once for being too old, unless they were just now, and if a new authority has none.
+    /// Without an answer, the verification fails for now.
     pub(crate) async fn provide(
         &self,
         handle: &Handle,
@@ -70,30 +73,40 @@ impl Fetcher {
         match needs {
             Some(Needs::Issuers(issuers)) if tries.learned < MAX_LEARNING => {
                 tries.learned += 1;
-                self.learn(handle, issuers).await;
+                self.learn(handle, issuers).await
             }
-            Some(Needs::NewerList) if !tries.has_fetched && !self.has_just_asked() => {
+            Some(Needs::NewerList) if !tries.has_fetched => {
                 tries.has_fetched = true;
-                self.renew(handle).await;
+                self.renew_unless_just_asked(handle).await;
+                true
             }
-            _ => return false,
+            _ => false,
         }
-        true
     }
 
-    /// Learns authorities above another client, and puts their lists in force.
-    async fn learn(&self, handle: &Handle, issuers: Vec<Intermediate>) {
-        let (credentials, learned) = (Arc::clone(&self.credentials), issuers.clone());
-        let events = blocking(move || Ok(credentials.learn(&learned))).await;
-        let events = events.unwrap_or_else(|reason: RevocationError| vec![reason.into_event()]);
-        events.into_iter().for_each(|event| handle.emit(event));
-        let authority = self.credentials.authority();
-        if issuers
-            .iter()
-            .any(|issuer| authority.list_of(issuer).is_none())
-        {
-            self.renew(handle).await;
+    /// Learns authorities above another client, puts their lists in force, and says whether all are
+    /// learned. The others are once the server has answered.
+    async fn learn(&self, handle: &Handle, issuers: Vec<Intermediate>) -> bool {
+        let (credentials, asked) = (Arc::clone(&self.credentials), issuers.clone());
+        let Taken { events, unknown } = blocking(move || Ok(credentials.learn(&asked)))
+            .await
+            .unwrap_or_else(|reason| not_taken(reason, issuers));
+        self.report(handle, events);
+        if unknown.is_empty() {
+            return true;
         }
+        let unknown = match self.fetch_for(handle, unknown.clone()).await {
+            Ok(Taken { events, unknown }) => {
+                self.report(handle, events);
+                unknown
+            }
+            Err(error) => {
+                tracing::warn!(%error, "The revocation lists cannot be fetched");
+                unknown
+            }
+        };
+        self.credentials.learn_later(&unknown);
+        unknown.is_empty()
     }
 
     /// Returns the generation of the authorities in use and their lists: it is raised by changes.

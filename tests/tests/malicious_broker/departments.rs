@@ -2,6 +2,7 @@
 //! the other side only: the broker withholds them, or rolls them back.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ async fn a_receivers_department_revokes_it_for_good() {
         let deceived = sender().await.unwrap();
         expect_revoked_key(fixture, &deceived).await;
         assert_eq!(in_force(&deceived), ["256"]);
+        // That may be the list of the department's new key.
+        deceived.fetch_lists().await.unwrap();
     }
 
     // No answer but an error: what is kept counts.
@@ -265,6 +268,91 @@ async fn a_departments_old_list_holds_up_nobody_else() {
         assert_eq!(text(&message), expected);
         message.ack().await.unwrap();
     }
+}
+
+/// Answers the requests of these clients for lists with an error.
+fn refuse_lists(fixture: &MaliciousBrokerFixture, clients: &'static [&'static str]) {
+    fixture.broker.intercept(move |line| {
+        let mut asked = clients.iter();
+        match asked.any(|client| line.reply_to(client, "Revocation lists: ").is_some()) {
+            true => vec!["Error: limit_reached: the lists are too long".to_owned()],
+            false => line.honest(),
+        }
+    });
+}
+
+/// A department is not known before the server has said what it has revoked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_below_a_department_is_accepted_before_the_server_has_answered() {
+    let departments = Departments::new().await;
+    let Departments { fixture, a, b } = &departments;
+    let bystander = fixture.connect("bystander").await;
+    let keyring = Keyring::new(PrivateKey::generate().unwrap());
+    bystander.register_keys(&keyring).await.unwrap();
+    fixture.publish(["first", "second"]).await;
+    refuse_lists(fixture, &["sender", "receiver"]);
+
+    let sender = fixture.connect("sender").await;
+    // The second attempt finds what the first one has learned.
+    for _ in 0..2 {
+        let error = sender.publisher(fixture.receiver.id()).start().await;
+        let error = error.map(drop).unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::OldRevocationList, "{error}");
+        assert!(error.is_retryable());
+    }
+    let publisher = sender.publisher(bystander.id()).start().await.unwrap();
+    publisher.finish().await;
+
+    let receiver = fixture.connect("receiver").await;
+    let queue = ciphermq_client::default_queue(receiver.id()).unwrap();
+    let consumer = receiver.consumer(&queue).keyring(fixture.keyring());
+    let mut consumer = consumer.start().await.unwrap();
+    let mut events = consumer.events();
+    fixture
+        .honest_traffic_arrives(&mut consumer, "of the root's client")
+        .await;
+    expect_waiting(&mut events, "sender").await;
+
+    // Once it answers, also with no list, what has waited is opened.
+    let lists = [a, b].map(|authority| authority.list(&List::default()));
+    hand_out(fixture, &[lists[1].clone()]);
+    receiver.fetch_lists().await.unwrap();
+    for expected in ["first", "second"] {
+        let message = opened(&mut consumer).await;
+        assert_eq!(text(&message), expected);
+        message.ack().await.unwrap();
+    }
+    let publisher = sender.publisher(fixture.receiver.id()).start();
+    publisher.await.unwrap().finish().await;
+    assert_eq!(in_force(&sender).len(), 1);
+
+    // A kept list that cannot be read may name anybody.
+    let pins = tempfile::tempdir().unwrap();
+    hand_out(fixture, &lists);
+    let connect = || fixture.builder("sender").pins_in(pins.path()).connect();
+    let publish = async || {
+        let sender = connect().await.unwrap();
+        sender
+            .publisher(fixture.receiver.id())
+            .start()
+            .await
+            .map(drop)
+    };
+    publish().await.unwrap();
+    let folder = std::fs::read_dir(pins.path()).unwrap();
+    let files = folder.map(|file| file.unwrap().path());
+    let is_list = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "crl");
+    let kept: Vec<_> = files.filter(is_list).collect();
+    assert_eq!(kept.len(), 2);
+    for path in &kept {
+        std::fs::write(path, "damaged").unwrap();
+    }
+    let error = publish().await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::OldRevocationList, "{error}");
+    for path in &kept {
+        std::fs::remove_file(path).unwrap();
+    }
+    publish().await.unwrap();
 }
 
 /// Each program begins with what is kept beside the pins.
