@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(cache.get(&client("a"), true, (1, now)), Some(key(7, false)));
     }
 
-    /// Also if it was forgotten in between, and then cached by a verification that had begun before.
+    /// Also if it was forgotten in between, and cached by a verification that had begun before.
     #[test]
     fn a_key_that_other_authorities_have_verified_is_not_returned() {
         let cache = cache();
