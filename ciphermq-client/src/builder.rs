@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
+use crate::blocking::blocking;
 use crate::client::Client;
 use crate::client_core::ClientCore;
 use crate::connector::{Connector, Destination};
@@ -275,7 +276,9 @@ impl ClientBuilder {
     /// Requires a revocation list of every authority that was made at most this long ago.
     ///
     /// A server can withhold new lists. With this setting, connecting, publishing and consuming
-    /// fail with `OldRevocationList` then. Default: lists of any age, or none.
+    /// fail with `OldRevocationList` then. If the list is one of an intermediate authority above
+    /// another client only, publishing to that client fails, and its messages wait
+    /// ([`Event::MessagesWait`](crate::Event::MessagesWait)). Default: lists of any age, or none.
     #[must_use]
     pub fn require_lists_newer_than(mut self, age: Duration) -> Self {
         self.max_list_age = Some(age);
@@ -359,11 +362,8 @@ impl ClientBuilder {
         let max_list_age = self.max_list_age;
         let kept_lists = KeptLists::new(self.pins.clone());
         // Certificates are few and small, but a file may be on a slow disk.
-        let credentials = tokio::task::spawn_blocking(move || {
-            CurrentCredentials::load(source, kept_lists, max_list_age)
-        })
-        .await
-        .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
+        let credentials =
+            blocking(move || CurrentCredentials::load(source, kept_lists, max_list_age)).await?;
         let connector = Connector::new(destination, Arc::new(credentials), self.connect_timeout);
         let settings = DriverSettings {
             retry: self.retry,

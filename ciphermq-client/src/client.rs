@@ -1,6 +1,7 @@
 //! The handle of a connection, and its requests.
 
 mod administration;
+mod opening;
 mod topology;
 
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use ciphermq_protocol::waiting::{WaitingKey, WaitingRequest, WaitingTally};
 use ciphermq_protocol::{
     CertificateChain, ClientId, Command, Delivery, Fingerprint, MessageId, QueueName, Reply,
 };
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::client_core::ClientCore;
@@ -244,15 +244,11 @@ impl Client {
         &self,
         client: &ClientId,
     ) -> Result<Option<Result<VerifiedKeys, SignedKeyError>>, RequestError> {
-        let text = self.signed_key(client).await?;
-        Ok(text.map(|text| {
-            ciphermq_crypto::signed_key::verify(
-                &text,
-                client,
-                &self.core.credentials.authority(),
-                Timestamp::now(),
-            )
-        }))
+        let Some(text) = self.signed_key(client).await? else {
+            return Ok(None);
+        };
+        let (lists, handle) = (&self.core.lists, &self.core.handle);
+        Ok(Some(lists.verify_keys(handle, &text, client).await.keys))
     }
 
     /// Checks whether verified keys may follow the pinned ones of `client`. Pins nothing.
@@ -271,7 +267,9 @@ impl Client {
         }
     }
 
-    /// Returns the certificate authorities that this client trusts now.
+    /// Returns the certificate authorities that this client trusts now, with the revocation lists
+    /// in force. They refuse a chain through an intermediate authority that this client has not met
+    /// yet: [`Client::open`] and [`Client::verified_keys`] make it known.
     #[must_use]
     pub fn authority(&self) -> Authority {
         self.core.credentials.authority()

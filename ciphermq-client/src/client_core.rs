@@ -39,11 +39,10 @@ impl ClientCore {
             driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
         credentials::watch(&credentials);
         // Without an answer the list that was kept counts, and the next attempt brings another one.
-        match lists.fetch(&handle).await {
-            Ok(events) => events.into_iter().for_each(|event| handle.emit(event)),
-            Err(error) => tracing::warn!(%error, "The revocation lists cannot be fetched"),
-        }
+        lists.renew(&handle).await;
         credentials.check_lists(Timestamp::now())?;
+        // Nobody has heard what was reported until now.
+        let lists = lists.of_connection();
         revocation::keep_fetching(handle.downgrade(), handle.events(), lists.clone());
         let announcer = Announcer::new(Arc::clone(&credentials), announcements);
         Ok(Self {

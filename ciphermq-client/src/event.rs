@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ciphermq_crypto::identity::RevocationList;
+use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
@@ -85,6 +86,16 @@ pub enum Event {
     RevocationListRefused {
         /// The cause.
         reason: RevocationError,
+    },
+    /// Messages of a sender wait unopened, because there is no revocation list of an authority
+    /// above it that is as new as this client requires, or the server has not said which there are.
+    /// They are opened once it is known, by this consumer or the next. Those beyond half of the
+    /// prefetch are [`Unopenable`](crate::Unopenable).
+    MessagesWait {
+        /// The sender that they name. Nothing proves that it is the sender.
+        sender: ClientId,
+        /// The cause, of the kind `OldRevocationList`.
+        reason: ConnectError,
     },
     /// The connection was closed by its owner. This is the last event.
     Closed,

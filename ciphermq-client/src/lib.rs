@@ -60,11 +60,13 @@
 //! - [`error`](mod@error): kinds, blame, advice
 //! - [`backoff`]: pauses between attempts to connect
 //! - `credentials`: this client's certificate, key and authority, and their replacement
+//! - `blocking`: work that waits for a disk
 //! - `client_core`: what publishers and consumers share with their client
 //! - `connector`, `connection`: TCP and TLS, and what was negotiated
 //! - `driver`: the task that owns a connection, and its protocol logic without sockets or clock
 
 pub mod backoff;
+mod blocking;
 pub mod builder;
 pub mod checkpoint;
 pub mod client;

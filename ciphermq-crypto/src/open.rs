@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::name::pattern::Pattern;
@@ -133,6 +134,12 @@ impl Opener {
         self.sessions.clear();
     }
 
+    /// Requires lists of learned authorities that were made within these times, as
+    /// [`Authority::require_lists_made_in`] does, also of those that have verified sessions before.
+    pub fn require_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
+        self.senders.require_lists_made_in(times);
+    }
+
     /// Adds a sender's certificate chain, its own certificate first.
     ///
     /// The source need not be trusted: the chain is verified when a message needs it.
@@ -232,6 +239,7 @@ impl Opener {
                         OpenKeyError::NoPrivateKey => OpenError::NoPrivateKey(decoded.key_id),
                         OpenKeyError::NotAuthentic => OpenError::NotAuthentic,
                     })?;
+                let mut issuers = Vec::new();
                 if let Some(signature) = &decoded.signature {
                     let signed = SignedFields {
                         suite: suite.as_str(),
@@ -241,7 +249,8 @@ impl Opener {
                         session_time: message.session.time,
                         enc_session_key: &decoded.enc_session_key,
                     };
-                    self.senders
+                    issuers = self
+                        .senders
                         .verify(&signed, decoded.time, signature)
                         .map_err(|error| match error {
                             VerifyError::CertificateNeeded => {
@@ -256,9 +265,11 @@ impl Opener {
                     time: decoded.time,
                     enc_session_key_hash: hash(&decoded.enc_session_key),
                     is_verified: decoded.signature.is_some(),
+                    issuers,
                 })
             })?
             .ok_or(OpenError::NotAuthentic)?;
+        self.senders.check_lists_of(&session.issuers)?;
 
         AuthenticatedFields {
             suite: suite.as_str(),
@@ -452,3 +463,6 @@ impl fmt::Debug for Opened {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

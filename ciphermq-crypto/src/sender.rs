@@ -12,13 +12,14 @@
 //! the certificate against its own authority, as of the session's start.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use crate::encoding::put_field;
-use crate::identity::{Authority, CertificateError, Fingerprint, fingerprint};
+use crate::identity::{Authority, CertificateError, Fingerprint, Intermediate, fingerprint};
 
 const DOMAIN: &[u8] = b"CipherMQ sender 1";
 
@@ -107,6 +108,15 @@ impl SenderCertificates {
         self.authority = authority;
     }
 
+    pub(crate) fn require_lists_made_in(&mut self, times: Option<RangeInclusive<Timestamp>>) {
+        self.authority.require_lists_made_in(times);
+    }
+
+    /// Checks that the lists about a verified session are as new as is required.
+    pub(crate) fn check_lists_of(&self, issuers: &[Intermediate]) -> Result<(), SenderError> {
+        Ok(self.authority.check_lists_of(issuers)?)
+    }
+
     /// Adds a chain under its first certificate's fingerprint.
     pub(crate) fn add(&mut self, chain: Vec<CertificateDer<'static>>) {
         let Some(own) = chain.first() else { return };
@@ -120,26 +130,22 @@ impl SenderCertificates {
         self.chains.insert(fingerprint, chain);
     }
 
-    /// Verifies the signature of a session as of its start.
+    /// Verifies the signature of a session as of its start, and returns the intermediate
+    /// authorities above its certificate.
     pub(crate) fn verify(
         &self,
         signed: &SignedFields<'_>,
         session_time: Timestamp,
         signature: &Signature,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<Vec<Intermediate>, VerifyError> {
         let chain = self
             .chains
             .get(&signature.certificate)
             .ok_or(VerifyError::CertificateNeeded)?;
-        let certificate = match self.authority.verify(chain, session_time) {
-            // The time is the sender's word, and whoever has its key can state any.
-            Err(CertificateError::Revoked(Some(at)))
-                if self.before_revocation && session_time < at =>
-            {
-                let authority = self.authority.with_lists(Vec::new());
-                authority.verify(chain, session_time)
-            }
-            verified => verified,
+        // The time is the sender's word, and whoever has its key can state any.
+        let certificate = match self.before_revocation {
+            true => self.authority.verify_before_revocation(chain, session_time),
+            false => self.authority.verify(chain, session_time),
         };
         let certificate = certificate.map_err(|error| VerifyError::Sender(error.into()))?;
         if certificate.client_id().as_str() != signed.sender {
@@ -147,7 +153,7 @@ impl SenderCertificates {
             return Err(VerifyError::Sender(SenderError::OtherClient(other)));
         }
         if certificate.has_signed(&signed.bytes(signature.certificate), &signature.signature) {
-            Ok(())
+            Ok(certificate.issuers().to_vec())
         } else {
             Err(VerifyError::Forged)
         }
@@ -194,7 +200,7 @@ mod tests {
         certificates.add(ca.issue("sender_1").chain);
         assert_eq!(verify(&certificates), Err(VerifyError::CertificateNeeded));
         certificates.add(sender.chain);
-        assert_eq!(verify(&certificates), Ok(()));
+        assert_eq!(verify(&certificates), Ok(Vec::new()));
     }
 
     #[test]
@@ -279,7 +285,8 @@ mod tests {
         let signature = sign(&sender);
         let mut certificates = SenderCertificates::new(ca.authority(), false);
         certificates.add(sender.chain);
-        assert_eq!(certificates.verify(&SIGNED, start(), &signature), Ok(()));
+        let verified = certificates.verify(&SIGNED, start(), &signature);
+        assert_eq!(verified, Ok(Vec::new()));
         let later = start() + std::time::Duration::from_secs(61);
         assert!(matches!(
             certificates.verify(&SIGNED, later, &signature),
@@ -318,6 +325,97 @@ mod tests {
                 "{revoked}"
             );
         }
+    }
+
+    /// A list that is to be ignored for this session must be new enough all the same.
+    #[test]
+    fn a_session_before_the_revocation_needs_a_list_that_is_new_enough() {
+        let ca = Ca::new("ca");
+        let department = ca.intermediate("department");
+        let sender = department.issue("sender_1");
+        let signature = sign(&sender);
+        let chain = vec![sender.chain[0].clone(), department.certificate()];
+        let mut authority = ca.authority().refuse_unknown_issuers(true);
+        let Err(CertificateError::UnknownIssuers(issuers)) = authority.verify(&chain, start())
+        else {
+            panic!("the department is not known");
+        };
+        authority.learn(&issuers);
+        let list = department.list(1, &[(&sender, start().as_second() + 1)]);
+        let list = authority.read_list(&list).unwrap();
+        let made = list.validity().not_before;
+        let later = made + std::time::Duration::from_secs(1);
+        let mut certificates = SenderCertificates::new(authority.with_lists(vec![list]), true);
+        certificates.add(chain);
+        let mut verify = |from| {
+            certificates.require_lists_made_in(Some(from..=Timestamp::MAX));
+            certificates.verify(&SIGNED, start(), &signature)
+        };
+        assert_eq!(verify(made), Ok(issuers));
+        assert!(matches!(
+            verify(later),
+            Err(VerifyError::Sender(SenderError::Certificate(
+                CertificateError::OldList { .. }
+            )))
+        ));
+    }
+
+    /// The list that counts is that of the authority that has issued the certificate, and no list
+    /// excuses an authority that is revoked itself.
+    #[test]
+    fn a_revoked_department_cannot_date_the_revocation_of_its_client() {
+        const LATE: i64 = 4_080_000_000;
+        let ca = Ca::new("ca");
+        let [department, namesake] = ["department"; 2].map(|name| ca.intermediate(name));
+        let sender = department.issue("sender_1");
+        let signature = sign(&sender);
+        let chain = vec![sender.chain[0].clone(), department.certificate()];
+        let mut authority = ca.authority().refuse_unknown_issuers(true);
+        for issuer in [&namesake, &department] {
+            let below = [issuer.issue("other").chain[0].clone(), issuer.certificate()];
+            match authority.verify(&below, start()) {
+                Err(CertificateError::UnknownIssuers(issuers)) => authority.learn(&issuers),
+                verified => panic!("{verified:?}"),
+            };
+        }
+        let before = start().as_second() - 1;
+        let late = Timestamp::from_second(LATE).unwrap();
+        let dated_late = department.list(9, &[(&sender, LATE)]);
+        let verify = |lists: &[Vec<u8>], is_lenient| {
+            let lists = lists.iter().map(|der| authority.read_list(der).unwrap());
+            let authority = authority.with_lists(lists.collect());
+            let mut certificates = SenderCertificates::new(authority, is_lenient);
+            certificates.add(chain.clone());
+            certificates.verify(&SIGNED, start(), &signature).map(drop)
+        };
+        let revoked = |at| {
+            let error = CertificateError::Revoked(at);
+            Err(VerifyError::Sender(error.into()))
+        };
+        // As long as the department is trusted, so is its date.
+        let trusted = [dated_late.clone()];
+        assert_eq!(verify(&trusted, true), Ok(()));
+        assert_eq!(verify(&trusted, false), revoked(Some(late)));
+
+        let of_ca = ca.list(1, &[(&department, before)]);
+        for lists in [
+            [dated_late.clone(), of_ca.clone()],
+            [of_ca, dated_late.clone()],
+        ] {
+            for is_lenient in [true, false] {
+                assert_eq!(verify(&lists, is_lenient), revoked(None));
+            }
+        }
+
+        // A namesake's list says nothing about the clients of the other.
+        let of_namesake = namesake.list(9, &[(&sender, LATE)]);
+        let at = Timestamp::from_second(before).unwrap();
+        let lists = [
+            of_namesake.clone(),
+            department.list(1, &[(&sender, before)]),
+        ];
+        assert_eq!(verify(&lists, true), revoked(Some(at)));
+        assert_eq!(verify(&[of_namesake], false), Ok(()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 
 use crate::encoding::{format_time, put_field};
+use crate::identity::Intermediate;
 use crate::keys::KeyId;
 use crate::payload::PayloadCipher;
 use crate::suite::Suite;
@@ -83,6 +84,8 @@ pub(crate) struct Session {
     pub(crate) enc_session_key_hash: [u8; 32],
     /// Whether the sender's signature was verified.
     pub(crate) is_verified: bool,
+    /// The intermediate authorities above the sender's certificate, apart from the receiver's own.
+    pub(crate) issuers: Vec<Intermediate>,
 }
 
 impl SessionCache {
@@ -159,6 +162,7 @@ mod tests {
                         time: Timestamp::UNIX_EPOCH,
                         enc_session_key_hash: [0; 32],
                         is_verified: true,
+                        issuers: Vec::new(),
                     })
                 })
                 .unwrap()

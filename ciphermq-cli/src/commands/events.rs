@@ -72,6 +72,12 @@ pub(super) fn report_events(mut events: Events, console: Console) {
                 Event::RevocationListRefused { reason } => {
                     console.warn(format_args!("{reason}. {}", reason.advice()));
                 }
+                Event::MessagesWait { reason, .. } => {
+                    console.warn(format_args!(
+                        "{reason} {}",
+                        reason.advice().unwrap_or_default()
+                    ));
+                }
                 _ => {}
             }
             was_lost |= matches!(event, Event::Disconnected { .. });

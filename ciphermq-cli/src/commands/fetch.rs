@@ -1,8 +1,6 @@
 //! `fetch`: takes one message from a queue, opens and shows it.
 
-use ciphermq_client::{
-    Client, Envelope, OpenError, OpenPolicy, Opened, Opener, QueueName, Timestamp, keys,
-};
+use ciphermq_client::{OpenPolicy, Opened, Opener, QueueName, Timestamp};
 
 use crate::connection::ReceiverArgs;
 use crate::console::Console;
@@ -66,7 +64,8 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             &"the envelope was delivered under another message's id",
         ));
     }
-    let opened = open(&client, &mut opener, &envelope)
+    let opened = client
+        .open(&mut opener, &envelope)
         .await?
         .map_err(|error| unopenable(&error))?;
     let line = line(&opened);
@@ -93,27 +92,6 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     }
     client.close().await;
     Ok(Exit::Done)
-}
-
-/// Opens a message, after requesting its sender's certificate if necessary.
-async fn open(
-    client: &Client,
-    opener: &mut Opener,
-    envelope: &Envelope,
-) -> Result<Result<Opened, OpenError>, Failure> {
-    let opened = opener.open(envelope);
-    let Err(OpenError::CertificateNeeded {
-        sender,
-        fingerprint,
-    }) = &opened
-    else {
-        return Ok(opened);
-    };
-    let chain = client.certificate(sender, Some(*fingerprint)).await?;
-    if let Some(chain) = chain.and_then(|chain| keys::certificates(&chain)) {
-        opener.add_sender_chain(chain);
-    }
-    Ok(opener.open(envelope))
 }
 
 fn line(opened: &Opened) -> Vec<u8> {

@@ -83,6 +83,14 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     }
     if lists.is_empty() {
         table.row("not revoked", "unknown: there is no revocation list");
+    } else {
+        for issuer in certificate.issuers() {
+            if !lists.iter().any(|list| list.signer() == issuer.signer()) {
+                let name = issuer.subject();
+                let unknown = format_args!("unknown: there is no revocation list of {name}");
+                table.row("not revoked", unknown);
+            }
+        }
     }
     for key in &announced.keys {
         table.row("key", format_args!("{} {}", key.key_id(), key.suite()));

@@ -112,9 +112,9 @@ pub(crate) struct ConnectionArgs {
     /// The time limit for the answer to one try [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = duration)]
     retry_timeout: Option<Duration>,
-    /// Accept certificates of other clients only while the authority's revocation list was made at
-    /// most this long ago, such as 24h [env: CIPHERMQ_REQUIRE_CRL_NEWER_THAN] [default: a list of
-    /// any age, or none]
+    /// Accept certificates of other clients only while the revocation list of each authority above
+    /// them was made at most this long ago, such as 24h [env: CIPHERMQ_REQUIRE_CRL_NEWER_THAN]
+    /// [default: a list of any age, or none]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     require_crl_newer_than: Option<Duration>,
     /// A TOML file with these options under the same names: server = "...", ca = "...",

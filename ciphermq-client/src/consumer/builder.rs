@@ -246,13 +246,14 @@ impl ConsumerBuilder {
                 announced,
             );
         }
-        revocation::keep_fetching(handle.downgrade(), handle.events(), core.lists.clone());
+        let lists = core.lists.of_connection();
+        revocation::keep_fetching(handle.downgrade(), handle.events(), lists.clone());
         let mut trust = Trust::new(Arc::clone(&core.credentials));
         let opener = Opener::new(receiver, keyring, trust.authority(), self.policy);
         Ok(Consumer::new(
             self.queue,
             opener,
-            (trust, core.lists.clone()),
+            (trust, lists),
             handle,
             queued,
             self.dedup,

@@ -52,6 +52,7 @@ mod builder;
 mod list_lookup;
 mod lookup;
 mod message;
+mod postponed;
 mod shared;
 
 use std::collections::VecDeque;
@@ -75,6 +76,7 @@ pub use crate::driver::AckSummary;
 
 use self::list_lookup::ListLookup;
 use self::lookup::{CertificateLookup, LookupResult, NotFound};
+use self::postponed::Postponed;
 use self::shared::ConsumerCore;
 use crate::connection::Connection;
 use crate::credentials::Trust;
@@ -83,7 +85,7 @@ use crate::driver::{DeliveryQueue, Handle};
 use crate::error::{ConnectError, RequestError};
 use crate::event::Events;
 use crate::keys::Registration;
-use crate::revocation::Fetcher;
+use crate::revocation::{Fetcher, Needs, Tries};
 
 /// Number of skipped duplicates after which the task yields to others.
 const YIELD_AFTER: usize = 64;
@@ -107,8 +109,11 @@ pub struct Consumer {
     /// The authorities in use, which the opener follows.
     trust: Trust,
     lists: Fetcher,
-    /// A delivery that waits for newer revocation lists.
+    /// A delivery that waits until lists were asked for, or until authorities are known. Later
+    /// ones wait for it.
     held: Option<ListLookup>,
+    /// Deliveries that wait for lists that the server does not have.
+    postponed: Postponed,
     has_ended: bool,
     reader: EnvelopeReader,
     /// The pending request for a sender's certificate. Later deliveries wait for it.
@@ -139,6 +144,7 @@ impl Consumer {
             trust,
             lists,
             held: None,
+            postponed: Postponed::default(),
             has_ended: false,
             reader: EnvelopeReader::default(),
             lookup: None,
@@ -159,13 +165,14 @@ impl Consumer {
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
         // It ends where it is awaited.
         let may_open = self.trust.check_lists(Timestamp::now()).is_ok();
-        while self.lookup.is_none() && may_open {
+        while self.lookup.is_none() && self.held.is_none() && may_open {
+            self.follow_authority(None);
             let delivery = match self.next_copy() {
                 Some(copy) => copy,
                 None if self.ready.is_empty() => self.shared.queued.pop()?,
                 None => return self.ready.pop_front(),
             };
-            let item = self.open_delivery(delivery);
+            let item = self.open_delivery(delivery, Tries::default());
             self.keep(item);
         }
         None
@@ -284,13 +291,12 @@ impl Consumer {
         self.ready.extend(item);
     }
 
-    /// Opens a delivery; `None` if it is skipped.
-    fn open_delivery(&mut self, delivery: Delivery) -> Option<Item> {
-        self.follow_authority();
+    /// Opens a delivery; `None` if it is skipped, or waits.
+    fn open_delivery(&mut self, delivery: Delivery, tries: Tries) -> Option<Item> {
         let Delivery {
             message_id,
             envelope: raw,
-        } = delivery;
+        } = self.follow_authority(Some(delivery))?;
         let refuse = |reason| {
             let unopenable = Unopenable::new(
                 message_id.clone(),
@@ -327,21 +333,18 @@ impl Consumer {
                 ));
                 None
             }
-            Err(error) => refuse(UnopenableReason::Sealed(error)),
+            Err(error) => match Needs::of_message(&error) {
+                Some(needs) => {
+                    let delivery = Delivery {
+                        message_id,
+                        envelope: raw,
+                    };
+                    self.provide(delivery, (error, needs), tries);
+                    None
+                }
+                None => refuse(UnopenableReason::Sealed(error)),
+            },
         }
-    }
-
-    /// Opens by the authorities in use.
-    fn follow_authority(&mut self) {
-        if let Some(authority) = self.trust.changed() {
-            self.opener.set_authority(authority);
-        }
-    }
-
-    /// Keeps a delivery until the server's revocation lists have been asked for.
-    fn hold(&mut self, delivery: Delivery) {
-        let (lists, handle) = (self.lists.clone(), self.shared.handle.clone());
-        self.held = Some(ListLookup::start(lists, handle, delivery));
     }
 
     /// Ends because of revocation lists that are too old. What is not opened is delivered again, to
@@ -360,27 +363,38 @@ impl Consumer {
             fingerprint,
             chain,
         } = found;
-        self.follow_authority();
-        let message_id = envelope.message_id.clone();
         match chain {
             Ok(chain) => self.opener.add_sender_chain(chain),
             Err(NotFound::Certificate) => {}
             Err(NotFound::Closed) => return None,
         }
+        let delivery = Delivery {
+            message_id: envelope.message_id.clone(),
+            envelope: envelope.raw().clone(),
+        };
+        let Delivery {
+            message_id,
+            envelope: raw,
+        } = self.follow_authority(Some(delivery))?;
         let reason = match self.opener.open(&envelope) {
             Ok(opened) => return self.accept(opened),
             Err(OpenError::CertificateNeeded { .. }) => UnopenableReason::NoCertificate {
                 sender,
                 fingerprint,
             },
-            Err(error) => UnopenableReason::Sealed(error),
+            Err(error) => {
+                if let Some(needs) = Needs::of_message(&error) {
+                    let delivery = Delivery {
+                        message_id,
+                        envelope: raw,
+                    };
+                    self.provide(delivery, (error, needs), Tries::default());
+                    return None;
+                }
+                UnopenableReason::Sealed(error)
+            }
         };
-        let unopenable = Unopenable::new(
-            message_id,
-            envelope.raw().to_bytes(),
-            reason,
-            self.shared.clone(),
-        );
+        let unopenable = Unopenable::new(message_id, raw.to_bytes(), reason, self.shared.clone());
         unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
     }
 
@@ -413,21 +427,24 @@ impl Stream for Consumer {
         }
         for _ in 0..YIELD_AFTER {
             let item = if let Some(held) = &mut self.held {
-                let delivery = std::task::ready!(held.poll(cx));
+                let held = std::task::ready!(held.poll(cx));
                 self.held = None;
                 if let Err(reason) = self.trust.check_lists(Timestamp::now()) {
                     return Poll::Ready(Some(self.end(reason)));
                 }
-                self.open_delivery(delivery)
+                self.open_held(held)
             } else if let Some(lookup) = &mut self.lookup {
                 let found = std::task::ready!(lookup.poll(cx));
                 self.lookup = None;
                 self.open_after_lookup(found)
             } else if let Some(copy) = self.next_copy() {
-                self.open_delivery(copy)
+                self.open_delivery(copy, Tries::default())
             } else if let Some(item) = self.ready.pop_front() {
                 return Poll::Ready(Some(item));
             } else {
+                if self.postponed.poll_change(cx).is_ready() {
+                    self.follow_authority(None);
+                }
                 let Some(delivery) = std::task::ready!(self.shared.queued.poll_pop(cx)) else {
                     let end = self.shared.queued.take_end();
                     return Poll::Ready(end.map(|reason| Err(ConsumeError::Ended(reason))));
@@ -436,7 +453,7 @@ impl Stream for Consumer {
                     self.hold(delivery);
                     continue;
                 }
-                self.open_delivery(delivery)
+                self.open_delivery(delivery, Tries::default())
             };
             self.keep(item);
         }

@@ -1,19 +1,22 @@
 //! The credentials in use, which are replaced while connections last.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ciphermq_crypto::Authority;
+use ciphermq_crypto::identity::Intermediate;
 use ciphermq_protocol::ClientId;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::end::CertificateEnd;
 use super::load::{Credentials, Snapshot, Source};
+use crate::blocking::blocking;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
-use crate::revocation::{KeptLists, RevocationError};
+use crate::revocation::{KeptLists, UnknownLists};
 
 /// The credentials in use, and where they come from.
 pub(crate) struct CurrentCredentials {
@@ -25,22 +28,21 @@ pub(crate) struct CurrentCredentials {
     reported: Mutex<Option<String>>,
     current: watch::Sender<Arc<Credentials>>,
     /// The authorities in use, with the lists of what they have revoked.
-    authority: watch::Sender<Authority>,
-    refreshing: Mutex<()>,
+    pub(super) authority: watch::Sender<Authority>,
+    /// Raised whenever those or their lists change, after the change.
+    pub(super) generation: AtomicU64,
+    /// Held from reading lists to sending the authorities, so that nothing older follows.
+    pub(super) refreshing: Mutex<()>,
     /// The lists that were accepted.
-    kept_lists: KeptLists,
+    pub(super) kept_lists: KeptLists,
+    /// The server's lists of authorities that are not known.
+    pub(super) unknown_lists: UnknownLists,
+    /// Authorities that are learned once the server has answered.
+    pub(super) unanswered: Mutex<Vec<Intermediate>>,
     /// The greatest age of the lists that is accepted.
-    max_list_age: Option<Duration>,
+    pub(super) max_list_age: Option<Duration>,
     /// What concerns the listeners of every connection.
     notices: broadcast::Sender<Event>,
-}
-
-/// How far a list may be dated in the future: clocks differ.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
-
-fn is_within(made: Timestamp, max_age: Duration, now: Timestamp) -> bool {
-    let age = now.duration_since(made);
-    age >= -SKEW && Duration::try_from(age).unwrap_or_default() <= max_age
 }
 
 impl std::fmt::Debug for CurrentCredentials {
@@ -69,8 +71,11 @@ impl CurrentCredentials {
             reported: Mutex::default(),
             current: watch::Sender::new(Arc::new(credentials)),
             authority,
+            generation: AtomicU64::default(),
             refreshing: Mutex::default(),
             kept_lists,
+            unknown_lists: UnknownLists::default(),
+            unanswered: Mutex::default(),
             max_list_age,
             notices: broadcast::Sender::new(event::BACKLOG),
         };
@@ -109,62 +114,6 @@ impl CurrentCredentials {
         self.authority.subscribe()
     }
 
-    /// Returns the revocation lists that were accepted.
-    pub(crate) fn kept_lists(&self) -> &KeptLists {
-        &self.kept_lists
-    }
-
-    /// Puts the authorities in use in force, with the last lists of each that are kept. Waits for
-    /// the disk.
-    ///
-    /// # Errors
-    ///
-    /// [`RevocationError::NotKept`] if the list of one of them cannot be read.
-    pub(crate) fn refresh_authority(&self) -> Result<(), RevocationError> {
-        // Held from reading to sending, so that nothing older follows.
-        let _turn = self.refreshing.lock();
-        let authority = self.current.borrow().authority.clone();
-        let read = self.kept_lists.read(&authority);
-        let authority = authority.with_lists(self.kept_lists.of(&authority));
-        self.authority.send_if_modified(|current| {
-            let ders = |authority: &Authority| {
-                let lists = authority.lists().iter();
-                lists.map(|list| list.der().to_vec()).collect::<Vec<_>>()
-            };
-            if current.has_same_anchors(&authority) && ders(current) == ders(&authority) {
-                return false;
-            }
-            *current = authority;
-            true
-        });
-        read
-    }
-
-    /// Checks that the revocation lists are as new as this client requires.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`]: an authority has no list, or an older one.
-    pub(crate) fn check_lists(&self, now: Timestamp) -> Result<(), ConnectError> {
-        let Some(max_age) = self.max_list_age else {
-            return Ok(());
-        };
-        let made = self.authority.borrow().lists_made_at();
-        let what = match made {
-            Some(made) if is_within(made, max_age, now) => return Ok(()),
-            Some(made) => format!("The last revocation list was made at {made}"),
-            None => "There is no revocation list of every authority".to_owned(),
-        };
-        Err(ConnectError::new(
-            ConnectErrorKind::OldRevocationList,
-            format!("{what}, and this client requires one that is at most {max_age:?} old."),
-        )
-        .advise(
-            "Put a new list of the authority in place at the server: `keygen crl`, `[tls] \
-             crl_paths`, and `ciphermq-cli reload`.",
-        ))
-    }
-
     /// Learns of credentials that replace those in use.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Credentials>> {
         self.current.subscribe()
@@ -190,14 +139,7 @@ impl CurrentCredentials {
             return Ok(false);
         }
         let current = Arc::clone(self);
-        tokio::task::spawn_blocking(move || current.reload_now())
-            .await
-            .unwrap_or_else(|error| {
-                Err(ConnectError::new(
-                    ConnectErrorKind::Closed,
-                    error.to_string(),
-                ))
-            })
+        blocking(move || current.reload_now()).await
     }
 
     /// Reads the files again if they have changed, and reports what hinders it, once each.
@@ -236,7 +178,7 @@ impl CurrentCredentials {
         *in_use = snapshot;
         self.current.send_replace(Arc::new(credentials));
         if let Err(reason) = self.refresh_authority() {
-            self.notify(Event::RevocationListRefused { reason });
+            self.notify(reason.into_event());
         }
         tracing::info!("The certificate files have changed and are in use");
         Ok(true)

@@ -11,12 +11,14 @@
 //! - `load`: from PEM texts to a TLS configuration and a signing identity
 //! - `signing`: a certificate that signs, apart from the one that connects
 //! - `current`: the credentials in use, and their replacement
+//! - `lists`: the revocation lists in force, and whose lists count
 //! - `trust`: the authorities in use, as a publisher or consumer follows them
 //! - `watch`: looks for changed files, and warns before certificates end
 //! - `end`: a certificate that ends
 
 mod current;
 mod end;
+mod lists;
 mod load;
 mod pem;
 mod signing;
@@ -27,6 +29,7 @@ pub use end::{CertificateEnd, CertificateRole};
 pub use load::client_id_of;
 
 pub(crate) use current::CurrentCredentials;
+pub(crate) use lists::Taken;
 pub(crate) use load::{Credentials, Pair, Source};
 pub(crate) use pem::{Pem, upper_first};
 pub(crate) use trust::Trust;

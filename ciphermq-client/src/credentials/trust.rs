@@ -1,8 +1,10 @@
 //! The authorities in use, as a publisher or consumer follows them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ciphermq_crypto::Authority;
+use ciphermq_crypto::identity::Intermediate;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -30,13 +32,39 @@ impl Trust {
         self.authority.borrow_and_update().clone()
     }
 
+    /// Returns the authorities in use, and does not count as a look.
+    pub(crate) fn current(&self) -> Authority {
+        self.authority.borrow().clone()
+    }
+
     /// Returns the authorities in use if they have changed since the last look.
     pub(crate) fn changed(&mut self) -> Option<Authority> {
         let has_changed = self.authority.has_changed().unwrap_or(false);
         has_changed.then(|| self.authority())
     }
 
-    /// Checks that the revocation lists are as new as this client requires.
+    /// Waits for the next change of the authorities in use, or of their lists, after the last look.
+    pub(crate) fn next_change(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let mut authority = self.authority.clone();
+        async move {
+            // Fails once the client is gone.
+            if authority.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns when lists must have been made; `None` if any will do.
+    pub(crate) fn lists_made_in(&self, now: Timestamp) -> Option<RangeInclusive<Timestamp>> {
+        self.credentials.lists_made_in(now)
+    }
+
+    /// Whether the lists about another client's certificate are as new as this client requires.
+    pub(crate) fn has_lists_of(&self, issuers: &[Intermediate], now: Timestamp) -> bool {
+        self.credentials.has_lists_of(issuers, now)
+    }
+
+    /// Checks that the client's own revocation lists are as new as this client requires.
     ///
     /// # Errors
     ///

@@ -27,6 +27,8 @@ pub(crate) struct DeliveryQueue {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Delivery>,
+    /// Deliveries that the consumer has given back, to try them again later.
+    postponed: Vec<Delivery>,
     /// The messages in the queue or held by the application.
     by_id: HashMap<MessageId, IdState>,
     waker: Option<Waker>,
@@ -98,7 +100,7 @@ impl DeliveryQueue {
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for delivery in deliveries {
-            self.deliver_one(&mut state, delivery)?;
+            self.deliver_one(&mut state, delivery, self.limit())?;
         }
         let waker = state.waker.take();
         drop(state);
@@ -108,9 +110,19 @@ impl DeliveryQueue {
         Ok(())
     }
 
-    fn deliver_one(&self, state: &mut State, delivery: Delivery) -> Result<(), Overflow> {
-        let State { queue, by_id, .. } = state;
-        let is_full = queue.len() >= self.limit();
+    fn deliver_one(
+        &self,
+        state: &mut State,
+        delivery: Delivery,
+        limit: usize,
+    ) -> Result<(), Overflow> {
+        let State {
+            queue,
+            postponed,
+            by_id,
+            ..
+        } = state;
+        let is_full = queue.len() + postponed.len() >= limit;
         match by_id.entry(delivery.message_id.clone()) {
             Entry::Vacant(_) if is_full => return Err(Overflow),
             Entry::Vacant(place) => place.insert(IdState::default()).waiting = 1,
@@ -143,13 +155,52 @@ impl DeliveryQueue {
     /// Drops the queued deliveries: the connection is lost, so the server will redeliver them.
     pub(crate) fn purge(&self) {
         let mut state = self.lock();
-        let State { queue, by_id, .. } = &mut *state;
+        let State {
+            queue,
+            postponed,
+            by_id,
+            ..
+        } = &mut *state;
         queue.clear();
+        postponed.clear();
         by_id.retain(|_, entry| {
             entry.waiting = 0;
             entry.waiting_hashes.clear();
             !entry.is_empty()
         });
+    }
+
+    /// Keeps a delivery until [`retry_postponed`](Self::retry_postponed). Gives it back if half of
+    /// the prefetch is kept already: each takes a place, and the others are for what can be opened.
+    pub(crate) fn postpone(&self, delivery: Delivery) -> Result<(), Delivery> {
+        let max = self.prefetch.load(Ordering::Relaxed) / 2;
+        let mut state = self.lock();
+        let postponed = &mut state.postponed;
+        if postponed.contains(&delivery) {
+            return Ok(());
+        }
+        if postponed.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
+            return Err(delivery);
+        }
+        postponed.push(delivery);
+        Ok(())
+    }
+
+    /// Queues what was postponed, and then `next`, before everything else. Gives `next` back if
+    /// nothing was postponed: it is the first one anyhow.
+    pub(crate) fn retry_postponed(&self, next: Option<Delivery>) -> Option<Delivery> {
+        let mut state = self.lock();
+        if state.postponed.is_empty() {
+            return next;
+        }
+        let before = state.queue.len();
+        for delivery in std::mem::take(&mut state.postponed).into_iter().chain(next) {
+            // It had room before, and the prefetch may be less now.
+            let queued = self.deliver_one(&mut state, delivery, usize::MAX);
+            debug_assert!(queued.is_ok(), "there is no limit");
+        }
+        state.queue.rotate_left(before);
+        None
     }
 
     /// Takes the next delivery.
@@ -307,6 +358,74 @@ mod tests {
         std::iter::from_fn(|| queued.pop())
             .map(|delivery| delivery.message_id.to_string())
             .collect()
+    }
+
+    #[test]
+    fn what_is_postponed_comes_first_when_it_is_tried_again() {
+        let queued = DeliveryQueue::new(6);
+        for (postponed, envelope) in [("a", "{}"), ("b", "{}"), ("a", "{}"), ("a", "{1}")] {
+            queued.postpone(copy(postponed, envelope)).unwrap();
+        }
+        deliver(&queued, "c").unwrap();
+        queued.retry_postponed(None);
+        queued.retry_postponed(None);
+        let order = std::iter::from_fn(|| queued.pop());
+        let order: Vec<_> = order.map(|next| next.message_id.to_string()).collect();
+        assert_eq!(order, ["a", "b", "a", "c"]);
+        // They come again on the next connection.
+        queued.postpone(copy("a", "{}")).unwrap();
+        queued.purge();
+        queued.retry_postponed(None);
+        assert!(queued.pop().is_none());
+    }
+
+    #[test]
+    fn what_was_postponed_comes_before_what_is_opened_next() {
+        let queued = DeliveryQueue::new(4);
+        let next = copy("next", "{}");
+        assert_eq!(
+            queued.retry_postponed(Some(next.clone())),
+            Some(next.clone())
+        );
+        for postponed in ["a", "b"] {
+            queued.postpone(copy(postponed, "{}")).unwrap();
+        }
+        deliver(&queued, "c").unwrap();
+        assert_eq!(queued.retry_postponed(Some(next)), None);
+        assert_eq!(ids(&queued), ["a", "b", "next", "c"]);
+        assert!(is_forgotten(&queued));
+    }
+
+    #[test]
+    fn what_is_postponed_needs_room_and_is_never_dropped() {
+        let queued = DeliveryQueue::new(2);
+        queued.postpone(copy("postponed", "{}")).unwrap();
+        for index in 0..19 {
+            deliver(&queued, &index.to_string()).unwrap();
+        }
+        assert_eq!(deliver(&queued, "one-too-many"), Err(Overflow));
+        queued.prefetch().store(1, Ordering::Relaxed);
+        queued.retry_postponed(None);
+        assert_eq!(ids(&queued).len(), 20);
+    }
+
+    #[test]
+    fn at_most_half_of_the_prefetch_is_postponed() {
+        for (prefetch, most) in [(1, 0), (2, 1), (3, 1), (100, 50)] {
+            let queued = DeliveryQueue::new(prefetch);
+            for number in 0..100 {
+                let delivery = copy(&format!("m{number}"), "{}");
+                let postponed = queued.postpone(delivery.clone());
+                let expected = (number < most).then_some(()).ok_or(delivery);
+                assert_eq!(postponed, expected, "{number} of {prefetch}");
+            }
+            // What is kept already takes no other place.
+            if most > 0 {
+                assert_eq!(queued.postpone(copy("m0", "{}")), Ok(()));
+            }
+            queued.retry_postponed(None);
+            assert_eq!(ids(&queued).len(), most, "{prefetch}");
+        }
     }
 
     #[test]

@@ -140,8 +140,8 @@ kinds! {
         /// expired or is not valid yet by this machine's clock, cannot sign, or was not issued by
         /// the authority. Nothing was sent.
         SenderCertificate: Caller, retryable: false;
-        /// The revocation list is older than this client accepts, or there is none. Nothing was
-        /// sent.
+        /// The revocation list is older than this client accepts, or there is none, or it is not
+        /// known whether there is one. Nothing was sent.
         OldRevocationList: Peer, retryable: true;
         /// The message could not be sealed.
         Sealing: Caller, retryable: false;

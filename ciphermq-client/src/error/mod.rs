@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use ciphermq_protocol::text::{self, Escaped};
 
+use crate::blocking::NotEnded;
+
 pub use kinds::{AckErrorKind, ConnectErrorKind, PublishErrorKind, RequestErrorKind};
 
 /// Why connecting failed.
@@ -142,6 +144,12 @@ impl<K: Kind> StdError for Error<K> {
             .source
             .as_deref()
             .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<NotEnded> for ConnectError {
+    fn from(error: NotEnded) -> Self {
+        Self::new(ConnectErrorKind::Closed, error.to_string())
     }
 }
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::announced::{Announced, Announcements, Signed};
 use super::registration::{AnnounceError, EarlierSignedKey, NotRecorded, Registration};
 use super::requests::{register_public, register_signed, signed_key_of};
+use crate::blocking::{NotEnded, blocking};
 use crate::credentials::CurrentCredentials;
 use crate::driver::Handle;
 use crate::error::{RequestError, RequestErrorKind};
@@ -62,7 +63,8 @@ impl Announcer {
             identity: credentials.identity.as_ref().ok().cloned(),
             unusable,
             authority: credentials.authority.clone(),
-            trusted: self.credentials.authority(),
+            // Its own intermediate authorities may be others than those in use by now.
+            trusted: self.credentials.authority().refuse_unknown_issuers(false),
             announcements: self.announcements.clone(),
         }
     }
@@ -282,7 +284,7 @@ impl Signer {
         blocking(move || {
             let (announcements, authority) = (signer.announcements, signer.authority);
             announcements.learn(&identity, &authority, learned);
-            Ok(())
+            Ok::<_, AnnounceError>(())
         })
         .await?;
         Ok(Registration::of(announced, not_recorded))
@@ -304,10 +306,11 @@ impl Signer {
 
     async fn last(&self, identity: &Arc<Identity>) -> Option<Announced> {
         let (signer, identity) = (self.clone(), Arc::clone(identity));
-        blocking(move || Ok(signer.announcements.last(&identity, &signer.authority)))
-            .await
-            .ok()
-            .flatten()
+        let last = blocking(move || {
+            let announcements = signer.announcements;
+            Ok::<_, AnnounceError>(announcements.last(&identity, &signer.authority))
+        });
+        last.await.ok().flatten()
     }
 
     /// Returns the effect on senders of a signed key that this client cannot replace.
@@ -351,11 +354,8 @@ impl Signer {
     }
 }
 
-/// Runs a function that waits for a disk or a lock on a blocking thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AnnounceError> + Send + 'static,
-) -> Result<T, AnnounceError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(RequestError::new(RequestErrorKind::Closed, "The client was closed.").into())
-    })
+impl From<NotEnded> for AnnounceError {
+    fn from(_: NotEnded) -> Self {
+        RequestError::new(RequestErrorKind::Closed, "The client was closed.").into()
+    }
 }

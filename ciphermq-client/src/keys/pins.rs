@@ -16,6 +16,7 @@ use super::lock::{FolderLock, LockError, MAX_WAIT};
 use super::names::{client_file, legacy_client_file};
 use super::not_the_json;
 use super::registration::HIGHEST_ABOVE;
+use crate::blocking::{NotEnded, blocking};
 
 /// Suffix of a pin's file name, after the receiver's name.
 const END: &str = "_public.pin.json";
@@ -226,18 +227,13 @@ fn compare_found(found: &Found, offered: &Pin) -> Result<Option<Pinned>, PinsErr
     Ok(pinned)
 }
 
-/// Runs a function that waits for a disk or a lock on a blocking thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PinsError> + Send + 'static,
-) -> Result<T, PinsError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| {
-            Err(PinsError::Unreadable {
-                path: PathBuf::new(),
-                source: io::Error::other(error),
-            })
-        })
+impl From<NotEnded> for PinsError {
+    fn from(error: NotEnded) -> Self {
+        Self::Unreadable {
+            path: PathBuf::new(),
+            source: io::Error::other(error.to_string()),
+        }
+    }
 }
 
 /// Reads and writes under the lock: two senders with two pins would otherwise lose the newer one.

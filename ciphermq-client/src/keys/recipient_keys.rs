@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ciphermq_crypto::{Authority, Pin, RecipientKey, signed_key};
+use ciphermq_crypto::identity::{CertificateError, Intermediate};
+use ciphermq_crypto::{Pin, RecipientKey, SignedKeyError};
 use ciphermq_protocol::ClientId;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::pins::{Pins, PinsError};
 use super::requests::{public_key_of, signed_key_of};
 use crate::driver::Handle;
 use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
+use crate::revocation::Fetcher;
 
 /// Capacity of the cache. With more receivers, the oldest keys are fetched again.
 const MAX_KEYS: usize = 10_000;
@@ -31,11 +32,16 @@ pub(crate) struct ReceiverKey {
     pub(crate) key: RecipientKey,
     /// The receiver has signed the key, or the caller obtained it from the receiver.
     pub(crate) is_signed: bool,
+    /// The intermediate authorities above the receiver, apart from the client's own.
+    pub(crate) issuers: Vec<Intermediate>,
 }
 
 #[derive(Debug, Clone)]
 struct CachedKey {
     key: ReceiverKey,
+    /// The [generation](Fetcher::generation) of the authorities that have verified it, or an
+    /// earlier one.
+    generation: u64,
     since: Instant,
 }
 
@@ -62,16 +68,23 @@ impl RecipientKeyCache {
         self.ttl
     }
 
-    /// Returns the cached key, if it is still trusted.
-    fn get(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
+    /// Returns the cached key, if it is still trusted: others may be revoked by a list that has
+    /// come in force since they were verified.
+    fn get(
+        &self,
+        client: &ClientId,
+        admit_unsigned: bool,
+        (generation, now): (u64, Instant),
+    ) -> Option<ReceiverKey> {
         let keys = self.keys.lock();
         keys.get(client)
+            .filter(|known| known.generation == generation)
             .filter(|known| now.saturating_duration_since(known.since) < self.ttl)
             .filter(|known| known.key.is_signed || admit_unsigned)
             .map(|known| known.key.clone())
     }
 
-    fn insert(&self, client: ClientId, key: ReceiverKey, now: Instant) {
+    fn insert(&self, client: ClientId, key: ReceiverKey, (generation, now): (u64, Instant)) {
         let mut keys = self.keys.lock();
         if keys.len() >= MAX_KEYS && !keys.contains_key(&client) {
             let oldest = keys
@@ -82,18 +95,24 @@ impl RecipientKeyCache {
                 keys.remove(&oldest);
             }
         }
-        keys.insert(client, CachedKey { key, since: now });
+        let cached = CachedKey {
+            key,
+            generation,
+            since: now,
+        };
+        keys.insert(client, cached);
     }
 
     /// Returns the receiver's key: the cached one, or the server's answer, verified.
     pub(crate) async fn receiver_key(
         &self,
         handle: &Handle,
-        authority: &Authority,
+        lists: &Fetcher,
         receiver: &ClientId,
         admit_unsigned: bool,
     ) -> Result<ReceiverKey, PublishError> {
-        if let Some(key) = self.get(receiver, admit_unsigned, Instant::now()) {
+        let mut generation = lists.generation();
+        if let Some(key) = self.get(receiver, admit_unsigned, (generation, Instant::now())) {
             return Ok(key);
         }
         let signed = match signed_key_of(handle, receiver).await {
@@ -105,14 +124,19 @@ impl RecipientKeyCache {
             }
             Err(error) => return Err(unavailable(receiver, error)),
         };
-        let (key, pin, is_signed) = match signed {
+        let (key, pin, issuers) = match signed {
             Some(text) => {
-                let verified = signed_key::verify(&text, receiver, authority, Timestamp::now())
+                let verified = lists.verify_keys(handle, &text, receiver).await;
+                generation = verified.generation;
+                let verified = verified
+                    .keys
                     .map_err(|error| not_trusted(receiver, &error))?;
-                let key = verified.strongest().cloned().ok_or_else(|| {
-                    not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite)
-                })?;
-                (key, verified.pin(), true)
+                let key = verified
+                    .strongest()
+                    .cloned()
+                    .ok_or_else(|| not_trusted(receiver, &SignedKeyError::NoKnownSuite))?;
+                let issuers = verified.certificate.issuers().to_vec();
+                (key, verified.pin(), Some(issuers))
             }
             None => {
                 let bare = public_key_of(handle, receiver)
@@ -122,15 +146,20 @@ impl RecipientKeyCache {
                 if !admit_unsigned {
                     return Err(not_signed(receiver));
                 }
-                (bare.into(), Pin::unsigned(&bare), false)
+                (bare.into(), Pin::unsigned(&bare), None)
             }
         };
         self.pins
             .accept(receiver, &pin)
             .await
             .map_err(|error| not_pinned(receiver, &error))?;
-        let key = ReceiverKey { key, is_signed };
-        self.insert(receiver.clone(), key.clone(), Instant::now());
+        let key = ReceiverKey {
+            key,
+            is_signed: issuers.is_some(),
+            issuers: issuers.unwrap_or_default(),
+        };
+        let verified_by = (generation, Instant::now());
+        self.insert(receiver.clone(), key.clone(), verified_by);
         Ok(key)
     }
 
@@ -189,20 +218,23 @@ fn not_signed(receiver: &ClientId) -> PublishError {
     ))
 }
 
-fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> PublishError {
-    PublishError::new(
-        PublishErrorKind::KeyNotTrusted,
-        format!("The public key of `{receiver}` is not to be trusted: {error}. Nothing was sent."),
-    )
-    .advise(distrust_advice(receiver, error))
-    .caused_by(error.clone())
+fn not_trusted(receiver: &ClientId, error: &SignedKeyError) -> PublishError {
+    let kind = match error {
+        SignedKeyError::Certificate(
+            CertificateError::OldList { .. } | CertificateError::UnknownIssuers(_),
+        ) => PublishErrorKind::OldRevocationList,
+        _ => PublishErrorKind::KeyNotTrusted,
+    };
+    let what = format!("The public key of `{receiver}` is not to be trusted: {error}.");
+    PublishError::new(kind, format!("{what} Nothing was sent."))
+        .advise(distrust_advice(receiver, error))
+        .caused_by(error.clone())
 }
 
 /// Returns what to do about an untrusted signed key, for a person who sends to `receiver`.
 #[must_use]
-pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) -> String {
-    use ciphermq_crypto::identity::CertificateError;
-    use signed_key::SignedKeyError::{Certificate, Expired, NotYetValid};
+pub fn distrust_advice(receiver: &ClientId, error: &SignedKeyError) -> String {
+    use SignedKeyError::{Certificate, Expired, NotYetValid};
     let anew = format!(
         "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as \
          `{receiver}`: it signs its key anew"
@@ -220,6 +252,9 @@ pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) 
             "Check this machine's clock. If it is right, the receiver's certificate is for later: \
              give it one that is valid now, then {anew}."
         ),
+        Certificate(
+            error @ (CertificateError::OldList { .. } | CertificateError::UnknownIssuers(_)),
+        ) => error.advice().to_owned(),
         _ => format!(
             "Check the clock, and that both sides use the same certificate authority. If they do, \
              somebody may be handing out keys of their own: look at `ciphermq-cli verify-key \
@@ -253,6 +288,7 @@ mod tests {
         ReceiverKey {
             key: PublicKey::from_bytes([byte; 32]).into(),
             is_signed,
+            issuers: Vec::new(),
         }
     }
 
@@ -260,14 +296,20 @@ mod tests {
     fn a_key_is_cached_until_its_ttl_ends() {
         let cache = cache();
         let now = Instant::now();
-        let get =
-            |name, seconds| cache.get(&client(name), false, now + Duration::from_secs(seconds));
+        let get = |name, seconds| {
+            cache.get(
+                &client(name),
+                false,
+                (1, now + Duration::from_secs(seconds)),
+            )
+        };
         assert_eq!(get("a", 0), None);
-        cache.insert(client("a"), key(7, true), now);
+        cache.insert(client("a"), key(7, true), (1, now));
         assert_eq!(get("a", 299), Some(key(7, true)));
         assert_eq!(get("a", 300), None);
         assert_eq!(get("b", 0), None);
-        cache.insert(client("a"), key(8, true), now + Duration::from_secs(300));
+        let later = now + Duration::from_secs(300);
+        cache.insert(client("a"), key(8, true), (1, later));
         assert_eq!(get("a", 599), Some(key(8, true)));
         cache.forget(&client("a"));
         assert_eq!(get("a", 599), None);
@@ -277,9 +319,23 @@ mod tests {
     fn an_unsigned_key_is_returned_only_on_request() {
         let cache = cache();
         let now = Instant::now();
-        cache.insert(client("a"), key(7, false), now);
-        assert_eq!(cache.get(&client("a"), false, now), None);
-        assert_eq!(cache.get(&client("a"), true, now), Some(key(7, false)));
+        cache.insert(client("a"), key(7, false), (1, now));
+        assert_eq!(cache.get(&client("a"), false, (1, now)), None);
+        assert_eq!(cache.get(&client("a"), true, (1, now)), Some(key(7, false)));
+    }
+
+    /// Also if it was forgotten in between, and cached by a verification that had begun before.
+    #[test]
+    fn a_key_that_other_authorities_have_verified_is_not_returned() {
+        let cache = cache();
+        let now = Instant::now();
+        cache.insert(client("a"), key(7, true), (1, now));
+        assert_eq!(cache.get(&client("a"), false, (2, now)), None);
+        cache.forget(&client("a"));
+        cache.insert(client("a"), key(7, true), (1, now));
+        assert_eq!(cache.get(&client("a"), false, (2, now)), None);
+        cache.insert(client("a"), key(7, true), (2, now));
+        assert_eq!(cache.get(&client("a"), false, (2, now)), Some(key(7, true)));
     }
 
     #[test]
@@ -288,10 +344,11 @@ mod tests {
         let now = Instant::now();
         for index in 0..=MAX_KEYS {
             let at = now + Duration::from_micros(u64::try_from(index).unwrap());
-            cache.insert(client(&format!("c{index}")), key(7, true), at);
+            cache.insert(client(&format!("c{index}")), key(7, true), (1, at));
         }
         assert_eq!(cache.keys.lock().len(), MAX_KEYS);
-        assert_eq!(cache.get(&client("c0"), false, now), None);
-        assert_eq!(cache.get(&client("c1"), false, now), Some(key(7, true)));
+        let get = |name| cache.get(&client(name), false, (1, now));
+        assert_eq!(get("c0"), None);
+        assert_eq!(get("c1"), Some(key(7, true)));
     }
 }

@@ -174,6 +174,7 @@ impl PublisherBuilder {
             Some(key) => ReceiverKey {
                 key,
                 is_signed: true,
+                issuers: Vec::new(),
             },
             None => {
                 fetch_key(

@@ -66,13 +66,12 @@ impl Sealer {
         self.learn_credentials(core, now);
         if self.trust.check_lists(now).is_err() {
             // A newer one may have been there for a while.
-            if let Err(error) = core.lists.fetch(&core.handle).await {
-                tracing::warn!(%error, "The revocation lists cannot be fetched");
-            }
+            core.lists.renew(&core.handle).await;
             let checked = self.trust.check_lists(Timestamp::now());
             checked.map_err(|error| old_lists(&error))?;
         }
-        if self.trust.changed().is_some() {
+        let has_changed = self.trust.changed().is_some();
+        if has_changed || !self.trust.has_lists_of(&self.key.issuers, now) {
             // What verified the key may be revoked.
             self.must_ask = !self.key_is_given;
             core.keys.forget(&self.receiver);
@@ -257,12 +256,7 @@ pub(crate) async fn fetch_key(
         return Err(error);
     }
     core.keys
-        .receiver_key(
-            &core.handle,
-            &core.credentials.authority(),
-            receiver,
-            unsigned.is_some(),
-        )
+        .receiver_key(&core.handle, &core.lists, receiver, unsigned.is_some())
         .await
         .map_err(|error| match own_error {
             Some(own_error) if error.kind() == PublishErrorKind::KeyNotTrusted => own_error,

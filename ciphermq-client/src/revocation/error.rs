@@ -4,7 +4,9 @@ use ciphermq_crypto::identity::{ListNumber, RevocationListError};
 use ciphermq_files::FileError;
 use jiff::Timestamp;
 
+use crate::blocking::NotEnded;
 use crate::error::RequestError;
+use crate::event::Event;
 
 /// Why a revocation list of the server is not used, or is not kept.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,7 +44,18 @@ impl From<FileError> for RevocationError {
     }
 }
 
+impl From<NotEnded> for RevocationError {
+    fn from(error: NotEnded) -> Self {
+        Self::NotKept(error.to_string())
+    }
+}
+
 impl RevocationError {
+    /// Returns the event of a list that is not used, or not kept.
+    pub(crate) fn into_event(self) -> Event {
+        Event::RevocationListRefused { reason: self }
+    }
+
     /// Returns what to do.
     #[must_use]
     pub fn advice(&self) -> &str {

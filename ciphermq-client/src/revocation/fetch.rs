@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_crypto::identity::RevocationListError;
+use ciphermq_crypto::identity::{Intermediate, RevocationListError};
 use ciphermq_protocol::{Command, Reply};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use super::RevocationError;
-use crate::credentials::CurrentCredentials;
+use crate::blocking::blocking;
+use crate::credentials::{CurrentCredentials, Taken};
 use crate::driver::{Handle, WeakHandle};
 use crate::error::{RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
@@ -24,8 +26,22 @@ const MAX_REPORTED: usize = 64;
 /// Fetches lists, and puts in force what the client's authorities have signed.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetcher {
-    credentials: Arc<CurrentCredentials>,
+    pub(super) credentials: Arc<CurrentCredentials>,
     interval: Duration,
+    /// When the server has answered last.
+    answered: Arc<Mutex<Option<Instant>>>,
+    /// Held by who asks for newer lists, so that others wait for the same answer.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// The refusals that were reported on a connection.
+    reported: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Returns what came of lists that could not be taken.
+pub(super) fn not_taken(reason: RevocationError, unknown: Vec<Intermediate>) -> Taken {
+    Taken {
+        events: vec![reason.into_event()],
+        unknown,
+    }
 }
 
 impl Fetcher {
@@ -34,6 +50,17 @@ impl Fetcher {
         Self {
             credentials,
             interval: interval.clamp(SHORTEST, LONGEST),
+            answered: Arc::default(),
+            turn: Arc::default(),
+            reported: Arc::default(),
+        }
+    }
+
+    /// Returns the fetcher for another connection, which has reported nothing yet.
+    pub(crate) fn of_connection(&self) -> Self {
+        Self {
+            reported: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -45,6 +72,15 @@ impl Fetcher {
     /// [`RequestError`] if the server did not answer. One that does not know the command has no
     /// lists.
     pub(crate) async fn fetch(&self, handle: &Handle) -> Result<Vec<Event>, RequestError> {
+        Ok(self.fetch_for(handle, Vec::new()).await?.events)
+    }
+
+    /// Fetches the lists, and learns these authorities as signers of lists by the answer.
+    pub(super) async fn fetch_for(
+        &self,
+        handle: &Handle,
+        issuers: Vec<Intermediate>,
+    ) -> Result<Taken, RequestError> {
         let fetched = handle
             .expect(Command::GetCrl, |reply| match reply {
                 Reply::RevocationLists(lists) => Some(lists),
@@ -56,47 +92,53 @@ impl Fetcher {
             Err(error) if error.kind() == RequestErrorKind::Unsupported => Some(Vec::new()),
             Err(error) => return Err(error),
         };
-        let fetcher = self.clone();
-        let taken = blocking(move || Ok(fetcher.take(lists)));
-        Ok(taken.await.unwrap_or_else(|reason| vec![refused(reason)]))
-    }
-
-    /// Takes the server's lists in DER; `None` stands for lists that are not base64. Waits for the
-    /// disk.
-    fn take(&self, lists: Option<Vec<Vec<u8>>>) -> Vec<Event> {
-        let authority = self.credentials.authority();
-        let mut events = Vec::new();
         let Some(lists) = lists else {
             let what = RevocationListError::Unreadable("it is not base64".to_owned());
-            return vec![refused(what.into())];
+            return Ok(not_taken(what.into(), issuers));
         };
-        for der in lists {
-            let known = authority.lists().iter();
-            if known.clone().any(|known| known.der() == der) {
-                continue;
-            }
-            match authority.read_list(&der) {
-                Ok(list) => match self.credentials.kept_lists().accept(&list, &authority) {
-                    Ok(false) => {}
-                    Ok(true) => events.push(Event::RevocationListUsed { list }),
-                    Err(reason) => events.push(refused(reason)),
-                },
-                // It is no concern of this client.
-                Err(RevocationListError::OtherIssuer(issuer)) => {
-                    tracing::debug!(issuer, "A revocation list is of another authority");
-                }
-                Err(error) => events.push(refused(error.into())),
-            }
-        }
-        if let Err(reason) = self.credentials.refresh_authority() {
-            events.push(refused(reason));
-        }
-        events
+        let (credentials, asked) = (Arc::clone(&self.credentials), issuers.clone());
+        let taken = blocking(move || Ok(credentials.take_lists(lists, &asked))).await;
+        *self.answered.lock() = Some(Instant::now());
+        Ok(taken.unwrap_or_else(|reason| not_taken(reason, issuers)))
     }
-}
 
-fn refused(reason: RevocationError) -> Event {
-    Event::RevocationListRefused { reason }
+    /// Fetches the lists as [`renew`](Self::renew) does, unless the server has answered within the
+    /// last second, or is being asked: then it waits for that answer. So many messages that wait
+    /// for a list cause few requests.
+    pub(super) async fn renew_unless_just_asked(&self, handle: &Handle) {
+        let Ok(_turn) = self.turn.try_lock() else {
+            drop(self.turn.lock().await);
+            return;
+        };
+        let answered = *self.answered.lock();
+        if answered.is_none_or(|answered| answered.elapsed() >= SHORTEST) {
+            self.renew(handle).await;
+        }
+    }
+
+    /// Fetches the lists, and reports what is new or refused.
+    pub(crate) async fn renew(&self, handle: &Handle) {
+        match self.fetch(handle).await {
+            Ok(events) => self.report(handle, events),
+            Err(error) => tracing::warn!(%error, "The revocation lists cannot be fetched"),
+        }
+    }
+
+    /// Emits events, each refusal once.
+    pub(super) fn report(&self, handle: &Handle, events: Vec<Event>) {
+        for event in events {
+            let is_new = match &event {
+                Event::RevocationListRefused { reason } => {
+                    let mut reported = self.reported.lock();
+                    reported.len() < MAX_REPORTED && reported.insert(reason.to_string())
+                }
+                _ => true,
+            };
+            if is_new {
+                handle.emit(event);
+            }
+        }
+    }
 }
 
 /// Fetches lists on every new connection and from time to time, until the connection is closed for
@@ -106,7 +148,6 @@ pub(crate) fn keep_fetching(handle: WeakHandle, events: Events, fetcher: Fetcher
 }
 
 async fn run(weak: WeakHandle, mut events: Events, fetcher: Fetcher) {
-    let mut reported = BTreeSet::new();
     let mut next = Instant::now() + fetcher.interval;
     loop {
         tokio::select! {
@@ -123,27 +164,8 @@ async fn run(weak: WeakHandle, mut events: Events, fetcher: Fetcher) {
         let fetched = fetcher.fetch(&handle).await;
         let fetched = fetched.unwrap_or_else(|error| match error.is_retryable() {
             true => Vec::new(),
-            false => vec![refused(error.into())],
+            false => vec![RevocationError::from(error).into_event()],
         });
-        for event in fetched {
-            let is_new = match &event {
-                Event::RevocationListRefused { reason } => {
-                    reported.len() < MAX_REPORTED && reported.insert(reason.to_string())
-                }
-                _ => true,
-            };
-            if is_new {
-                handle.emit(event);
-            }
-        }
+        fetcher.report(&handle, fetched);
     }
-}
-
-/// Runs a function that waits for a disk or a lock on a blocking thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RevocationError> + Send + 'static,
-) -> Result<T, RevocationError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(RevocationError::NotKept(error.to_string())))
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::Authority;
-use ciphermq_crypto::identity::{ListSigner, RevocationList, RevocationListError};
+use ciphermq_crypto::identity::{ListSigner, RevocationList};
 use ciphermq_files::{Access, Existing, read_file, sync_found_name};
 use parking_lot::Mutex;
 
@@ -45,7 +45,7 @@ impl KeptLists {
     ///
     /// [`RevocationError::Older`], and [`RevocationError::NotKept`] if the list is used and not
     /// kept.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &self,
         list: &RevocationList,
         authority: &Authority,
@@ -74,18 +74,22 @@ impl KeptLists {
         Ok(is_new)
     }
 
-    /// Reads what is kept of these authorities. Waits for the disk.
+    /// Reads what is kept of these signers, who belong to the authorities. Waits for the disk.
     ///
     /// # Errors
     ///
     /// [`RevocationError::NotKept`] if the folder has a file that is there and cannot be read. The
     /// others are read.
-    pub(crate) fn read(&self, authority: &Authority) -> Result<(), RevocationError> {
+    pub(crate) fn read(
+        &self,
+        authority: &Authority,
+        signers: impl IntoIterator<Item = ListSigner>,
+    ) -> Result<(), RevocationError> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
         let mut outcome = Ok(());
-        for signer in authority.signers() {
+        for signer in signers {
             let path = path(folder, &signer);
             match read(&path, authority) {
                 Ok(Some(list)) => {
@@ -100,6 +104,17 @@ impl KeptLists {
             }
         }
         outcome
+    }
+
+    /// Forgets the lists of these signers in memory.
+    pub(crate) fn forget(&self, signers: &[ListSigner]) {
+        let mut lists = self.lists.lock();
+        lists.retain(|list| !signers.contains(list.signer()));
+    }
+
+    /// Whether there is a list of this signer in memory.
+    pub(crate) fn has(&self, signer: &ListSigner) -> bool {
+        self.find(signer).is_some()
     }
 
     fn find(&self, signer: &ListSigner) -> Option<RevocationList> {
@@ -139,7 +154,7 @@ fn path(folder: &Path, signer: &ListSigner) -> PathBuf {
     folder.join(format!("revoked_{}.crl", signer.short_hash()))
 }
 
-/// Reads a kept list; `None` if there is none that these authorities have signed.
+/// Reads a kept list of one of these authorities; `None` if there is no file.
 fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, RevocationError> {
     let unreadable = |error: &dyn std::fmt::Display| {
         RevocationError::NotKept(format!("{} cannot be read: {error}", path.display()))
@@ -149,9 +164,6 @@ fn read(path: &Path, authority: &Authority) -> Result<Option<RevocationList>, Re
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&error)),
     };
-    match authority.read_list(&bytes) {
-        Ok(list) => Ok(Some(list)),
-        Err(RevocationListError::Signature(_) | RevocationListError::OtherIssuer(_)) => Ok(None),
-        Err(error) => Err(unreadable(&error)),
-    }
+    let list = authority.read_list(&bytes);
+    list.map(Some).map_err(|error| unreadable(&error))
 }

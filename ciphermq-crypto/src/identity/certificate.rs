@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::{CertificateError, SignatureAlgorithm, Usage};
+use super::{CertificateError, Intermediate, SignatureAlgorithm, Usage};
 
 /// A client's certificate that an [`Authority`](super::Authority) has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct Certificate {
     public_key: Vec<u8>,
     not_before: Timestamp,
     not_after: Timestamp,
+    issuers: Vec<Intermediate>,
 }
 
 /// Returns whether a certificate has an extended key usage without `clientAuth`.
@@ -55,7 +56,18 @@ impl Certificate {
             public_key: key.subject_public_key.data.to_vec(),
             not_before: validity.not_before,
             not_after: validity.not_after,
+            issuers: Vec::new(),
         })
+    }
+
+    pub(super) fn issued_by(self, issuers: Vec<Intermediate>) -> Self {
+        Self { issuers, ..self }
+    }
+
+    /// Returns the intermediate authorities on its path that are not the verifier's own.
+    #[must_use]
+    pub fn issuers(&self) -> &[Intermediate] {
+        &self.issuers
     }
 
     /// Returns the client that it names.

@@ -8,6 +8,7 @@
 //!
 //! - `algorithm`: signature algorithms
 //! - [`Authority`]: trusted authorities, which verify chains
+//! - [`Intermediate`]: an authority between a trusted one and a client
 //! - [`RevocationList`]: the certificates that an authority has revoked
 //! - [`Certificate`]: a verified certificate, which verifies signatures
 //! - [`Identity`]: a client's own chain and private key
@@ -19,7 +20,7 @@ mod revocation;
 mod signer;
 
 pub use algorithm::SignatureAlgorithm;
-pub use authority::{Authority, AuthorityError, CertificateError, Usage};
+pub use authority::{Authority, AuthorityError, CertificateError, Intermediate, Learned, Usage};
 pub use certificate::{Certificate, client_id};
 pub use ciphermq_certificates::{
     ClientIdFrom, ClientIdFromError, Flaw, NameError as ClientNameError, NameField, Validity,

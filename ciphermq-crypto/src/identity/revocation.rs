@@ -30,6 +30,15 @@ struct Inner {
     validity: Validity,
 }
 
+/// What lists name on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Revoked {
+    /// The client's own certificate and nothing else, revoked at this time.
+    Own(Timestamp),
+    /// An authority above it.
+    Above,
+}
+
 /// An authority as the signer of lists: its name and its key. An authority that gets a new key
 /// keeps its name, and has lists of its own then.
 #[derive(Clone, PartialEq, Eq)]
@@ -196,24 +205,31 @@ impl RevocationList {
         &self.0.validity
     }
 
-    /// Whether the list names a certificate of a path: one that the list's signer has issued.
-    pub(super) fn revokes(&self, path: &VerifiedPath<'_>) -> bool {
+    /// Returns what the list names on a path, of the certificates that its signer has issued.
+    pub(super) fn revokes(&self, path: &VerifiedPath<'_>) -> Option<Revoked> {
         let signer = &self.0.signer;
+        let (mut own, mut above) = (None, false);
         let mut issued: &Cert<'_> = path.end_entity();
+        let mut is_own = true;
+        let mut look_up = |issued: &Cert<'_>, subject: &[u8], key: &[u8], is_own| {
+            let named = signer.is(subject, key).then(|| self.names(issued));
+            match named.flatten() {
+                Some(at) if is_own => own = Some(at),
+                named => above |= named.is_some(),
+            }
+        };
         for issuer in path.intermediate_certificates() {
             let key = issuer.subject_public_key_info();
-            if signer.is(issuer.subject(), contents(&key)) && self.names(issued).is_some() {
-                return true;
-            }
-            issued = issuer;
+            look_up(issued, issuer.subject(), contents(&key), is_own);
+            (issued, is_own) = (issuer, false);
         }
         let anchor = path.anchor();
-        signer.is(&anchor.subject, &anchor.subject_public_key_info) && self.names(issued).is_some()
-    }
-
-    /// Returns when a certificate of this name of an issuer was revoked; `None` if it was not.
-    pub(super) fn revoked_at(&self, certificate: &Cert<'_>) -> Option<Timestamp> {
-        (certificate.issuer() == self.0.signer.subject).then(|| self.names(certificate))?
+        let key = &anchor.subject_public_key_info;
+        look_up(issued, &anchor.subject, key, is_own);
+        match above {
+            true => Some(Revoked::Above),
+            false => own.map(Revoked::Own),
+        }
     }
 
     /// Returns when a certificate with this serial number was revoked, whoever has issued it.

@@ -179,6 +179,8 @@ fn certificate_reason(error: &CertificateError) -> &'static str {
         CertificateError::Expired(_) => "certificate_expired",
         CertificateError::NotYetValid(_) => "certificate_not_yet_valid",
         CertificateError::Revoked(_) => "certificate_revoked",
+        CertificateError::UnknownIssuers(_) => "certificate_issuers_unknown",
+        CertificateError::OldList { .. } => "certificate_list_old",
         CertificateError::Usage(_) => "certificate_usage",
         CertificateError::Name(_) => "certificate_name",
         CertificateError::KeyKind => "certificate_key_kind",

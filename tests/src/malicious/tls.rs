@@ -36,9 +36,13 @@ pub(super) fn server(pki: &Pki) -> ServerConfig {
 /// TLS settings towards the real server, with the certificate of the client that has connected.
 pub(super) fn client(pki: &Pki, files: &Files) -> ClientConfig {
     let key = PrivateKeyDer::from_pem_file(&files.key).expect("a private key");
+    let chain = CertificateDer::pem_file_iter(&files.certificate).expect("a file");
+    let chain = chain
+        .collect::<Result<_, _>>()
+        .expect("certificates in PEM");
     ClientConfig::builder()
         .with_root_certificates(roots(pki))
-        .with_client_auth_cert(vec![certificate(&files.certificate)], key)
+        .with_client_auth_cert(chain, key)
         .expect("certificate and key match")
 }
 

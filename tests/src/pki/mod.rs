@@ -79,6 +79,8 @@ pub struct Files {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
+    /// What follows its clients' certificates in a chain, PEM.
+    above: String,
 }
 
 impl Authority {
@@ -110,7 +112,26 @@ impl Authority {
         Self::valid(name, key, YEAR_2100)
     }
 
-    fn valid(name: &str, key: KeyPair, until: u64) -> Self {
+    /// Creates a CA below this one. What it issues comes with its own certificate.
+    ///
+    /// # Panics
+    ///
+    /// If rcgen refuses it.
+    #[must_use]
+    pub fn department(&self, name: &str) -> Self {
+        let (params, key) = (Self::params(name, YEAR_2100), key_pair());
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("a CA certificate can be created")
+            .pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            above: format!("{certificate}{}", self.above),
+            certificate,
+        }
+    }
+
+    fn params(name: &str, until: u64) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -118,6 +139,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
+        params
+    }
+
+    fn valid(name: &str, key: KeyPair, until: u64) -> Self {
+        let params = Self::params(name, until);
         let certificate = params
             .self_signed(&key)
             .expect("a CA certificate can be created")
@@ -125,6 +151,7 @@ impl Authority {
         Self {
             issuer: Issuer::new(params, key),
             certificate,
+            above: String::new(),
         }
     }
 
@@ -224,7 +251,7 @@ impl Authority {
             .signed_by(&key, &self.issuer)
             .unwrap_or_else(|error| panic!("certificate: {error}"));
         Identity {
-            certificate: certificate.pem(),
+            certificate: format!("{}{}", certificate.pem(), self.above),
             key: key.serialize_pem(),
         }
     }
@@ -415,6 +442,13 @@ impl Pki {
     /// Path of the CA's certificate.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
+    }
+
+    /// Has a department issue the client's certificate, before the first use of
+    /// [`client`](Self::client).
+    pub fn client_of(&self, department: &Authority, id: &str) -> Files {
+        let folder = self.folder.path().join(id);
+        department.client(id).write(&folder, "client")
     }
 
     /// Paths of the client's certificate and key, which are created on first use.

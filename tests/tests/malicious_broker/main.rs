@@ -5,6 +5,7 @@ mod bits;
 mod cli;
 mod copies;
 mod database;
+mod departments;
 mod envelopes;
 mod keys;
 mod order;

@@ -16,18 +16,18 @@ use ciphermq_tests::pki::List;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_secs()
 }
 
-fn certificate(fixture: &MaliciousBrokerFixture, id: &str) -> CertificateDer<'static> {
+pub(super) fn certificate(fixture: &MaliciousBrokerFixture, id: &str) -> CertificateDer<'static> {
     let files = fixture.server.pki().client(id);
     CertificateDer::from_pem_file(files.certificate).unwrap()
 }
 
 /// Hands out these lists, in PEM, in place of the server's.
-fn hand_out(fixture: &MaliciousBrokerFixture, lists: &[String]) {
+pub(super) fn hand_out(fixture: &MaliciousBrokerFixture, lists: &[String]) {
     let bodies = lists.iter().map(|pem| {
         let lines = pem.lines().filter(|line| !line.starts_with("---"));
         format!("\"{}\"", lines.collect::<String>())
@@ -47,7 +47,7 @@ fn hand_out(fixture: &MaliciousBrokerFixture, lists: &[String]) {
 }
 
 /// Checks that a new publisher of this client refuses the receiver's key as one that is revoked.
-async fn expect_revoked_key(fixture: &MaliciousBrokerFixture, sender: &Client) {
+pub(super) async fn expect_revoked_key(fixture: &MaliciousBrokerFixture, sender: &Client) {
     let publisher = sender.publisher(fixture.receiver.id());
     let error = publisher.start().await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::KeyNotTrusted, "{error}");

@@ -5,6 +5,8 @@ use std::fmt;
 use ciphermq_certificates::{Flaw, NameError};
 use jiff::Timestamp;
 
+use super::Intermediate;
+
 /// The reason why a chain was refused as a client's.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,21 @@ pub enum CertificateError {
     /// Its authority has revoked the certificate, or one above it.
     #[error("the certificate was revoked{}", .0.map_or_else(String::new, |at| format!(" at {at}")))]
     Revoked(Option<Timestamp>),
+    /// The path leads through intermediate authorities whose lists have not been looked for:
+    /// [`Authority::learn`](super::Authority::learn) them, and verify the chain again.
+    #[error("the certificate may be revoked: the revocation list of {} was not looked for",
+        subjects(.0))]
+    UnknownIssuers(Vec<Intermediate>),
+    /// A revocation list of an intermediate authority above it is required, and there is none, or
+    /// one that is too old.
+    #[error("the certificate may be revoked: the last revocation list of {issuer} {}",
+        .made.map_or_else(|| "is not known".to_owned(), |at| format!("was made at {at}")))]
+    OldList {
+        /// The authority.
+        issuer: String,
+        /// When its last list was made; `None` if there is none.
+        made: Option<Timestamp>,
+    },
     /// The certificate states usages that exclude this one.
     #[error("the certificate may not be used for {0}")]
     Usage(Usage),
@@ -69,6 +86,11 @@ impl fmt::Display for Usage {
     }
 }
 
+fn subjects(issuers: &[Intermediate]) -> String {
+    let subjects: Vec<_> = issuers.iter().map(Intermediate::subject).collect();
+    subjects.join(" and ")
+}
+
 impl CertificateError {
     /// Returns what the certificate's owner can do about it.
     #[must_use]
@@ -84,6 +106,11 @@ impl CertificateError {
             Self::Expired(at) => Flaw::Expired(Some(*at)).advice(),
             Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).advice(),
             Self::Revoked(_) => Flaw::Revoked.advice(),
+            Self::UnknownIssuers(_) => "Try again.",
+            Self::OldList { .. } => {
+                "Put a new list of that authority in place at the server: `keygen crl`, `[tls] \
+                 crl_paths`, and `ciphermq-cli reload`."
+            }
             Self::Usage(Usage::Signatures) => {
                 "Issue one whose key usage has digitalSignature, or that has no key usage: \
                  `ciphermq-cli certs` does."

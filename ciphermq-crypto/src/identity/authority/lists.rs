@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::{Authority, end_entity};
+use super::{Authority, Intermediate, end_entity};
 use crate::identity::revocation::{ListSigner, RevocationList, RevocationListError};
 
 impl Authority {
@@ -15,7 +15,7 @@ impl Authority {
             let end = end_entity(own).ok()?;
             let path = self.path(&end, intermediates, at).ok()?;
             let path = path.intermediate_certificates();
-            Some(path.map(|cert| cert.der().into_owned()).collect())
+            Some(path.map(Intermediate::of).collect())
         });
         Self {
             intermediates: path.unwrap_or_default(),
@@ -23,7 +23,8 @@ impl Authority {
         }
     }
 
-    /// Reads a revocation list in DER that one of these authorities must have signed.
+    /// Reads a revocation list in DER that one of these authorities must have signed, or one that
+    /// they have learned.
     ///
     /// # Errors
     ///
@@ -55,23 +56,28 @@ impl Authority {
         self.signing_certificates().map(|(signer, _)| signer)
     }
 
-    fn signing_certificates(&self) -> impl Iterator<Item = (ListSigner, &CertificateDer<'static>)> {
-        let anchors = self
-            .anchors
-            .iter()
-            .map(ListSigner::of)
-            .zip(&self.certificates);
-        let intermediates = self.intermediates.iter().filter_map(|certificate| {
-            let parsed = end_entity(certificate).ok()?;
-            Some((ListSigner::of_intermediate(&parsed), certificate))
-        });
-        anchors.chain(intermediates)
+    /// Returns the signers that the client trusts by its own configuration and certificate.
+    pub(super) fn own_signers(&self) -> impl Iterator<Item = ListSigner> {
+        self.own_certificates().map(|(signer, _)| signer)
     }
 
-    /// Returns when the oldest list was made; `None` unless there is one of each authority.
+    fn signing_certificates(&self) -> impl Iterator<Item = (ListSigner, &CertificateDer<'static>)> {
+        self.own_certificates()
+            .chain(self.learned.iter().map(signing_certificate))
+    }
+
+    fn own_certificates(&self) -> impl Iterator<Item = (ListSigner, &CertificateDer<'static>)> {
+        let anchors = self.anchors.iter().map(ListSigner::of);
+        anchors
+            .zip(&self.certificates)
+            .chain(self.intermediates.iter().map(signing_certificate))
+    }
+
+    /// Returns when the oldest list of the client's own signers was made; `None` unless there is
+    /// one of each.
     #[must_use]
     pub fn lists_made_at(&self) -> Option<Timestamp> {
-        let made = self.signers().map(|signer| {
+        let made = self.own_signers().map(|signer| {
             let list = self.lists.iter().find(|list| *list.signer() == signer)?;
             Some(list.validity().not_before)
         });
@@ -83,4 +89,8 @@ impl Authority {
     pub fn lists(&self) -> &[RevocationList] {
         &self.lists
     }
+}
+
+fn signing_certificate(issuer: &Intermediate) -> (ListSigner, &CertificateDer<'static>) {
+    (issuer.signer().clone(), issuer.certificate())
 }

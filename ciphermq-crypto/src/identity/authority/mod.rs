@@ -1,12 +1,15 @@
 //! Verification of certificate chains against trusted authorities.
 //!
 //! - `error`: the reasons why a chain is refused
+//! - `issuers`: intermediate authorities on the paths of other clients
 //! - `lists`: the revocation lists of the authorities
 
 mod error;
+mod issuers;
 mod lists;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ciphermq_certificates::{ClientIdFrom, Flaw, Validity};
@@ -17,9 +20,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
 use super::certificate::lacks_client_auth;
-use super::revocation::RevocationList;
+use super::revocation::{RevocationList, Revoked};
 
 pub use error::{CertificateError, Usage};
+pub use issuers::{Intermediate, Learned};
 
 /// The limit of certificates in a chain, above that of real chains; longer ones are refused
 /// unparsed.
@@ -34,10 +38,16 @@ pub struct Authority {
     certificates: Vec<CertificateDer<'static>>,
     validities: Vec<Validity>,
     client_id_from: ClientIdFrom,
-    /// The intermediate authorities whose lists are read as well.
-    intermediates: Vec<CertificateDer<'static>>,
+    /// The client's own intermediate authorities, whose lists are read as well.
+    intermediates: Vec<Intermediate>,
+    /// Those of other clients, the one that was learned longest ago first.
+    learned: Vec<Intermediate>,
+    /// Whether a chain through other ones is refused.
+    refuses_unknown: bool,
     /// Lists that these authorities have signed, at most one of each signer.
     lists: Vec<RevocationList>,
+    /// When the lists of learned authorities must have been made.
+    lists_made_in: Option<RangeInclusive<Timestamp>>,
 }
 
 /// The reason why a certificate cannot be that of an authority.
@@ -74,9 +84,7 @@ impl Authority {
             anchors,
             certificates: own,
             validities,
-            client_id_from: ClientIdFrom::default(),
-            intermediates: Vec::new(),
-            lists: Vec::new(),
+            ..Self::nobody()
         })
     }
 
@@ -89,7 +97,10 @@ impl Authority {
             validities: Vec::new(),
             client_id_from: ClientIdFrom::default(),
             intermediates: Vec::new(),
+            learned: Vec::new(),
+            refuses_unknown: false,
             lists: Vec::new(),
+            lists_made_in: None,
         }
     }
 
@@ -133,10 +144,15 @@ impl Authority {
         if let Some(error) = Validity::of(&certificate).error_at(at) {
             return Some(error.into());
         }
-        match end_entity(own) {
-            Ok(end) => self.verify_path(&end, intermediates, at).err(),
-            Err(flaw) => Some(flaw),
-        }
+        let end = match end_entity(own) {
+            Ok(end) => end,
+            Err(flaw) => return Some(flaw),
+        };
+        let path = match self.path(&end, intermediates, at) {
+            Ok(path) => path,
+            Err(flaw) => return Some(flaw),
+        };
+        self.revokes(&path).map(|_| Flaw::Revoked)
     }
 
     /// Verifies a chain, the client's own certificate first, as of the time `at`.
@@ -148,6 +164,27 @@ impl Authority {
         &self,
         chain: &[CertificateDer<'_>],
         at: Timestamp,
+    ) -> Result<Certificate, CertificateError> {
+        self.verify_revoked(chain, at, |_| true)
+    }
+
+    /// Verifies a chain as [`Authority::verify`] does, and accepts it also if its own certificate
+    /// was revoked, and nothing above it, at a later time than `at`.
+    pub(crate) fn verify_before_revocation(
+        &self,
+        chain: &[CertificateDer<'_>],
+        at: Timestamp,
+    ) -> Result<Certificate, CertificateError> {
+        self.verify_revoked(chain, at, |revoked| revoked <= at)
+    }
+
+    /// Verifies a chain, and refuses its own certificate if it was revoked at a time that
+    /// `is_refused`.
+    fn verify_revoked(
+        &self,
+        chain: &[CertificateDer<'_>],
+        at: Timestamp,
+        is_refused: impl Fn(Timestamp) -> bool,
     ) -> Result<Certificate, CertificateError> {
         let (own, intermediates) = chain.split_first().ok_or(CertificateError::Missing)?;
         let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
@@ -165,35 +202,39 @@ impl Authority {
             return Err(CertificateError::NotYetValid(certificate.not_before()));
         }
         let end = end_entity(own).map_err(CertificateError::Unreadable)?;
-        self.verify_path(&end, intermediates, at)
-            .map_err(|flaw| match flaw {
-                Flaw::ExtendedKeyUsage if lacks_client_auth(own) => {
-                    CertificateError::Usage(Usage::ClientAuthentication)
-                }
-                Flaw::ExtendedKeyUsage => CertificateError::Usage(Usage::AboveIt),
-                Flaw::Revoked => CertificateError::Revoked(self.revoked_at(own)),
-                flaw => CertificateError::NotTrusted(flaw),
-            })?;
-        Ok(certificate)
-    }
-
-    /// Verifies that a path leads from a client's certificate to an authority (RFC 5280, section
-    /// 6).
-    fn verify_path(
-        &self,
-        end: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        at: Timestamp,
-    ) -> Result<(), Flaw> {
-        let path = self.path(end, intermediates, at)?;
-        // Looked up on the path that was found, rather than by another search for a path that obeys
-        // the lists: whoever makes the chain could let that search fail in other ways.
-        match self.lists.iter().any(|list| list.revokes(&path)) {
-            true => Err(Flaw::Revoked),
-            false => Ok(()),
+        let path = self.path(&end, intermediates, at);
+        let path = path.map_err(|flaw| match flaw {
+            Flaw::ExtendedKeyUsage if lacks_client_auth(own) => {
+                CertificateError::Usage(Usage::ClientAuthentication)
+            }
+            Flaw::ExtendedKeyUsage => CertificateError::Usage(Usage::AboveIt),
+            flaw => CertificateError::NotTrusted(flaw),
+        })?;
+        match self.revokes(&path) {
+            Some(Revoked::Above) => return Err(CertificateError::Revoked(None)),
+            Some(Revoked::Own(revoked)) if is_refused(revoked) => {
+                return Err(CertificateError::Revoked(Some(revoked)));
+            }
+            _ => {}
         }
+        // What is revoked teaches nothing.
+        let issuers = self.issuers(&path);
+        self.check_known(&issuers)?;
+        self.check_lists_of(&issuers)?;
+        Ok(certificate.issued_by(issuers))
     }
 
+    /// Returns what the lists in force name on a path.
+    ///
+    /// It is looked up on the path that was found, rather than by another search for a path that
+    /// obeys the lists: whoever makes the chain could let that search fail in other ways.
+    fn revokes(&self, path: &VerifiedPath<'_>) -> Option<Revoked> {
+        let lists = self.lists.iter();
+        lists.filter_map(|list| list.revokes(path)).max()
+    }
+
+    /// Returns the path that leads from a client's certificate to an authority (RFC 5280, section
+    /// 6).
     fn path<'a>(
         &'a self,
         end: &'a EndEntityCert<'a>,
@@ -210,12 +251,6 @@ impl Authority {
             None,
         )
         .map_err(|error| Flaw::from(&error))
-    }
-
-    /// Returns when a certificate was revoked; `None` if none of the lists names it.
-    fn revoked_at(&self, own: &CertificateDer<'_>) -> Option<Timestamp> {
-        let end = EndEntityCert::try_from(own).ok()?;
-        self.lists.iter().find_map(|list| list.revoked_at(&end))
     }
 
     /// Verifies a chain as of `now`, or as of the nearest time at which its own certificate is
