@@ -51,7 +51,7 @@ fn codec(criterion: &mut Criterion) {
         });
         let parsed = Envelope::parse(raw).unwrap();
         group.bench_function("fields", |bencher| {
-            bencher.iter(|| black_box(&parsed).fields().unwrap().ciphertext.len());
+            bencher.iter(|| black_box(&parsed).fields().unwrap().ciphertext.text().len());
         });
         let line = Bytes::from(format!("publish ciphermq_exchange receiver_1_key {json}"));
         group.bench_function("publish", |bencher| {

@@ -404,7 +404,7 @@ impl Reply {
             return parse_delivery(line, rest).ok_or_else(|| reply_error(line));
         }
         if let Some(rest) = line.strip_prefix(b"Messages: ") {
-            let envelopes = packed::split(line, rest);
+            let envelopes = packed::split(line, rest).ok();
             return parse_deliveries(envelopes).ok_or_else(|| reply_error(line));
         }
         if let Some(rest) = line.strip_prefix(binary::DELIVER.as_bytes()) {

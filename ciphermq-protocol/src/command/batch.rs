@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::arguments::{exchange, required, routing_key, split};
 use super::{Command, CommandError};
+use crate::envelope::packed::SplitError;
 use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, binary, packed};
 use crate::name::{ExchangeName, RoutingKey};
 use crate::reply::Missing;
@@ -70,11 +71,16 @@ pub(super) fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandEr
 }
 
 pub(super) fn packed_batch(line: &Bytes, list: &str) -> Result<Vec<Envelope>, CommandError> {
-    let Some(parts) = packed::split(line, list.as_bytes()) else {
-        return Err(CommandError::InvalidBatch(
-            "a packed batch is a number, so many messages' own parts, and the part that they share"
-                .to_owned(),
-        ));
+    let parts = match packed::split(line, list.as_bytes()) {
+        Ok(parts) => parts,
+        Err(SplitError::Own(index)) => return in_batch(index, Err(EnvelopeError::Own)),
+        Err(SplitError::Form) => {
+            return Err(CommandError::InvalidBatch(
+                "a packed batch is a number, so many messages' own parts, and the part that they \
+                 share"
+                    .to_owned(),
+            ));
+        }
     };
     read_all(&parts)
 }
@@ -115,10 +121,7 @@ fn read_all(parts: &[EnvelopeBytes]) -> Result<Vec<Envelope>, CommandError> {
     Ok(envelopes)
 }
 
-pub(super) fn in_batch(
-    index: usize,
-    read: Result<Envelope, EnvelopeError>,
-) -> Result<Envelope, CommandError> {
+pub(super) fn in_batch<T>(index: usize, read: Result<T, EnvelopeError>) -> Result<T, CommandError> {
     read.map_err(|error| {
         CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
     })

@@ -13,26 +13,40 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::EnvelopeBytes;
 use super::own;
 
-/// Splits `<count> <own> ... <own> <shared>`; `None` if the list has another form.
+/// The reason why a list of packed envelopes cannot be split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SplitError {
+    /// It has another form.
+    Form,
+    /// The own part at this index cannot be one.
+    Own(usize),
+}
+
+/// Splits `<count> <own> ... <own> <shared>`.
 ///
-/// Own parts share the line's memory and are not checked.
-pub(crate) fn split(line: &Bytes, list: &[u8]) -> Option<Vec<EnvelopeBytes>> {
+/// Own parts share the line's memory. Of them is checked only that they can be texts, so that a
+/// line has no more messages than its length allows.
+pub(crate) fn split(line: &Bytes, list: &[u8]) -> Result<Vec<EnvelopeBytes>, SplitError> {
     let mut rest = list;
     let mut next = || {
         let (part, after) = rest.split_at_checked(memchr::memchr(b' ', rest)?)?;
         rest = after.get(1..)?;
         Some(part)
     };
-    let count: usize = std::str::from_utf8(next()?).ok()?.parse().ok()?;
+    let count = next().and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
+    let count: usize = count.filter(|count| *count > 0).ok_or(SplitError::Form)?;
     let mut own = Vec::new();
-    for _ in 0..count {
-        let part = next()?.strip_suffix(b"}")?;
-        // Only what can be a text, so that a line has no more messages than its length allows.
-        own.push(line.slice_ref(own::may_be_text(part).then_some(part)?));
+    for index in 0..count {
+        let part = next().and_then(|part| part.strip_suffix(b"}"));
+        let part = part.ok_or(SplitError::Form)?;
+        if !own::may_be_text(part) {
+            return Err(SplitError::Own(index));
+        }
+        own.push(line.slice_ref(part));
     }
-    let shared = after_brace(rest)?;
+    let shared = after_brace(rest).ok_or(SplitError::Form)?;
     let pack = |own| EnvelopeBytes::packed(own, shared.clone());
-    (count > 0).then(|| own.into_iter().map(pack).collect())
+    Ok(own.into_iter().map(pack).collect())
 }
 
 /// Returns the shared part as envelopes have it, after a comma instead of its first brace.
