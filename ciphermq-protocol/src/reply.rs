@@ -514,8 +514,8 @@ fn parse_deliveries(envelopes: Option<Vec<EnvelopeBytes>>) -> Option<Reply> {
 fn split_binary(frame: &Bytes, rest: &[u8]) -> Option<Vec<EnvelopeBytes>> {
     let (header, own) = binary::split_header(rest)?;
     let mut words = std::str::from_utf8(header).ok()?.splitn(3, ' ');
-    let (_, count, shared) = (words.next()?, words.next()?, words.next()?);
-    binary::split(frame, own, count, shared.as_bytes())
+    let (bytes, count, shared) = (words.next()?, words.next()?, words.next()?);
+    binary::split(frame, own, (bytes, count), shared.as_bytes())
 }
 
 fn parse_text(text: &str) -> Option<Reply> {

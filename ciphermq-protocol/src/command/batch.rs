@@ -97,10 +97,10 @@ pub(super) fn publish_binary(
 ) -> Result<Command, CommandError> {
     let header = std::str::from_utf8(header).map_err(|_| CommandError::NotUtf8)?;
     let rest = header.strip_prefix(binary::PUBLISH);
-    let (_, rest) = split(rest.ok_or(CommandError::Unknown)?);
+    let (bytes, rest) = split(rest.ok_or(CommandError::Unknown)?);
     let (exchange, routing_key, list) = route(rest)?;
     let (count, shared) = split(list);
-    let parts = binary::split(line, own, count, shared.as_bytes())
+    let parts = binary::split(line, own, (bytes, count), shared.as_bytes())
         .ok_or_else(|| CommandError::InvalidBatch(BINARY_FORM.to_owned()))?;
     let envelopes = read_all(&parts)?;
     let (exchange, routing_key) = batch_route(exchange, routing_key, &envelopes)?;

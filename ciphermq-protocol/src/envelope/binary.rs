@@ -72,17 +72,20 @@ pub(crate) fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((header, own.get(1..)?))
 }
 
-/// Reads the envelopes that follow a line; `None` if the count, a length or the shared part is
+/// Reads the envelopes that follow a line; `None` if a number, a length or the shared part is
 /// wrong.
 ///
 /// Own parts share the memory of `frame`, of which `own` is a part, and are not checked.
 pub(crate) fn split(
     frame: &Bytes,
     own: &[u8],
-    count: &str,
+    (bytes, count): (&str, &str),
     shared: &[u8],
 ) -> Option<Vec<EnvelopeBytes>> {
     let count: usize = count.parse().ok()?;
+    if bytes.parse() != Ok(own.len()) {
+        return None;
+    }
     let shared = after_brace(shared)?;
     let mut envelopes = Vec::new();
     let mut rest = own;

@@ -249,7 +249,7 @@ async fn pump(
         };
         let script = Arc::clone(&state.script.lock());
         for mut passed in script(line) {
-            // The bytes after a line have no ending of their own.
+            // What has an ending already is whole lines, perhaps with bytes after them.
             if !passed.contains(&b'\n') {
                 passed.push(b'\n');
             }

@@ -28,8 +28,8 @@ fn deliveries(line: &[u8]) -> Option<Vec<Delivery>> {
     }
 }
 
-/// Writes a line, without its ending, and with the bytes after it if they are binary.
-fn line(deliveries: &[Delivery], packing: Packing) -> Vec<u8> {
+/// Writes lines, with their endings, and with the bytes after them if they are binary.
+fn lines(deliveries: &[Delivery], packing: Packing) -> Vec<u8> {
     let mut line = BytesMut::new();
     let is_binary = packing == Packing::Binary;
     let taken = PackedLines {
@@ -37,9 +37,6 @@ fn line(deliveries: &[Delivery], packing: Packing) -> Vec<u8> {
         ..PackedLines::ALL
     };
     Delivery::encode_packed(deliveries, taken, &mut line);
-    if !is_binary {
-        line.truncate(line.len() - 1);
-    }
     line.to_vec()
 }
 
@@ -61,7 +58,11 @@ async fn delivered(fixture: &MaliciousBrokerFixture, packing: Packing) -> Vec<u8
         .filter_map(|line| deliveries(&line.bytes));
     let all: Vec<Delivery> = packed.flatten().collect();
     assert_eq!(all.len(), PAYLOADS.len());
-    line(&all, packing)
+    let mut line = lines(&all, packing);
+    if packing == Packing::Text {
+        line.pop();
+    }
+    line
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,8 +171,8 @@ async fn recombines(options: Options, packing: Packing) {
             envelope: EnvelopeBytes::packed(first.envelope.own().clone(), shared.clone()),
         };
         vec![
-            line(&[mixed], packing),
-            line(
+            lines(&[mixed], packing),
+            lines(
                 &[
                     third.clone(),
                     third.clone(),
