@@ -14,7 +14,7 @@ use super::EnvelopeBytes;
 use super::own::{MIN_BINARY, MIN_TEXT};
 use super::packed::after_brace;
 
-/// The words of lines that bytes follow.
+/// The word of publishes.
 pub(crate) const PUBLISH: &str = "publish_binary ";
 /// The word of deliveries.
 pub(crate) const DELIVER: &str = "Binary messages: ";
