@@ -9,7 +9,7 @@ use std::time::Duration;
 use ciphermq_client::revocation::RevocationError;
 use ciphermq_client::{
     Client, ConnectErrorKind, Consumer, Event, Keyring, OpenError, PrivateKey, PublishErrorKind,
-    Rejection, SenderError, Unopenable, UnopenableReason,
+    Rejection, SenderError, UnopenableReason,
 };
 use ciphermq_crypto::identity::CertificateError;
 use ciphermq_tests::malicious::MaliciousBrokerFixture;
@@ -19,7 +19,7 @@ use ciphermq_tests::server::Options;
 use ciphermq_tests::workspace::Workspace;
 use ciphermq_tests::{Authority, PATIENCE};
 
-use super::revocation::{certificate, expect_revoked_key, hand_out, now};
+use super::revocation::{certificate, expect_revoked_key, expect_revoked_sender, hand_out, now};
 
 /// A fixture whose sender and receiver are of two departments; the bystander is the root's.
 struct Departments {
@@ -50,18 +50,6 @@ impl Departments {
 fn in_force(client: &Client) -> Vec<String> {
     let lists = client.lists_in_force();
     lists.iter().map(|list| list.number().to_string()).collect()
-}
-
-fn expect_revoked_sender(refused: &Unopenable) {
-    let UnopenableReason::Sealed(OpenError::Sender(SenderError::Certificate(reason))) =
-        &refused.reason
-    else {
-        panic!("{:?}", refused.reason);
-    };
-    assert!(
-        matches!(reason, CertificateError::Revoked(Some(_))),
-        "{reason}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ciphermq_client::revocation::RevocationError;
 use ciphermq_client::{
     Client, ConnectErrorKind, ConsumeError, OpenError, PublishErrorKind, SenderError,
-    SignedKeyError, UnopenableReason,
+    SignedKeyError, Unopenable, UnopenableReason,
 };
 use ciphermq_crypto::identity::CertificateError;
 use ciphermq_tests::Authority;
@@ -60,6 +60,19 @@ pub(super) async fn expect_revoked_key(fixture: &MaliciousBrokerFixture, sender:
             )))
         ),
         "{source:?}"
+    );
+}
+
+/// Checks that a message was refused because its sender's certificate is revoked.
+pub(super) fn expect_revoked_sender(refused: &Unopenable) {
+    let UnopenableReason::Sealed(OpenError::Sender(SenderError::Certificate(reason))) =
+        &refused.reason
+    else {
+        panic!("{:?}", refused.reason);
+    };
+    assert!(
+        matches!(reason, CertificateError::Revoked(Some(_))),
+        "{reason}"
     );
 }
 
@@ -140,15 +153,7 @@ async fn messages_of_a_revoked_sender_are_set_aside() {
     fixture.receiver.fetch_lists().await.unwrap();
     let mut consumer = fixture.consumer().start().await.unwrap();
     let refused = unopenable(&mut consumer, "revoked").await;
-    let UnopenableReason::Sealed(OpenError::Sender(SenderError::Certificate(reason))) =
-        &refused.reason
-    else {
-        panic!("{:?}", refused.reason);
-    };
-    assert!(
-        matches!(reason, CertificateError::Revoked(Some(_))),
-        "{reason}"
-    );
+    expect_revoked_sender(&refused);
     drop(refused);
     consumer.close().await;
 
